@@ -1,0 +1,116 @@
+"""What a framework supplies: a Runtime that builds Models. The verbs cut where the clock starts and stops.
+
+`impls/<framework>/__init__.py` binds `RUNTIME`, an instance of its Runtime. An implementation that lacks a method is
+refused by that method's name when it is made (`abc`).
+
+Two additions to a minimal interface, each for a reason: `Model.reset` starts again from given weights without compiling
+anew, and `Model.canonical` maps gradients to canonical names outside the timed call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Tuple
+
+import numpy as np
+
+from harness.core.spec import Workload
+from harness.core.weights import Batch, Weights
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `Runtime.configure` fixes for the life of a worker.
+
+    Args:
+        device: `cpu` or `gpu`.
+        threads: number of threads that a single operation may use.
+        seed: seed of the framework's own generators, should a model draw anything.
+    """
+
+    device: str
+    threads: int
+    seed: int = 0
+
+
+class Runtime(ABC):
+    """A framework, in one process."""
+
+    @abstractmethod
+    def configure(self, settings: Settings) -> None:
+        """Fixes device, precision policy (true float32), threads and determinism. Called once, first; not timed.
+
+        Raises:
+            UnsupportedError: the device is not there.
+        """
+
+    @abstractmethod
+    def modes(self, device: str) -> Tuple[str, ...]:
+        """The modes it offers on `device`."""
+
+    @abstractmethod
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
+        """Makes the model from canonical weights, in the workload's dtype. Part of the cold start only."""
+
+    @abstractmethod
+    def place(self, batch: Batch) -> Any:
+        """Host arrays to the device, in the dtype they have, and waits. Not timed."""
+
+    @abstractmethod
+    def wait(self, value: Any) -> None:
+        """Blocks until the device has computed `value`. Always timed."""
+
+    @abstractmethod
+    def fetch(self, value: Any) -> Any:
+        """Device to host: native arrays to NumPy, dicts, tuples and lists kept. Not timed."""
+
+    @abstractmethod
+    def memory(self) -> Dict[str, int]:
+        """Bytes on the host and on the device: `host_in_use_bytes`, `host_peak_bytes`, `device_in_use_bytes`, ... Not timed."""
+
+    @abstractmethod
+    def describe(self) -> Dict[str, Any]:
+        """Versions and switches that ARE in force, not those asked for, as JSON values. Not timed."""
+
+
+class Model(ABC):
+    """One model in one mode, with its weights and optimiser state. `batch` is what `Runtime.place` returned."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Any:
+        """The logits, in inference mode: running statistics, nothing recorded for a backward pass, the weights now held."""
+
+    @abstractmethod
+    def gradients(self, batch: Any) -> Any:
+        """Loss and gradients, in training mode (batch statistics), as native values for `canonical`.
+
+        By every trained weight and every input (`x` and the initial states). Changes no weight and no running statistic.
+        """
+
+    @abstractmethod
+    def train_step(self, batch: Any) -> Any:
+        """One optimiser step in place, running statistics updated too; returns the loss before the step."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Weights and running statistics now held: canonical names and layouts, NumPy, copies."""
+
+    @abstractmethod
+    def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Takes canonical weights and a fresh optimiser state; compiled code stays."""
+
+    @abstractmethod
+    def canonical(self, gradients: Any) -> Dict[str, Any]:
+        """Maps what `gradients` returned to `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}` in NumPy."""
+
+    @abstractmethod
+    def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:
+        """Intermediate values by `harness.core.weights.trace_names`, in order, canonical layouts, NumPy.
+
+        A second run outside the timed graph; `training` selects batch statistics. Changes nothing.
+        """
+
+    @abstractmethod
+    def describe(self) -> Dict[str, Any]:
+        """The case's part of the fairness ledger: kernel (fused or loop), layout, what was compiled, as JSON values."""

@@ -1,0 +1,87 @@
+"""Errors that say what, where, got, expected and the next step."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class HarnessError(Exception):
+    """Base of every error that the harness raises on purpose.
+
+    Args:
+        what: the fact, in a few words.
+        where: file, field, case or option that it concerns.
+        got: what was found there.
+        expected: what would have been right.
+        next_step: what the reader can do now, best a command.
+    """
+
+    exit_status = 3
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: Optional[str] = None,
+        got: Optional[object] = None,
+        expected: Optional[str] = None,
+        next_step: Optional[str] = None,
+    ) -> None:
+        self.what, self.where, self.got, self.expected, self.next_step = what, where, got, expected, next_step
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.got is not None:
+            text += f"; got {self.got}"
+        if self.expected:
+            text += f", expected {self.expected}" if self.got is not None else f"; expected {self.expected}"
+        if self.next_step:
+            text += f"; {self.next_step}"
+        return text
+
+
+class InputError(HarnessError):
+    """A request, a setting or an input file that cannot be used."""
+
+    exit_status = 2
+
+
+class ResultFileError(InputError):
+    """A result file that is cut off, of another schema, or not JSON."""
+
+
+class DeviceError(InputError):
+    """A device that was asked for and that no framework sees."""
+
+
+class MessageError(HarnessError):
+    """A message between parent and worker that breaks the protocol."""
+
+
+class WorkerError(HarnessError):
+    """A worker that ended, hung, or could not do what it was asked.
+
+    Attributes:
+        outcome: the outcome of the case this ends: `crashed`, `timeout`, `missing`, `unsupported` or `out_of_memory`.
+        log_tail: the last lines of the worker's log.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        outcome: str,
+        where: Optional[str] = None,
+        got: Optional[object] = None,
+        expected: Optional[str] = None,
+        next_step: Optional[str] = None,
+        log_tail: str = "",
+    ) -> None:
+        super().__init__(what, where=where, got=got, expected=expected, next_step=next_step)
+        self.outcome = outcome
+        self.log_tail = log_tail
+
+
+class UnsupportedError(HarnessError):
+    """A framework cannot do this here, and says so; the outcome `unsupported`, not a fault."""
