@@ -1,1 +1,20 @@
-"""Face-off: do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here, how surely?"""
+"""Face-off: do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here, how surely?
+
+From Python: `compare`, `agree`, `bench` run and return a `harness.results.Result`; `load` reads a result file.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import agree, bench, compare, load
+
+__all__ = ["agree", "bench", "compare", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use only: a worker imports this package too, in an interpreter that may have nothing but NumPy.
+    if name in __all__:
+        from harness import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

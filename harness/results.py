@@ -1,7 +1,7 @@
-"""The typed result of a run. What the result file holds under its key `faceoff`.
+"""The typed result of a run: what the result file holds under its key `faceoff`.
 
-Durations are seconds, sizes whole bytes. A number that was not finite is stored as null. Reading and writing files is in
-`harness.result_file`.
+Durations are seconds, sizes whole bytes. A number that was not finite is stored as null. `harness.result_file` reads
+and writes the files.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.core.errors import Outcome
 from harness.core.spec import Workload
 
 SCHEMA_VERSION = 1
-Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing"]
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
 
 
@@ -48,7 +48,7 @@ class Quantity(_Record):
             `weight 'head.bias' after 3 training steps`, ...
         agrees: within the limit of its check.
         error: largest absolute error divided by the reference's largest absolute value; null when not finite.
-        noise_units: rms error in units of the rounding noise of this computation (float32 only); null for float64 or not finite.
+        noise_units: rms error in units of this computation's rounding noise; null for float64, or when not finite.
         limit: what `error` (float64) or `noise_units` (other dtypes) may reach.
         worst_index, got, reference: the element with the largest error; `got` is null when not finite or absent.
         problem: what else is wrong, such as `not finite`, `wrong shape`, `missing`; empty otherwise.
@@ -108,18 +108,15 @@ class Speed(_Record):
     Attributes:
         rounds_s: recorded rounds in the order they were run, seconds per call (iterations divided out).
         iterations: calls in each round.
-        warmup_rounds: rounds run and not recorded.
+        warmup_calls: calls before the first round, not recorded.
         median_s, interval_s: median of the rounds, and its 95 % interval from order statistics.
-        build_s, first_call_s: in this worker, others paused, caches as found.
     """
 
     rounds_s: list[float]
     iterations: int
-    warmup_rounds: int
+    warmup_calls: int
     median_s: float
     interval_s: tuple[float, float]
-    build_s: float
-    first_call_s: float
 
 
 class CaseResult(_Record):
@@ -162,7 +159,9 @@ class Comparison(_Record):
 
 
 class ColdStart(_Record):
-    """A new process to the first result of one case, alone on the machine, framework compile caches empty. Seconds.
+    """A new process to the first result, alone on the machine, with empty compile caches. Seconds.
+
+    One new process a contender; it builds and calls each model in turn, so the models share the first three parts.
 
     Attributes:
         interpreter_s: process start to the first line of the worker.
@@ -240,10 +239,14 @@ class Result(_Record):
     interrupted: bool = False
 
     @property
+    def records(self) -> list[Agreement | CaseResult | ColdStart | TrainingRun]:
+        """Everything that was run, each with contender, outcome and reason."""
+        return [*self.agreements, *self.cases, *self.cold_starts, *self.training_runs]
+
+    @property
     def outcomes(self) -> list[Outcome]:
         """The outcome of every contender, agreement, case, cold start and training run."""
-        parts = (self.contenders, self.agreements, self.cases, self.cold_starts, self.training_runs)
-        return [record.outcome for part in parts for record in part]  # type: ignore[attr-defined]
+        return [record.outcome for record in (*self.contenders, *self.records)]
 
     @property
     def exit_status(self) -> int:

@@ -67,7 +67,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def memory(self) -> Dict[str, int]:
-        """Bytes on the host and on the device: `host_in_use_bytes`, `host_peak_bytes`, `device_in_use_bytes`, ... Not timed."""
+        """Bytes in use and at peak: `host_in_use_bytes`, `host_peak_bytes`, `device_in_use_bytes`, ... Not timed."""
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:
@@ -79,13 +79,13 @@ class Model(ABC):
 
     @abstractmethod
     def forward(self, batch: Any) -> Any:
-        """The logits, in inference mode: running statistics, nothing recorded for a backward pass, the weights now held."""
+        """The logits, in inference mode: running statistics, no backward pass recorded, the weights now held."""
 
     @abstractmethod
     def gradients(self, batch: Any) -> Any:
         """Loss and gradients, in training mode (batch statistics), as native values for `canonical`.
 
-        By every trained weight and every input (`x` and the initial states). Changes no weight and no running statistic.
+        By every trained weight and every input (`x` and the initial states). Changes no weight or running statistic.
         """
 
     @abstractmethod
@@ -102,7 +102,7 @@ class Model(ABC):
 
     @abstractmethod
     def canonical(self, gradients: Any) -> Dict[str, Any]:
-        """Maps what `gradients` returned to `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}` in NumPy."""
+        """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy."""
 
     @abstractmethod
     def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Literal, Optional
+
+Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing"]
+"""How a case ended; it ends in exactly one."""
 
 
 class HarnessError(Exception):
@@ -71,7 +74,7 @@ class WorkerError(HarnessError):
         self,
         what: str,
         *,
-        outcome: str,
+        outcome: Outcome,
         where: Optional[str] = None,
         got: Optional[object] = None,
         expected: Optional[str] = None,

@@ -13,8 +13,6 @@ STEPS = ("inference", "gradients", "training")
 DEVICES = ("cpu", "gpu")
 ACTIVATIONS = ("relu", "tanh")
 OPTIMISERS = ("sgd", "momentum", "adam")
-OUTCOMES = ("ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing")
-REFERENCE = "reference"
 
 
 def require_choice(value: object, choices: Tuple[str, ...], where: str) -> None:
@@ -104,9 +102,9 @@ class DenseSpec(ModelSpec):
 class ResidualSpec(ModelSpec):
     """The CIFAR residual network of He et al. 2016, section 4.2, with projection shortcuts (option B).
 
-    A 3x3 stem with batch norm and ReLU, then stages of basic blocks. The first block of every stage but the first halves
-    height and width (stride 2) and changes the width by a 1x1 strided projection with batch norm. Then global average
-    pooling and one dense layer. Strided 3x3 convolutions pad one pixel on every side.
+    A 3x3 stem with batch norm and ReLU, then stages of basic blocks. The first block of every stage but the first
+    halves height and width (stride 2) and changes the width by a 1x1 strided projection with batch norm. Then global
+    average pooling and one dense layer. Strided 3x3 convolutions pad one pixel on every side.
 
     Args:
         height, width, channels: of the input images, `(batch_size, height, width, channels)`.
@@ -114,8 +112,8 @@ class ResidualSpec(ModelSpec):
         blocks_per_stage: basic blocks in each stage (He's n; 3 gives ResNet-20).
         output_size: number of classes.
         epsilon: added to the variance in batch norm.
-        momentum: share of the new batch in the running statistics: `running = (1 - momentum) * running + momentum * batch`;
-            the batch variance is the biased one (divided by n).
+        momentum: share of the new batch in the running statistics: `(1 - momentum) * running + momentum * batch`; the
+            batch variance is the biased one (divided by n).
     """
 
     height: int
@@ -163,8 +161,8 @@ class RecurrentSpec(ModelSpec):
 
     Args:
         input_size, hidden_size, output_size, num_layers, sequence_length: sizes; every layer has `hidden_size`.
-        many_to_many: logits at every time step `(batch_size, sequence_length, output_size)`, or, if false, only after the
-            last, `(batch_size, output_size)`.
+        many_to_many: logits at every time step `(batch_size, sequence_length, output_size)`, or, if false, only after
+            the last, `(batch_size, output_size)`.
     """
 
     input_size: int
@@ -237,7 +235,8 @@ def model_from_json(data: Mapping[str, Any]) -> ModelSpec:
     kind = data.get("kind")
     require_choice(kind, MODEL_KINDS, "model.kind")
     cls = SPEC_CLASSES[str(kind)]
-    return _from_json(cls, {k: v for k, v in data.items() if k != "kind"}, str(kind))
+    spec: ModelSpec = _from_json(cls, {k: v for k, v in data.items() if k != "kind"}, str(kind))
+    return spec
 
 
 def _from_json(cls: Any, data: Mapping[str, Any], where: str) -> Any:

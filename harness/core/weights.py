@@ -4,10 +4,10 @@ Layouts, last axis fastest:
 
 - dense weight `(output_size, input_size)`, bias `(output_size,)`
 - convolution weight `(output_channels, kernel_height, kernel_width, input_channels)`
-- batch norm `scale`, `bias`, `mean`, `variance`, each `(channels,)`; `mean` and `variance` are running statistics: state,
-  not trained; the variance is the biased one
-- recurrent `weight_ih` `(num_gates * hidden_size, input_size)`, `weight_hh` `(num_gates * hidden_size, hidden_size)`, one
-  `bias` `(num_gates * hidden_size,)`; LSTM gates stacked i, f, g, o
+- batch norm `scale`, `bias`, `mean`, `variance`, each `(channels,)`; `mean` and `variance` are running statistics:
+  state, not trained; the variance is the biased one
+- recurrent `weight_ih` `(num_gates * hidden_size, input_size)`, `weight_hh` `(num_gates * hidden_size, hidden_size)`,
+  one `bias` `(num_gates * hidden_size,)`; LSTM gates stacked i, f, g, o
 
 Values that are drawn here are exact in float32, so that every dtype starts from the same numbers.
 """
@@ -169,7 +169,8 @@ def _draw(spec: ModelSpec, name: str, shape: Shape, rng: np.random.Generator) ->
         return rng.uniform(-bound, bound, shape)
     if part == "bias":
         return 0.1 * rng.standard_normal(shape)
-    return np.sqrt(2 / np.prod(shape[1:])) * rng.standard_normal(shape)
+    scale = float(np.sqrt(2 / np.prod(shape[1:])))
+    return scale * rng.standard_normal(shape)
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def check_batch(spec: ModelSpec, batch_size: int, batch: Batch, where: str = "ba
 
 
 def seeded_batch(workload: Workload, seed: int, index: int = 0) -> Batch:
-    """Synthetic batch number `index`: standard normal inputs, states of half that size, uniform targets; exact in float32."""
+    """Synthetic batch `index`: standard normal inputs, states of half that size, uniform targets; exact in float32."""
     spec = workload.model
     inputs = {}
     for name, shape in input_shapes(spec, workload.batch_size).items():

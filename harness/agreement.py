@@ -1,0 +1,348 @@
+"""Does a contender compute what the reference computes? Error measures and the verdict.
+
+Two checks of the same quantities (outputs, loss, all gradients, weights and outputs after training steps):
+
+- meaning, in float64: the largest error of a quantity, relative to its largest value, stays under `MEANING_LIMIT`. A
+  fault of meaning (gate order, epsilon, padding, a missing bias) stands far above, float64 rounding far below.
+- precision, in the working dtype: the rms error of a quantity stays under `NOISE_LIMIT` units of the rounding noise of
+  this very computation, measured by running the reference in stochastic arithmetic (`harness.reference.arithmetic`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.core.errors import WorkerError
+from harness.core.spec import Contender, Workload
+from harness.core.weights import (
+    Batch,
+    Weights,
+    check_batch,
+    check_weights,
+    seeded_batch,
+    seeded_weights,
+    trainable_names,
+)
+from harness.pool import Worker
+from harness.reference import ReferenceModel
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded
+from harness.results import Agreement, Quantity
+
+MEANING_LIMIT = 1e-10
+NOISE_LIMIT = 8.0
+NOISE_RUNS = 8
+TRAINING_STEPS = 3
+
+Check = Literal["meaning", "precision"]
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What reference and contender both compute: a workload, its starting weights, and its batches.
+
+    Args:
+        workload: dtype and step do not matter to the reference.
+        weights: canonical, float64.
+        batches: the first serves outputs and gradients; training goes over all of them.
+    """
+
+    workload: Workload
+    weights: Weights
+    batches: Sequence[Batch]
+
+    def __post_init__(self) -> None:
+        check_weights(self.workload.model, self.weights)
+        for index, batch in enumerate(self.batches):
+            check_batch(self.workload.model, self.workload.batch_size, batch, f"batch {index}")
+
+    @staticmethod
+    def seeded(workload: Workload, seed: int, batches: int = TRAINING_STEPS) -> Task:
+        """Weights and synthetic batches that depend only on the workload's sizes and `seed`."""
+        return Task(
+            workload.replace(step="training"),
+            seeded_weights(workload.model, seed),
+            [seeded_batch(workload.replace(dtype="float64"), seed, index) for index in range(batches)],
+        )
+
+    def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
+        """Weights and batches in the working dtype."""
+        return {name: value.astype(dtype) for name, value in self.weights.items()}, [
+            b.astype(dtype) for b in self.batches
+        ]
+
+
+def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
+
+
+def _name_quantities(
+    outputs: np.ndarray,
+    gradients: Mapping[str, Mapping[str, np.ndarray]],
+    unchanged: Mapping[str, np.ndarray],
+    losses: np.ndarray,
+    trained: Mapping[str, np.ndarray],
+    trained_outputs: np.ndarray,
+) -> Values:
+    after = f"after {len(losses)} training steps"
+    return {
+        "outputs": outputs,
+        "loss": np.asarray(gradients["loss"]),
+        **{f"gradient of {name!r}": value for name, value in gradients["weights"].items()},
+        **{f"gradient of input {name!r}": value for name, value in gradients["inputs"].items()},
+        "weights before training": _flat(unchanged),
+        "losses in training": losses,
+        **{f"weight {name!r} {after}": value for name, value in trained.items()},
+        f"outputs {after}": trained_outputs,
+    }
+
+
+def reference_quantities(task: Task, arithmetic: Arithmetic) -> Values:
+    """All quantities of `task` by the NumPy reference, float64."""
+    model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
+    first = task.batches[0]
+    outputs = model.forward(first)
+    gradients = model.gradients(first)
+    unchanged = model.weights()
+    losses = np.array([model.train_step(batch) for batch in task.batches])
+    return _name_quantities(outputs, gradients, unchanged, losses, model.weights(), model.forward(first))
+
+
+def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str) -> Values:
+    """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError."""
+    weights, batches = task.cast(dtype)
+    worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
+    worker.request("load", batches=[batch.to_json() for batch in batches])
+    outputs = worker.request("forward", indices=[0])["outputs"][0]
+    gradients = worker.request("gradients", index=0)
+    unchanged = worker.request("weights")
+    losses = np.asarray(worker.request("train", indices=list(range(len(batches))))["losses"], dtype=dtype)
+    trained = worker.request("weights")
+    trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    return _name_quantities(outputs, gradients, unchanged, losses, trained, trained_outputs)
+
+
+class Expected:
+    """The reference's quantities of a task and their rounding noise, each computed once.
+
+    Args:
+        task: what is computed.
+        seed: of the stochastic arithmetic.
+    """
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        self._seed = seed
+        self.values = reference_quantities(task, Exact())
+        self._noise: dict[str, dict[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def forward(self, index: int) -> np.ndarray:
+        """The reference's logits of batch `index` with the starting weights."""
+        task = self.task
+        return ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact()).forward(
+            task.batches[index]
+        )
+
+    def noise(self, dtype: str) -> dict[str, float]:
+        """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
+        with self._lock:
+            if dtype not in self._noise:
+                runs = [
+                    reference_quantities(self.task, Rounded(dtype, np.random.default_rng([self._seed, run])))
+                    for run in range(NOISE_RUNS)
+                ]
+                self._noise[dtype] = noise_of(self.values, runs, dtype)
+            return self._noise[dtype]
+
+
+def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, float]:
+    """The rms distance of stochastic runs from the exact values, by quantity.
+
+    Never finer than the rounding of the result itself: half a unit in the last place of a value of the quantity's size.
+    """
+    noise = {}
+    for name, value in exact.items():
+        spread = [rms(run[name] - value) for run in runs]
+        noise[name] = float(np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[dtype] * rms(value)) ** 2))
+    return noise
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square over all elements; 0 for none."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64))))) if np.size(values) else 0.0
+
+
+def compare_quantity(
+    name: str, got: np.ndarray | None, reference: np.ndarray, dtype: str, noise: float | None
+) -> Quantity:
+    """One quantity against the reference.
+
+    Args:
+        name: of the quantity.
+        got: the contender's value in `dtype`, or None when it gave none.
+        reference: float64.
+        dtype: working dtype.
+        noise: rms rounding noise for the check of precision; None for the check of meaning.
+    """
+    limit = MEANING_LIMIT if noise is None else NOISE_LIMIT
+    problem = _find_problem(got, reference, dtype)
+    if got is None or got.shape != reference.shape:
+        return Quantity(
+            name=name,
+            agrees=False,
+            error=None,
+            noise_units=None,
+            limit=limit,
+            worst_index=[],
+            got=None,
+            reference=None,
+            problem=problem,
+        )
+    difference = np.abs(np.asarray(got, dtype=np.float64) - reference)
+    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), reference.shape)
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    largest = float(difference[worst])
+    error = largest / scale if scale > 0 else (0.0 if largest == 0 else float("inf"))
+    units = None
+    if noise is not None:
+        distance = rms(difference)
+        units = distance / noise if noise > 0 else (0.0 if distance == 0 else float("inf"))
+    measured = error if units is None else units
+    return Quantity(
+        name=name,
+        agrees=not problem and measured <= limit,
+        error=_finite(error),
+        noise_units=_finite(units),
+        limit=limit,
+        worst_index=[int(i) for i in worst],
+        got=_finite(float(got[worst])),
+        reference=float(reference[worst]),
+        problem=problem,
+    )
+
+
+def _find_problem(got: np.ndarray | None, reference: np.ndarray, dtype: str) -> str:
+    if got is None:
+        return "missing"
+    if got.shape != reference.shape:
+        return f"wrong shape: got {list(got.shape)}, expected {list(reference.shape)}"
+    if str(got.dtype) != dtype:
+        return f"wrong dtype: got {got.dtype}, expected {dtype}"
+    if not np.isfinite(got).all():
+        return "not finite"
+    return ""
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def compare_all(expected: Values, got: Values, dtype: str, noise: Mapping[str, float] | None) -> list[Quantity]:
+    """Every quantity that the reference has; one that the contender lacks is a disagreement."""
+    return [
+        compare_quantity(name, got.get(name), value, dtype, None if noise is None else noise[name])
+        for name, value in expected.items()
+    ]
+
+
+def check_agreement(
+    worker: Worker, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str, *, again: str
+) -> Agreement:
+    """Runs `contender` on `task` and compares every quantity with the reference.
+
+    A worker that dies, hangs or refuses becomes the outcome, with its reason and the end of its log.
+
+    Args:
+        worker: of the contender.
+        task: what is computed.
+        expected: gives the reference's side of the same task; called when the contender has done its own.
+        dtype: float64 checks the meaning, any other dtype the precision.
+        again: the command that repeats this check.
+    """
+    check: Check = "meaning" if dtype == "float64" else "precision"
+    agreement = Agreement(
+        workload=task.workload.replace(dtype=dtype).to_json(),
+        contender=str(contender),
+        check=check,
+        outcome="ok",
+        again=again,
+    )
+    try:
+        got = contender_quantities(worker, task, contender.mode, dtype)
+        noise = None if check == "meaning" else expected().noise(dtype)
+        agreement.quantities = compare_all(expected().values, got, dtype, noise)
+        if not all(quantity.agrees for quantity in agreement.quantities):
+            agreement.outcome = "disagrees"
+            agreement.first_difference = find_first_difference(worker, task, dtype, agreement.quantities)
+            agreement.message = disagreement_message(agreement)
+    except WorkerError as error:
+        return ended(agreement, error)
+    return agreement
+
+
+def ended(agreement: Agreement, error: WorkerError) -> Agreement:
+    """The same agreement, ended by `error`."""
+    return agreement.model_copy(
+        update={"outcome": error.outcome, "reason": str(error), "log_tail": error.log_tail, "quantities": []}
+    )
+
+
+def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
+    """Names the first layer whose output differs, forward; or, if none does, the first gradient, backward.
+
+    Runs the contender once more, in training mode if its outputs in inference mode agree. Raises WorkerError.
+    """
+    failing = {quantity.name for quantity in quantities if not quantity.agrees}
+    weights, _ = task.cast(dtype)
+    worker.request("reset", weights=weights)
+    for training in (False, True):
+        exact = _reference_trace(task, Exact(), training)
+        noise = None
+        if dtype != "float64":
+            runs = [
+                _reference_trace(task, Rounded(dtype, np.random.default_rng([run])), training)
+                for run in range(NOISE_RUNS)
+            ]
+            noise = noise_of(exact, runs, dtype)
+        got = dict(worker.request("trace", index=0, training=training)["values"])
+        for quantity in compare_all(exact, got, dtype, noise):
+            if not quantity.agrees:
+                return f"{quantity.name} ({'training' if training else 'inference'})"
+    for name in reversed(trainable_names(task.workload.model)):
+        if f"gradient of {name!r}" in failing:
+            return f"gradient of {name!r} (backward)"
+    return ""
+
+
+def _reference_trace(task: Task, arithmetic: Arithmetic, training: bool) -> Values:
+    model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
+    return model.trace(task.batches[0], training)
+
+
+def disagreement_message(agreement: Agreement) -> str:
+    """What disagrees, where, by how much, and how to see it again."""
+    workload = Workload.from_json(agreement.workload)
+    worst = agreement.worst
+    if worst is None:
+        return ""
+    setting = f"({workload.dtype}, {workload.device})"
+    head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
+    if worst.problem:
+        head += f"{worst.name}: {worst.problem}"
+    elif worst.noise_units is not None:
+        head += f"{worst.name} is {worst.noise_units:.3g} noise units off (limit {worst.limit:g})"
+    elif worst.error is not None:
+        head += f"{worst.name} is off by {worst.error:.3g} of its largest value (limit {worst.limit:g})"
+    failing = sum(not quantity.agrees for quantity in agreement.quantities)
+    lines = [head + f"; {failing} of {len(agreement.quantities)} quantities disagree"]
+    if worst.reference is not None:
+        got = "not finite" if worst.got is None else f"{worst.got:.9g}"
+        lines.append(f"  worst at {worst.worst_index}: got {got}, reference {worst.reference:.9g}")
+    lines.append(f"  first layer that differs: {agreement.first_difference or 'none'}        again: {agreement.again}")
+    return "\n".join(lines)

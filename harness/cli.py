@@ -1,0 +1,243 @@
+"""The command `faceoff`: a thin layer over `harness.api`.
+
+Exit status: 0 all that was asked for ran and agreed, 1 a disagreement, 2 bad usage or input, 3 a case ended otherwise
+(crash, time-out, missing), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+
+from harness.core.errors import HarnessError
+from harness.core.spec import DEVICES, DTYPES, MODEL_KINDS, OPTIMISERS, STEPS
+
+INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas.
+
+    Args:
+        choices: what each may be; empty when the harness checks them itself.
+    """
+
+    name = "names"
+
+    def __init__(self, choices: tuple[str, ...] = ()) -> None:
+        self._choices = choices
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return ",".join(self._choices) if self._choices else "NAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        for name in names:
+            if self._choices and name not in self._choices:
+                self.fail(f"unknown name {name!r}, expected some of {', '.join(self._choices)}", param, ctx)
+        if not names:
+            self.fail("no name given", param, ctx)
+        return names
+
+
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers of at least 1, separated by commas."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,8,64", param, ctx)
+        for size in sizes:
+            if size < 1:
+                self.fail(f"{size} is not a size, expected at least 1", param, ctx)
+        return sizes
+
+
+def run_options(command: Command) -> Command:
+    """The options that `compare`, `agree` and `bench` share."""
+    options = [
+        click.option(
+            "--models", type=Names(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
+        ),
+        click.option(
+            "--contenders",
+            type=Names(),
+            default=(),
+            help="framework:mode, or a framework for all its modes; all by default. `faceoff list` shows them.",
+        ),
+        click.option("--preset", default="default", show_default=True, help="Named set of sizes; see `faceoff list`."),
+        click.option("--batch-size", type=Sizes(), default=(), help="Instead of the preset's; several by commas."),
+        click.option("--device", type=click.Choice(["auto", *DEVICES]), default="cpu", show_default=True),
+        click.option(
+            "--optimiser", type=click.Choice(OPTIMISERS), default="sgd", show_default=True, help="Of training."
+        ),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Threads of each contender; one for each core by default."
+        ),
+        click.option(
+            "--timeout", "timeout_s", type=float, help="Longest time one request to a worker may take, seconds."
+        ),
+        click.option(
+            "--out", type=click.Path(file_okay=False), help="Folder for result, page and logs; new under reports/."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
+        click.option("--quiet", is_flag=True, help="No progress."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def speed_options(command: Command) -> Command:
+    """The options of `compare` and `bench` that concern timing."""
+    command = click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="float32",
+        show_default=True,
+        help="What is timed.",
+        callback=lambda context, option, value: (value,),
+    )(command)
+    return click.option(
+        "--steps",
+        type=Names(STEPS),
+        default=("inference", "training"),
+        show_default="inference,training",
+        help="What is timed.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="faceoff", prog_name="faceoff")
+def cli() -> None:
+    """Do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here?
+
+    Begin with `faceoff compare`. Exit status: 0 all ran and agreed, 1 a disagreement, 2 bad usage or input,
+    3 a case ended otherwise (crash, time-out, missing).
+    """
+
+
+@cli.command()
+@run_options
+@speed_options
+@click.option("--data", type=click.Path(), help="Folder with CIFAR-10 in its binary version, to train on as well.")
+def compare(**keywords: Any) -> int:
+    """The main job: agreement, speed, training on real data, cold start; ends with a page."""
+    return _run("compare", **keywords)
+
+
+@cli.command()
+@run_options
+@click.option("--dtype", type=Names(DTYPES), default=("float64", "float32"), show_default="float64,float32")
+def agree(**keywords: Any) -> int:
+    """Does every contender compute what the NumPy reference computes?
+
+    float64 checks the meaning, float32 the precision: outputs, loss, all gradients, weights after training steps.
+    """
+    return _run("agree", **keywords)
+
+
+@cli.command()
+@run_options
+@speed_options
+def bench(**keywords: Any) -> int:
+    """Times the contenders that agree, round by round, interleaved."""
+    return _run("bench", **keywords)
+
+
+def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
+    from harness.api import PAGE_NAME, RESULT_NAME, run_and_save
+    from harness.options import make_options
+    from harness.summary import print_summary
+
+    options = make_options(command, **keywords)
+    result = run_and_save(options)
+    if as_json:
+        click.echo(result.model_dump_json(indent=1))
+    else:
+        print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    return INTERRUPTED if result.interrupted else result.exit_status
+
+
+@cli.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The page; beside the first result by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the page's path as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing.")
+def report(results: tuple[str, ...], out: str | None, as_json: bool, quiet: bool) -> int:
+    """Makes one HTML page from result files."""
+    import json
+
+    from harness.api import PAGE_NAME, load
+    from harness.report import write_page
+
+    loaded = [(name, load(name)) for name in results]
+    path = Path(out) if out else Path(results[0]).with_name(PAGE_NAME)
+    write_page(loaded, path)
+    if as_json:
+        click.echo(json.dumps({"page": str(path)}))
+    elif not quiet:
+        click.echo(f"page: {path}")
+    return 0
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_(as_json: bool) -> int:
+    """Frameworks, versions, modes, models and presets."""
+    from harness.inventory import print_inventory
+
+    print_inventory(as_json)
+    return 0
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def doctor(as_json: bool) -> int:
+    """What this machine can run, and what is missing, with the command that installs it."""
+    from harness.inventory import print_diagnosis
+
+    return 0 if print_diagnosis(as_json) else 3
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry of the command; ends the process with the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = cli.main(arguments, prog_name="faceoff", standalone_mode=False)
+    except click.exceptions.Abort:
+        status = INTERRUPTED
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except HarnessError as error:
+        click.echo(f"faceoff: {error}", err=True)
+        status = error.exit_status
+    if status == INTERRUPTED:
+        click.echo("faceoff: interrupted", err=True)
+        sys.stdout.flush()
+        # A thread may still be deep in the reference's arithmetic; nothing it could finish is wanted.
+        os._exit(INTERRUPTED)
+    sys.exit(status)

@@ -1,0 +1,260 @@
+"""Which frameworks there are, which interpreter runs each, and the environment its worker starts in.
+
+Nothing here imports a framework: what is installed is read from package metadata.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.core.errors import InputError
+from harness.core.spec import Contender
+
+CONFIG_FILE = "faceoff.toml"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework as the parent knows it.
+
+    Args:
+        name: folder under `impls/`, and the optional dependency that installs it.
+        module: what `import` takes.
+        distributions: packages whose versions are recorded, as far as they are installed.
+        modes: mode to the environment variables that its worker needs before it starts.
+    """
+
+    name: str
+    module: str
+    distributions: tuple[str, ...]
+    modes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+FRAMEWORKS: dict[str, Framework] = {
+    framework.name: framework
+    for framework in (
+        Framework("pytorch", "torch", ("torch",), {"eager": {}, "compile": {}}),
+        Framework(
+            "tensorflow",
+            "tensorflow",
+            ("tensorflow-cpu", "tensorflow", "keras"),
+            {
+                "eager": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+                "graph": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+                "graph-onednn": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+                "xla": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+            },
+        ),
+        Framework("jax", "jax", ("jax", "jaxlib", "flax", "optax"), {"jit": {}}),
+    )
+}
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# Removed from a worker's environment: settings of the caller's shell that would tilt one contender unseen.
+TILTING_VARIABLES = (
+    "XLA_FLAGS",
+    "TF_XLA_FLAGS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "JAX_ENABLE_X64",
+    "JAX_PLATFORMS",
+    "KERAS_BACKEND",
+    "MKL_CBWR",
+    "TORCH_COMPILE_DISABLE",
+    "TORCHINDUCTOR_FREEZING",
+    "PYTHONSTARTUP",
+    "LD_PRELOAD",
+)
+
+
+class Configuration(BaseModel):
+    """What `faceoff.toml` may say.
+
+    Attributes:
+        interpreters: framework to the Python interpreter that runs it.
+        timeout_s: longest time one request to a worker may take.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    interpreters: dict[str, str] = {}
+    timeout_s: float | None = None
+
+
+def read_configuration(path: Path | None = None) -> Configuration:
+    """Reads `faceoff.toml` from the working folder; without one, defaults.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, or holds a key or a framework that is not known.
+    """
+    path = path or Path(CONFIG_FILE)
+    if not path.exists():
+        return Configuration()
+    try:
+        configuration = Configuration.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "cannot be read", where=str(path), got=str(error), expected="a TOML file", next_step="mend or remove it"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            "setting that is not known or not valid",
+            where=f"{path}: {where}",
+            got=first["msg"],
+            expected="`timeout_s` or a table `interpreters` of framework = path",
+        ) from None
+    for name in configuration.interpreters:
+        if name not in FRAMEWORKS:
+            raise InputError("unknown framework", where=f"{path}: interpreters", got=name, expected=_names(FRAMEWORKS))
+    if configuration.timeout_s is not None and not configuration.timeout_s > 0:
+        raise InputError(
+            "not a duration", where=f"{path}: timeout_s", got=configuration.timeout_s, expected="seconds above 0"
+        )
+    return configuration
+
+
+def _names(names: Iterable[str]) -> str:
+    return "one of " + ", ".join(names)
+
+
+def variable_name(framework: str) -> str:
+    """The environment variable that names the interpreter of `framework`."""
+    return f"FACEOFF_PYTHON_{framework.upper()}"
+
+
+def interpreter(framework: str, configuration: Configuration) -> str:
+    """The interpreter that runs `framework`: environment variable, then `faceoff.toml`, then this one."""
+    chosen = os.environ.get(variable_name(framework)) or configuration.interpreters.get(framework)
+    return os.path.abspath(os.path.expanduser(chosen)) if chosen else sys.executable
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Whether a framework is there for its interpreter.
+
+    Args:
+        python: the interpreter.
+        versions: distribution to version; empty when missing.
+        reason: why it is missing, one line; empty when it is there.
+        next_step: the command that mends it.
+    """
+
+    python: str
+    versions: dict[str, str]
+    reason: str = ""
+    next_step: str = ""
+
+    @property
+    def installed(self) -> bool:
+        return not self.reason
+
+
+_PROBE = """
+import importlib.metadata, importlib.util, json, sys
+module, names = sys.argv[1], sys.argv[2:]
+versions = {}
+for name in names:
+    try:
+        versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+print(json.dumps([importlib.util.find_spec(module) is not None, versions]))
+"""
+
+
+def find_installation(framework: Framework, configuration: Configuration) -> Installation:
+    """Looks for `framework` in its interpreter, without importing it."""
+    python = interpreter(framework.name, configuration)
+    install = f"install it: {'' if python == sys.executable else python + ' -m '}pip install '.[{framework.name}]'"
+    if python == sys.executable:
+        found = importlib.util.find_spec(framework.module) is not None
+        versions = _installed_versions(framework)
+    else:
+        try:
+            output = subprocess.run(
+                [python, "-c", _PROBE, framework.module, *framework.distributions],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
+            found, versions = json.loads(output)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
+            return Installation(python, {}, f"interpreter {python} cannot be run: {error}", f"check {source}")
+    if not found:
+        return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
+    return Installation(python, versions)
+
+
+def _installed_versions(framework: Framework) -> dict[str, str]:
+    versions = {}
+    for name in framework.distributions:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def all_contenders() -> tuple[Contender, ...]:
+    """Every framework in every mode."""
+    return tuple(Contender(f.name, mode) for f in FRAMEWORKS.values() for mode in f.modes)
+
+
+def parse_contenders(texts: Iterable[str]) -> tuple[Contender, ...]:
+    """Reads `framework:mode` or `framework` (all its modes); without any, all contenders.
+
+    Raises:
+        InputError: a framework or a mode that is not known.
+    """
+    chosen: list[Contender] = []
+    for text in texts:
+        name, colon, mode = text.partition(":")
+        if name not in FRAMEWORKS:
+            raise InputError("unknown framework", where="contenders", got=repr(text), expected=_names(FRAMEWORKS))
+        modes = FRAMEWORKS[name].modes
+        if colon and mode not in modes:
+            raise InputError(
+                "unknown contender", where="contenders", got=repr(text), expected=_names(f"{name}:{m}" for m in modes)
+            )
+        chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
+    return tuple(dict.fromkeys(chosen)) or all_contenders()
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept between runs, so that a second run starts sooner."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "faceoff"
+
+
+def worker_environment(contender: Contender, threads: int, compile_cache: Path) -> dict[str, str]:
+    """The environment variables of a worker, complete before its interpreter starts.
+
+    Args:
+        contender: whose worker.
+        threads: threads of one operation.
+        compile_cache: folder for compiled code; an empty one for a cold start.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in TILTING_VARIABLES}
+    environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    environment.update(
+        PYTHONUNBUFFERED="1",
+        KERAS_BACKEND="tensorflow",
+        TF_CPP_MIN_LOG_LEVEL="2",
+        TORCHINDUCTOR_CACHE_DIR=str(compile_cache / "torchinductor"),
+    )
+    environment.update(FRAMEWORKS[contender.framework].modes[contender.mode])
+    return environment

@@ -1,0 +1,221 @@
+"""What a run was asked for, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from harness.core.errors import DeviceError, InputError
+from harness.core.spec import DEVICES, DTYPES, STEPS, Contender, Optimiser, Workload, require_choice
+from harness.devices import ask_frameworks
+from harness.environments import Configuration, parse_contenders, read_configuration
+from harness.measure import Budget
+from harness.presets import choose
+
+DEFAULT_STEPS = ("inference", "training")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides what a run does; made by `make_options`.
+
+    Args:
+        command: `compare`, `agree` or `bench`.
+        workloads: model, batch size, dtype and device of each; their step is `training`.
+        contenders: who runs them.
+        steps: what is timed.
+        dtypes: checked for agreement; float64 for the meaning, others for the precision.
+        seed, threads, device, preset, models, batch_sizes, optimiser: as asked for.
+        out: folder of result, page and logs.
+        data: folder with CIFAR-10, or None.
+        timeout_s: time limit of one request, or None for the default.
+        budget: of the timed rounds.
+        configuration: from `faceoff.toml`.
+        quiet: no progress.
+    """
+
+    command: str
+    workloads: tuple[Workload, ...]
+    contenders: tuple[Contender, ...]
+    steps: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    seed: int
+    threads: int
+    device: str
+    preset: str
+    models: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    optimiser: Optimiser
+    out: Path
+    data: Path | None
+    timeout_s: float | None
+    budget: Budget
+    configuration: Configuration
+    quiet: bool
+
+    def command_line(self) -> str:
+        """The command that repeats the whole run."""
+        parts = [
+            "faceoff",
+            self.command,
+            "--preset",
+            self.preset,
+            "--seed",
+            str(self.seed),
+            "--threads",
+            str(self.threads),
+        ]
+        parts += ["--device", self.device, "--optimiser", self.optimiser.kind]
+        if self.models:
+            parts += ["--models", ",".join(self.models)]
+        parts += ["--contenders", ",".join(str(contender) for contender in self.contenders)]
+        if self.command != "agree":
+            parts += ["--steps", ",".join(self.steps)]
+        parts += ["--dtype", ",".join(self.dtypes) if self.command == "agree" else self.workloads[0].dtype]
+        if self.batch_sizes:
+            parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
+        if self.data:
+            parts += ["--data", str(self.data)]
+        return shlex.join(parts)
+
+    def again(self, workload: Workload, contender: Contender, dtype: str) -> str:
+        """The command that repeats one check of agreement."""
+        parts = ["faceoff", "agree", "--preset", self.preset, "--models", workload.model.kind]
+        parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
+        parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
+        return shlex.join(parts)
+
+
+def make_options(
+    command: str,
+    *,
+    models: Sequence[str] = (),
+    contenders: Sequence[str] = (),
+    steps: Sequence[str] = (),
+    preset: str = "default",
+    batch_size: Sequence[int] = (),
+    dtype: Sequence[str] = (),
+    device: str = "cpu",
+    optimiser: str = "sgd",
+    seed: int = 0,
+    threads: int | None = None,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    timeout_s: float | None = None,
+    budget: Budget | None = None,
+    quiet: bool = False,
+) -> Options:
+    """Checks what was asked for and fills in the rest.
+
+    Args:
+        command: `compare`, `agree` or `bench`.
+        models: families; none means all of the preset.
+        contenders: `framework:mode` or `framework`; none means all.
+        steps: what is timed; none means inference and training.
+        preset: name in `harness.presets.PRESETS`.
+        batch_size: instead of the preset's.
+        dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
+            means float32).
+        device: `auto`, `cpu` or `gpu`.
+        optimiser: `sgd`, `momentum` or `adam`, of the training step.
+        seed: of weights, batches and order.
+        threads: of each worker; None means one for each core that this process may use.
+        out: folder for result, page and logs; None means a new one under `reports/`.
+        data: folder with CIFAR-10 in its binary version.
+        timeout_s: longest time one request to a worker may take.
+        budget: of the timed rounds.
+        quiet: no progress.
+
+    Raises:
+        InputError: anything that is not known, does not fit, or cannot be written to.
+    """
+    configuration = read_configuration()
+    chosen_steps = tuple(dict.fromkeys(steps)) or DEFAULT_STEPS
+    for step in chosen_steps:
+        require_choice(step, STEPS, "steps")
+    for name in dtype:
+        require_choice(name, DTYPES, "dtype")
+    if command != "agree" and len(dtype) > 1:
+        raise InputError("too many", where="dtype", got=", ".join(dtype), expected="one; run once for each")
+    timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
+    dtypes = tuple(dict.fromkeys(dtype if command == "agree" and dtype else ("float64", timed_dtype)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= cores:
+        raise InputError(
+            "out of range", where="threads", got=threads, expected=f"1 to {cores}, the cores of this machine"
+        )
+    if isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise InputError("out of range", where="seed", got=seed, expected=f"a whole number from 0 to {2**32 - 1}")
+    if timeout_s is not None and not timeout_s > 0:
+        raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
+    parsed = parse_contenders(contenders)
+    device = resolve_device(device, parsed, configuration)
+    chosen_optimiser = Optimiser(kind=optimiser)
+    sized = choose(preset, models, batch_size)
+    return Options(
+        command=command,
+        workloads=tuple(
+            Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser) for item in sized
+        ),
+        contenders=parsed,
+        steps=chosen_steps,
+        dtypes=dtypes,
+        seed=seed,
+        threads=threads or cores,
+        device=device,
+        preset=preset,
+        models=tuple(models),
+        batch_sizes=tuple(batch_size),
+        optimiser=chosen_optimiser,
+        out=prepare_folder(out),
+        data=Path(data) if data else None,
+        timeout_s=timeout_s,
+        budget=budget or Budget(),
+        configuration=configuration,
+        quiet=quiet,
+    )
+
+
+def resolve_device(device: str, contenders: Sequence[Contender], configuration: Configuration) -> str:
+    """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
+
+    Raises:
+        DeviceError: `gpu` was asked for and no framework sees one.
+    """
+    require_choice(device, ("auto", *DEVICES), "device")
+    if device == "cpu":
+        return device
+    names = list(dict.fromkeys(contender.framework for contender in contenders))
+    answers = ask_frameworks(names, "gpu", configuration)
+    reasons = {name: answer.reason for name, answer in answers.items() if answer.outcome != "missing" and answer.reason}
+    seen = [name for name, answer in answers.items() if not answer.reason]
+    if device == "auto":
+        return "gpu" if seen and not reasons else "cpu"
+    if not seen:
+        looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items())
+        raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu, or see `faceoff doctor`")
+    return device
+
+
+def prepare_folder(out: str | Path | None) -> Path:
+    """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError."""
+    folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            "cannot be written",
+            where=str(folder),
+            got=error.strerror or str(error),
+            next_step="choose another folder with --out",
+        ) from None
+    return folder

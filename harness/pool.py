@@ -1,0 +1,334 @@
+"""Starts, pauses, times out and replaces workers: one long-lived process per contender."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.core.clock import monotonic_ns
+from harness.core.errors import MessageError, Outcome, WorkerError
+from harness.core.messages import Channel, ChannelTimeoutError, Message
+from harness.core.spec import Contender
+from harness.environments import (
+    FRAMEWORKS,
+    Configuration,
+    Installation,
+    cache_directory,
+    find_installation,
+    worker_environment,
+)
+
+PACKAGES_ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 180.0
+LOG_TAIL_LINES = 12
+
+
+class Worker:
+    """A live process of one contender.
+
+    Args:
+        contender: whose process.
+        process: the interpreter, leader of its own process group.
+        channel: the private connection to it.
+        log_path: where its standard output and error go.
+        timeout_s: longest time one request may take.
+    """
+
+    def __init__(
+        self, contender: Contender, process: subprocess.Popen[bytes], channel: Channel, log_path: Path, timeout_s: float
+    ) -> None:
+        self.contender = contender
+        self.log_path = log_path
+        self.start_reply: dict[str, Any] = {}
+        self._process = process
+        self._channel = channel
+        self._timeout_s = timeout_s
+        self._paused = False
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def request(self, kind: str, timeout_s: float | None = None, **body: Any) -> dict[str, Any]:
+        """Sends a request and waits for its reply.
+
+        Raises:
+            WorkerError: the worker died, hung past its time limit, or could not do it; the outcome says which. After a
+                death or a time-out the process is gone.
+        """
+        limit_s = timeout_s or self._timeout_s
+        try:
+            self._channel.send(Message(kind, body), limit_s)
+            return self._reply(kind, limit_s)
+        except ChannelTimeoutError:
+            self.kill()
+            raise self._error(
+                f"no answer to `{kind}` within {limit_s:g} s", "timeout", "raise --timeout if it needs longer"
+            ) from None
+        except MessageError:
+            ended = self._status()
+            self.kill()
+            raise self._error(f"worker {ended} during `{kind}`", "crashed", "see its log") from None
+
+    def _reply(self, kind: str, limit_s: float) -> dict[str, Any]:
+        reply = self._channel.receive(limit_s)
+        if reply.kind == "error":
+            outcome: Outcome = reply.body["outcome"]
+            raise self._error(f"`{kind}` failed: {reply.body['reason']}", outcome, "see its log")
+        return reply.body
+
+    def send_start(self, device: str, threads: int, seed: int) -> None:
+        """Asks the worker to import its framework, without waiting."""
+        try:
+            self._channel.send(Message("start", {"device": device, "threads": threads, "seed": seed}), START_TIMEOUT_S)
+        except MessageError:
+            return  # It died at once; `finish_start` finds out and says how.
+
+    def finish_start(self) -> None:
+        """Waits until the framework is imported and configured; raises WorkerError."""
+        try:
+            self.start_reply = self._reply("start", START_TIMEOUT_S)
+        except ChannelTimeoutError:
+            self.kill()
+            raise self._error(f"no start within {START_TIMEOUT_S:g} s", "timeout", "see its log") from None
+        except MessageError:
+            ended = self._status()
+            self.kill()
+            raise self._error(f"worker {ended} while it started", "crashed", "see its log") from None
+        except WorkerError:
+            self.kill()
+            raise
+
+    def pause(self) -> None:
+        """Stops the process group, so that its idle threads take no processor time."""
+        if not self._paused:
+            self._signal(signal.SIGSTOP)
+            self._paused = True
+
+    def resume(self) -> None:
+        """Lets a paused process group go on."""
+        if self._paused:
+            self._signal(signal.SIGCONT)
+            self._paused = False
+
+    def kill(self) -> None:
+        """Ends the process group at once and waits for it."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._channel.close()
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        try:
+            text = self.log_path.read_bytes()[-16384:].decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _status(self) -> str:
+        """How the process ended, in words; waits a moment, as the socket closes before the process is gone."""
+        try:
+            status = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "closed its channel"
+        if status < 0:
+            return f"was ended by signal {-status} ({signal.Signals(-status).name})"
+        return f"ended with status {status}"
+
+    def _error(self, what: str, outcome: Outcome, next_step: str) -> WorkerError:
+        tail = self.log_tail()
+        return WorkerError(
+            what, outcome=outcome, where=str(self.contender), next_step=f"{next_step}: {self.log_path}", log_tail=tail
+        )
+
+
+class Pool:
+    """The workers of a run, started side by side. Use it as a context manager: leaving it ends every process.
+
+    Args:
+        contenders: whose workers.
+        device, threads, seed: settings of every worker.
+        log_directory: where their logs go.
+        configuration: interpreters and time limit.
+        timeout_s: longest time one request may take; overrides the configuration.
+    """
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        device: str,
+        threads: int,
+        seed: int,
+        log_directory: Path,
+        configuration: Configuration,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.contenders = tuple(contenders)
+        self.failures: dict[Contender, WorkerError] = {}
+        self._device, self._threads, self._seed = device, threads, seed
+        self._log_directory = log_directory
+        self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
+        self._workers: dict[Contender, Worker] = {}
+        self._spawned: list[Worker] = []
+        self._count: dict[Contender, int] = {}
+        self._closed = False
+        self.installations: dict[str, Installation] = {
+            name: find_installation(FRAMEWORKS[name], configuration)
+            for name in dict.fromkeys(contender.framework for contender in contenders)
+        }
+        # Linux sends a worker its death signal when the THREAD that made it ends: so one thread makes them all.
+        self._spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+        self._temporary = tempfile.TemporaryDirectory(prefix="faceoff-")
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every process; safe to call twice."""
+        self._closed = True
+        for worker in self._spawned:
+            worker.kill()
+        self._spawned.clear()
+        self._workers.clear()
+        self._spawner.shutdown(wait=True)
+        self._temporary.cleanup()
+
+    def start(self) -> Iterator[Contender]:
+        """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""
+        for contender in self.contenders:
+            try:
+                self._launch(contender)
+            except WorkerError as error:
+                self.failures[contender] = error
+        for contender in self.contenders:
+            if contender not in self.failures:
+                self._finish(contender)
+            yield contender
+
+    @property
+    def available(self) -> tuple[Contender, ...]:
+        """The contenders that started."""
+        return tuple(contender for contender in self.contenders if contender not in self.failures)
+
+    def worker(self, contender: Contender) -> Worker:
+        """The live worker of `contender`; a fresh one if the last one died.
+
+        Raises:
+            WorkerError: it cannot be started.
+        """
+        if contender in self.failures:
+            raise self.failures[contender]
+        worker = self._workers.get(contender)
+        if worker is None or not worker.alive:
+            self._launch(contender)
+            self._finish(contender)
+            if contender in self.failures:
+                raise self.failures[contender]
+        return self._workers[contender]
+
+    def start_cold(self, contender: Contender) -> Worker:
+        """One more process of `contender`, with empty compile caches, for the caller to `kill`; raises WorkerError."""
+        worker = self._spawn(contender, Path(tempfile.mkdtemp(dir=self._temporary.name)))
+        worker.send_start(self._device, self._threads, self._seed)
+        worker.finish_start()
+        return worker
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keeps every worker paused while the block runs, but for the one inside `awake`."""
+        for worker in self._workers.values():
+            worker.pause()
+        try:
+            yield
+        finally:
+            for worker in self._workers.values():
+                worker.resume()
+
+    @contextmanager
+    def awake(self, contender: Contender) -> Iterator[Worker]:
+        """Inside `quiet`: lets the worker of `contender` alone run while the block runs; raises WorkerError."""
+        worker = self.worker(contender)
+        worker.resume()
+        try:
+            yield worker
+        finally:
+            worker.pause()
+
+    def _launch(self, contender: Contender) -> None:
+        worker = self._spawn(contender, cache_directory())
+        self._workers[contender] = worker
+        worker.send_start(self._device, self._threads, self._seed)
+
+    def _finish(self, contender: Contender) -> None:
+        try:
+            self._workers[contender].finish_start()
+        except WorkerError as error:
+            self.failures[contender] = error
+
+    def _spawn(self, contender: Contender, compile_cache: Path) -> Worker:
+        installation = self.installations[contender.framework]
+        if not installation.installed:
+            raise WorkerError(
+                installation.reason, outcome="missing", where=str(contender), next_step=installation.next_step
+            )
+        if self._closed:
+            raise WorkerError("the run is ending", outcome="crashed", where=str(contender))
+        return self._spawner.submit(self._spawn_here, contender, installation.python, compile_cache).result()
+
+    def _spawn_here(self, contender: Contender, python: str, compile_cache: Path) -> Worker:
+        number = self._count[contender] = self._count.get(contender, -1) + 1
+        self._log_directory.mkdir(parents=True, exist_ok=True)
+        log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
+        environment = worker_environment(contender, self._threads, compile_cache)
+        environment["PYTHONPATH"] = str(self._import_root())
+        ours, theirs = socket.socketpair()
+        with theirs, log_path.open("wb") as log:
+            command = [python, "-m", "harness.worker", str(theirs.fileno()), contender.framework, str(os.getpid())]
+            process = subprocess.Popen(
+                [*command, str(monotonic_ns()), str(self._threads)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd=self._temporary.name,
+            )
+        worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
+        self._spawned.append(worker)
+        return worker
+
+    def _import_root(self) -> Path:
+        """A folder with `harness` and `impls` alone, so that another interpreter sees none of this one's packages."""
+        root = Path(self._temporary.name) / "packages"
+        if not root.exists():
+            root.mkdir()
+            for package in ("harness", "impls"):
+                (root / package).symlink_to(PACKAGES_ROOT / package)
+        return root

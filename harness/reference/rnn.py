@@ -1,0 +1,53 @@
+"""The steps of one vanilla recurrent layer, h_t = activation(W_ih x_t + W_hh h_{t-1} + b), forward and backward.
+
+Time comes first: `(sequence_length, batch_size, hidden_size)`. The input product is made before, outside the time loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.core.spec import RnnSpec
+from harness.reference.arithmetic import Array
+from harness.reference.layers import activate, activate_backward
+
+
+def steps(spec: RnnSpec, projected: Array, weight_hh: Array, states: tuple[Array, ...]) -> tuple[Array, Any]:
+    """All time steps.
+
+    Args:
+        projected: W_ih x_t + b of every step, `(sequence_length, batch_size, hidden_size)`.
+        weight_hh: `(hidden_size, hidden_size)`.
+        states: `(h0,)`, `(batch_size, hidden_size)`.
+
+    Returns:
+        The hidden states of all steps, and what `steps_backward` needs.
+    """
+    (h,) = states
+    hidden = np.empty_like(projected)
+    for t in range(len(projected)):
+        h = activate(spec.activation, projected[t] + h @ weight_hh.T)
+        hidden[t] = h
+    return hidden, hidden
+
+
+def steps_backward(
+    spec: RnnSpec, grad_hidden: Array, weight_hh: Array, hidden: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    """Backpropagation through time (Werbos 1990).
+
+    Args:
+        grad_hidden: gradient by every hidden state from above, `(sequence_length, batch_size, hidden_size)`.
+        hidden: as `steps` returned.
+
+    Returns:
+        Gradients by `projected` and by the initial states.
+    """
+    grad_projected = np.empty_like(grad_hidden)
+    dh = np.zeros_like(grad_hidden[0])
+    for t in reversed(range(len(grad_hidden))):
+        grad_projected[t] = activate_backward(spec.activation, dh + grad_hidden[t], hidden[t])
+        dh = grad_projected[t] @ weight_hh
+    return grad_projected, (dh,)

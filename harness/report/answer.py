@@ -1,0 +1,226 @@
+"""The first screen: whether all agree, which contender is fastest where, and what went wrong, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.report.speed import SpeedGroup
+from harness.report.text import counted, listed, with_interval
+from harness.report.words import OUTCOMES, contender_names, describe_workload
+from harness.results import Comparison, Result
+
+CHECKS = {"meaning": "meaning (float64)", "precision": "precision (working dtype)"}
+SHOWN_PLACES = 4
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One contender's time in terms of another's: `who` `figure`."""
+
+    contender: str
+    figure: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one workload.
+
+    Attributes:
+        lead: the comparable contender with the lowest median; empty when there is none.
+        claim: what can be said of it: `is fastest`, `has the lowest median`, ...
+        time: its median.
+        against_baseline: the lead's own ratio, when the ratios of this workload refer to another contender.
+        slower, ties, unresolved: the others by their verdict against the lead.
+        indirect: the others' ratios to the baseline, when none to the lead was recorded.
+        unrelated: comparable, but without any recorded ratio.
+    """
+
+    group: SpeedGroup
+    lead: str = ""
+    claim: str = ""
+    time: str = ""
+    baseline: str = ""
+    against_baseline: str = ""
+    slower: list[Relation] = field(default_factory=list)
+    ties: list[Relation] = field(default_factory=list)
+    unresolved: list[Relation] = field(default_factory=list)
+    indirect: list[Relation] = field(default_factory=list)
+    unrelated: list[str] = field(default_factory=list)
+
+
+def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
+    """Reads the answer for one workload from its recorded comparisons."""
+    if not group.rows:
+        return Answer(group)
+    lead, *others = group.rows
+    time = f"{lead.median} {group.unit}"
+    if not others:
+        return Answer(group, lead.contender, "is the only contender that can be compared", time)
+    pairs = {(c.contender, c.baseline): c for c in comparisons if c.workload == group.workload.key}
+    own = pairs.get((lead.contender, group.baseline))
+    by_verdict: dict[str, list[Relation]] = {"slower": [], "tie": [], "unresolved": []}
+    indirect, unrelated = [], []
+    settled = True
+    for row in others:
+        direct, through_baseline = (
+            pairs.get((row.contender, lead.contender)),
+            pairs.get((row.contender, group.baseline)),
+        )
+        if direct is not None:
+            by_verdict.get(direct.verdict, by_verdict["unresolved"]).append(_relation(direct))
+            settled &= direct.verdict == "slower"
+        elif row.is_baseline:
+            settled &= own is not None and own.verdict == "faster"
+        elif through_baseline is not None:
+            indirect.append(_relation(through_baseline))
+            settled &= own is not None and through_baseline.interval[0] > own.interval[1]
+        else:
+            unrelated.append(row.contender)
+            settled = False
+    return Answer(
+        group=group,
+        lead=lead.contender,
+        claim="is fastest" if settled else "has the lowest median",
+        time=time,
+        baseline=group.baseline,
+        against_baseline="" if own is None or lead.is_baseline else _relation(own).figure,
+        slower=by_verdict["slower"],
+        ties=by_verdict["tie"],
+        unresolved=by_verdict["unresolved"],
+        indirect=indirect,
+        unrelated=unrelated,
+    )
+
+
+def _relation(comparison: Comparison) -> Relation:
+    ratio, interval = with_interval(comparison.ratio, *comparison.interval)
+    return Relation(comparison.contender, f"{ratio} {interval}")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The state of agreement in one sentence, with the level that colours it."""
+
+    level: str
+    symbol: str
+    text: str
+
+
+def headline(result: Result) -> Headline:
+    """Whether all contenders agree with the reference, from the recorded outcomes."""
+    checks = result.agreements
+    if not checks:
+        return Headline("none", "–", "Agreement with the reference was not checked in this run.")
+    models = {describe_workload(check.workload).model_key for check in checks}
+    disagreeing = list(dict.fromkeys(c.contender for c in checks if c.outcome == "disagrees"))
+    if disagreeing:
+        failed = {describe_workload(c.workload).model_key for c in checks if c.outcome == "disagrees"}
+        text = (
+            f"{counted(len(disagreeing), 'contender')} {'disagrees' if len(disagreeing) == 1 else 'disagree'} "
+            f"with the reference on {len(failed)} of {counted(len(models), 'model')}."
+        )
+        return Headline("bad", "✗", text)
+    names = {check.contender for check in checks}
+    kinds = listed([words for kind, words in CHECKS.items() if any(check.check == kind for check in checks)])
+    ended = [check for check in checks if check.outcome != "ok"]
+    if len(ended) == len(checks):
+        return Headline("warn", "!", "No check of agreement ran to its end, so nothing is known to agree.")
+    if ended:
+        return Headline(
+            "warn",
+            "!",
+            f"Nothing disagrees, but {len(ended)} of {counted(len(checks), 'agreement check')} did not run to the end.",
+        )
+    everyone = len(names) == len(contender_names(result))
+    who = f"All {counted(len(names), 'contender')}" if everyone else f"The {counted(len(names), 'contender')} checked"
+    if len(names) == 1:
+        who = "The only contender" if everyone else "The one contender checked"
+    what = f"all {counted(len(models), 'model')}" if len(models) > 1 else "the one model checked"
+    verb = "agrees" if len(names) == 1 else "agree"
+    level, symbol = ("good", "✓") if everyone else ("warn", "!")
+    return Headline(level, symbol, f"{who} {verb} with the reference on {what}, in {kinds}.")
+
+
+def training_sentence(result: Result) -> str:
+    """How the training runs on real data ended, in one sentence; empty when there were none."""
+    runs = result.training_runs
+    if not runs:
+        return ""
+    good = sum(run.outcome == "ok" for run in runs)
+    tasks = counted(len({run.task for run in runs}), "task")
+    if good == len(runs):
+        return f"Training on real data ({tasks}): all {counted(good, 'run')} follow the reference within rounding."
+    return (
+        f"Training on real data ({tasks}): {good} of {counted(len(runs), 'run')} follow the reference within rounding."
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that did not end `ok`, once for all the records that it concerns.
+
+    Attributes:
+        places: what it concerns, at most a few; `more` counts the others.
+    """
+
+    contender: str
+    outcome: str
+    reason: str
+    next_step: str = ""
+    places: list[str] = field(default_factory=list)
+    more: int = 0
+
+
+def problems(result: Result) -> list[Problem]:
+    """What is missing, crashed, timed out, ran out of memory or disagrees, with reason and next step."""
+    found: dict[tuple[str, str, str], Problem] = {}
+    absent: set[tuple[str, str]] = set()
+    for info in result.contenders:
+        if info.outcome != "ok":
+            absent.add((info.contender, info.outcome))
+            problem = Problem(info.contender, info.outcome, info.reason, info.next_step)
+            found[info.contender, info.outcome, info.reason] = problem
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for contender, outcome, reason, again, place in _failures(result):
+        if (contender, outcome) in absent:
+            # The whole contender is already listed with this outcome, so each of its cases would only repeat it.
+            continue
+        key = (contender, str(outcome), reason)
+        found.setdefault(key, Problem(contender, outcome, reason, again))
+        places.setdefault(key, []).append(place)
+    return [
+        Problem(p.contender, p.outcome, p.reason, p.next_step, places.get(key, [])[:SHOWN_PLACES], _rest(places, key))
+        for key, p in found.items()
+    ]
+
+
+def _rest(places: dict[tuple[str, str, str], list[str]], key: tuple[str, str, str]) -> int:
+    return max(0, len(places.get(key, [])) - SHOWN_PLACES)
+
+
+def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
+    """Every record that did not end ok: contender, outcome, reason, command that repeats it, what it concerns."""
+    found: list[tuple[str, str, str, str, str]] = []
+    for check in result.agreements:
+        if check.outcome != "ok":
+            workload = describe_workload(check.workload)
+            reason = check.reason or check.message.split("\n")[0]
+            found.append((check.contender, check.outcome, reason, check.again, f"{workload.kind}, {check.check}"))
+    for case in result.cases:
+        if case.outcome != "ok":
+            title = describe_workload(case.workload).title
+            found.append((case.contender, case.outcome, case.reason, "", f"{title}, speed"))
+    for start in result.cold_starts:
+        if start.outcome != "ok":
+            kind = describe_workload(start.workload).kind
+            found.append((start.contender, start.outcome, start.reason, "", f"{kind}, cold start"))
+    for run in result.training_runs:
+        if run.outcome != "ok":
+            found.append((run.contender, run.outcome, run.reason, "", f"training on {run.task}"))
+    return found
+
+
+def outcome_counts(result: Result) -> list[tuple[str, int]]:
+    """How many records ended in each of the seven outcomes."""
+    outcomes = result.outcomes
+    return [(outcome, outcomes.count(outcome)) for outcome in OUTCOMES]  # type: ignore[arg-type]

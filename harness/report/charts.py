@@ -1,0 +1,254 @@
+"""Vega-Lite specifications of the charts. Colours are CSS variables, so one drawing serves light, dark and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+
+from harness.report.sections import ColdGroup, Task
+from harness.report.speed import SpeedGroup
+from harness.report.text import duration, finite
+from harness.report.words import Identity
+
+Spec = dict[str, Any]
+Identities = Mapping[str, Identity]
+
+# From this ratio of slowest to quickest on, equal ratios are better read as equal distances.
+LOG_AXIS_RATIO = 8.0
+ROW_HEIGHT = 30
+LOSS_HEIGHT = 240
+MARKED_POINTS = 8
+PHASES = ("interpreter", "import", "configure", "build", "first call")
+CONFIG: Spec = {
+    "background": "var(--surface)",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "gridColor": "var(--line)",
+        "domainColor": "var(--line-strong)",
+        "tickColor": "var(--line-strong)",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": 500,
+        "titlePadding": 10,
+        "labelLimit": 170,
+        "labelOverlap": "greedy",
+    },
+    "axisY": {"labelColor": "var(--text)"},
+}
+
+
+def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
+    """Median and interval of every comparable contender, the quickest on top."""
+    rows = []
+    for row in group.rows:
+        low_s, high_s = row.speed.interval_s
+        rows.append(
+            {
+                "contender": identities[row.contender].label,
+                "median": row.speed.median_s / group.unit_s,
+                "low": low_s / group.unit_s,
+                "high": high_s / group.unit_s,
+                "shown": f"{row.median} {row.interval} {group.unit}",
+            }
+        )
+    low = min(row.speed.interval_s[0] for row in group.rows) / group.unit_s
+    high = max(row.speed.interval_s[1] for row in group.rows) / group.unit_s
+    if low > 0 and high / low > LOG_AXIS_RATIO:
+        scale = alt.Scale(type="log", domain=[low * 0.85, high * 1.18], nice=False)
+        title = f"{group.unit} per call, logarithmic"
+    else:
+        scale = alt.Scale(zero=True, nice=True)
+        title = f"{group.unit} per call"
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=alt.Y("contender:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+        color=_colour(identities, [row.contender for row in group.rows]),
+        tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="median and interval")],
+    )
+    interval = base.mark_rule(strokeWidth=3, opacity=0.55).encode(
+        x=alt.X("low:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format="~r")), x2="high:Q"
+    )
+    point = base.mark_point(filled=True, size=110, opacity=1).encode(
+        x="median:Q", shape=_shape(identities, [row.contender for row in group.rows])
+    )
+    return _finish(interval + point, alt.Step(ROW_HEIGHT))
+
+
+def cold_chart(group: ColdGroup, identities: Identities) -> Spec:
+    """The parts of each cold start on top of one another, in the order in which they happen. Bars from 0."""
+    rows = []
+    for start in group.rows:
+        parts_s = (start.interpreter_s, start.import_s, start.configure_s, start.build_s, start.first_call_s)
+        for order, (phase, part_s) in enumerate(zip(PHASES, parts_s, strict=True)):
+            rows.append(
+                {
+                    "contender": identities[start.contender].label,
+                    "phase": phase,
+                    "order": order,
+                    "seconds": part_s,
+                    "shown": duration(part_s),
+                }
+            )
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar(stroke="var(--surface)", strokeWidth=1, size=18)
+        .encode(
+            x=alt.X("seconds:Q", stack="zero", title="s from process start", axis=alt.Axis(tickCount=5)),
+            y=alt.Y("contender:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+            color=alt.Color(
+                "phase:N",
+                legend=None,
+                scale=alt.Scale(domain=list(PHASES), range=[f"var(--p{i + 1})" for i in range(len(PHASES))]),
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("phase:N"), alt.Tooltip("shown:N", title="time")],
+        )
+    )
+    return _finish(chart, alt.Step(ROW_HEIGHT))
+
+
+def loss_chart(task: Task, identities: Identities) -> Spec | None:
+    """The loss before every step, every contender over the reference; None when no loss was recorded."""
+    losses = {run.contender: [finite(loss) for loss in run.losses] for run in task.runs}
+    layers = []
+    if task.reference_losses:
+        reference = _series({"reference": [finite(loss) for loss in task.reference_losses]}, 6)
+        layers.append(_lines(reference, strokeWidth=6, opacity=0.3, color="var(--text)"))
+    layers += _contender_layers(losses, identities, 6)
+    if not layers:
+        return None
+    scale = alt.Scale(zero=False, nice=True)
+    return _finish_layers(layers, scale, "loss", alt.Axis(tickCount=5))
+
+
+def distance_chart(task: Task, identities: Identities) -> Spec | None:
+    """Each loss's distance from the reference, and the spread that rounding gives; None when nothing can be drawn.
+
+    A distance of exactly 0 has no place on a logarithmic axis and is left out.
+    """
+    distances = distance_from_reference(task)
+    noise = [value if value and finite(value) else None for value in task.noise]
+    layers = []
+    if any(noise):
+        layers.append(_lines(_series({"rounding": noise}, 3), strokeWidth=6, opacity=0.3, color="var(--text)"))
+    drawn = {name: [value or None for value in values] for name, values in distances.items()}
+    layers += _contender_layers({name: values for name, values in drawn.items() if any(values)}, identities, 3)
+    if not layers:
+        return None
+    scale = alt.Scale(type="log", nice=True)
+    return _finish_layers(layers, scale, "distance in loss, logarithmic", alt.Axis(tickCount=5, format=".0e"))
+
+
+def distance_from_reference(task: Task) -> dict[str, list[float | None]]:
+    """Per contender and step, |loss - reference loss|; None where either is not finite."""
+    return {
+        run.contender: [
+            None if finite(ours) is None or finite(theirs) is None or ours is None else abs(ours - theirs)
+            for ours, theirs in zip(run.losses, task.reference_losses, strict=False)
+        ]
+        for run in task.runs
+    }
+
+
+def chart_label(kind: str, what: str, figures: list[str]) -> str:
+    """What a chart shows, for those who do not see it."""
+    return f"{kind}, {what}. " + "; ".join(figures)
+
+
+def speed_label(group: SpeedGroup, identities: Identities) -> str:
+    """The speed chart in words."""
+    figures = [f"{identities[row.contender].label} {row.median} {row.interval} {group.unit}" for row in group.rows]
+    return chart_label(
+        "Median time per call with its interval", f"{group.workload.title}, {group.workload.sizes}", figures
+    )
+
+
+def cold_label(group: ColdGroup, identities: Identities) -> str:
+    """The cold start chart in words."""
+    figures = [f"{identities[start.contender].label} {duration(start.total_s)}" for start in group.rows]
+    return chart_label("Cold start by parts", f"{group.workload.title}, {group.workload.sizes}", figures)
+
+
+def _contender_layers(series: dict[str, list[float | None]], identities: Identities, digits: int) -> list[alt.Chart]:
+    """A line per contender, and marks at a few steps, shifted so that none hides another."""
+    names = [name for name, values in series.items() if values]
+    if not names:
+        return []
+    labelled = {identities[name].label: series[name] for name in names}
+    marked = []
+    for place, name in enumerate(names):
+        values = series[name]
+        stride = max(1, len(values) // MARKED_POINTS)
+        for step in range(place * stride // len(names), len(values), stride):
+            if values[step] is not None:
+                row = {"name": identities[name].label, "step": step, "value": _rounded(values[step], digits)}
+                marked.append(row)
+    colour, shape = _colour(identities, names, "name"), _shape(identities, names, "name")
+    lines = _lines(_series(labelled, digits), strokeWidth=1.5).encode(color=colour)
+    points = (
+        alt.Chart(alt.InlineData(values=marked))
+        .mark_point(filled=True, size=60, opacity=1)
+        .encode(
+            x="step:Q",
+            y="value:Q",
+            color=colour,
+            shape=shape,
+            tooltip=[
+                alt.Tooltip("name:N", title="contender"),
+                alt.Tooltip("step:Q"),
+                alt.Tooltip("value:Q", format=".6g"),
+            ],
+        )
+    )
+    return [lines, points]
+
+
+def _series(series: dict[str, list[float | None]], digits: int) -> alt.InlineData:
+    """One row a series, with its values as one list: a tenth of the size of one row a step."""
+    return alt.InlineData(
+        values=[
+            {"name": name, "step": list(range(len(values))), "value": [_rounded(value, digits) for value in values]}
+            for name, values in series.items()
+        ]
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def _lines(data: alt.InlineData, **mark: Any) -> alt.Chart:
+    chart: alt.Chart = alt.Chart(data).transform_flatten(["step", "value"]).mark_line(**mark)
+    return chart.encode(x="step:Q", y="value:Q", detail="name:N")
+
+
+def _finish_layers(layers: list[alt.Chart], scale: alt.Scale, title: str, axis: alt.Axis) -> Spec:
+    first = layers[0].encode(
+        x=alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=6, format="d")),
+        y=alt.Y("value:Q", title=title, scale=scale, axis=axis),
+    )
+    return _finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
+
+
+def _colour(identities: Identities, names: list[str], field: str = "contender") -> alt.Color:
+    labels, colours = [identities[n].label for n in names], [identities[n].colour for n in names]
+    return alt.Color(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=colours))
+
+
+def _shape(identities: Identities, names: list[str], field: str = "contender") -> alt.Shape:
+    labels, shapes = [identities[n].label for n in names], [identities[n].shape for n in names]
+    return alt.Shape(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
+
+
+def _finish(chart: alt.Chart | alt.LayerChart, height: int | alt.Step) -> Spec:
+    sized = chart.properties(
+        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
+    spec: Spec = sized.to_dict()
+    # Altair's own default look stands in every chart; the page gives one configuration to all.
+    spec.pop("config", None)
+    return spec

@@ -1,0 +1,298 @@
+"""Agreement, cold start, training, ledger and cases as the page shows them. Selection and order only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from harness.report.text import NOT_FINITE, exact, finite, flatten, significant
+from harness.report.words import WorkloadText, contender_names, describe_workload
+from harness.results import Agreement, ColdStart, Quantity, Result, TrainingRun
+
+CHECK_ORDER = ("meaning", "precision")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One check of one contender on one model; `agreement` is None where the result holds none."""
+
+    agreement: Agreement | None
+    detail_id: str = ""
+    figure: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model of the agreement matrix, with the checks that any contender had on it."""
+
+    workload: WorkloadText
+    checks: list[str]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Contenders by models.
+
+    Attributes:
+        rows: contender and its cells, in the order of `columns` and their checks.
+        limits: per check, the limits in force, as text.
+    """
+
+    columns: list[Column]
+    rows: list[tuple[str, list[Cell]]]
+    limits: dict[str, list[str]]
+
+
+def agreement_matrix(result: Result, prefix: str) -> Matrix:
+    """The matrix of a result; `prefix` starts the ids of its details.
+
+    A check that the file holds twice is shown as its last, while the details show both.
+    """
+    found: dict[tuple[str, str, str], tuple[int, Agreement]] = {}
+    workloads: dict[str, WorkloadText] = {}
+    limits: dict[str, set[float]] = {}
+    for index, agreement in enumerate(result.agreements):
+        workload = describe_workload(agreement.workload)
+        workloads.setdefault(workload.model_key, workload)
+        found[agreement.contender, workload.model_key, agreement.check] = index, agreement
+        limits.setdefault(agreement.check, set()).update(quantity.limit for quantity in agreement.quantities)
+    present = {(model, check) for _, model, check in found}
+    columns = [
+        Column(workload, [check for check in CHECK_ORDER if (key, check) in present])
+        for key, workload in workloads.items()
+    ]
+    rows = []
+    for name in contender_names(result):
+        cells = []
+        for key, column in zip(workloads, columns, strict=True):
+            for check in column.checks:
+                index, record = found.get((name, key, check), (0, None))
+                cells.append(Cell(record, f"{prefix}-d{index}", worst_figure(record)) if record else Cell(None))
+        rows.append((name, cells))
+    return Matrix(columns, rows, {check: [f"{limit:g}" for limit in sorted(some)] for check, some in limits.items()})
+
+
+def agreement_details(result: Result, prefix: str) -> list[tuple[str, list[tuple[str, Agreement]]]]:
+    """Every check by contender, each with the id that the matrix refers to."""
+    by_contender: dict[str, list[tuple[str, Agreement]]] = {}
+    for index, agreement in enumerate(result.agreements):
+        by_contender.setdefault(agreement.contender, []).append((f"{prefix}-d{index}", agreement))
+    return [(name, by_contender[name]) for name in contender_names(result) if name in by_contender]
+
+
+def measured(quantity: Quantity, check: str) -> float | None:
+    """What the check holds against its limit: the relative error (meaning) or the noise units (precision)."""
+    return quantity.error if check == "meaning" else quantity.noise_units
+
+
+def worst_figure(agreement: Agreement) -> str:
+    """The figure of the quantity nearest to, or farthest over, its limit."""
+    worst = agreement.worst
+    if worst is None:
+        return ""
+    if worst.problem:
+        return worst.problem
+    return significant(measured(worst, agreement.check), 2)
+
+
+@dataclass(frozen=True)
+class QuantityRow:
+    """One quantity of a check in words; `level` is empty for one that agrees."""
+
+    name: str
+    level: str
+    error: str
+    noise_units: str
+    limit: str
+    worst_index: str
+    got: str
+    reference: str
+    problem: str
+
+
+def quantity_rows(agreement: Agreement) -> list[QuantityRow]:
+    """Every quantity of a check, those that disagree first."""
+    ordered = sorted(agreement.quantities, key=lambda quantity: quantity.agrees)
+    return [_quantity_row(quantity) for quantity in ordered]
+
+
+def _quantity_row(quantity: Quantity) -> QuantityRow:
+    # A null is 'not finite' unless there was nothing to compare, which the recorded problem then says.
+    absent = quantity.problem or NOT_FINITE
+    return QuantityRow(
+        name=quantity.name,
+        level="" if quantity.agrees else "bad",
+        error=significant(quantity.error, 2, absent),
+        noise_units=significant(quantity.noise_units, 2, absent),
+        limit=f"{quantity.limit:g}",
+        worst_index="[" + ", ".join(str(index) for index in quantity.worst_index) + "]",
+        got=exact(quantity.got, absent),
+        reference=exact(quantity.reference, "none" if quantity.problem else NOT_FINITE),
+        problem=quantity.problem,
+    )
+
+
+@dataclass(frozen=True)
+class ColdGroup:
+    """Cold starts of one workload: those that reached their first result, quickest first, and the others."""
+
+    workload: WorkloadText
+    rows: list[ColdStart]
+    left_out: list[ColdStart]
+
+
+def cold_groups(result: Result) -> list[ColdGroup]:
+    """The cold starts of a result by workload, in the order of the file."""
+    workloads: dict[str, WorkloadText] = {}
+    starts: dict[str, list[ColdStart]] = {}
+    for start in result.cold_starts:
+        workload = describe_workload(start.workload)
+        workloads[workload.key] = workload
+        starts.setdefault(workload.key, []).append(start)
+    return [
+        ColdGroup(
+            workloads[key],
+            sorted((s for s in found if _started(s)), key=lambda start: start.total_s),
+            [s for s in found if not _started(s)],
+        )
+        for key, found in starts.items()
+    ]
+
+
+def _started(start: ColdStart) -> bool:
+    return start.outcome == "ok" and finite(start.total_s) is not None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training task on real data.
+
+    Attributes:
+        runs: every contender's, whatever its outcome.
+        reference_losses, noise: from the first run that holds them; all runs of a task share one reference.
+    """
+
+    name: str
+    workload: WorkloadText
+    runs: list[TrainingRun]
+    reference_losses: list[float] = field(default_factory=list)
+    noise: list[float] = field(default_factory=list)
+
+
+def training_tasks(result: Result) -> list[Task]:
+    """The training runs of a result by task, in the order of the file."""
+    tasks: dict[tuple[str, str], list[TrainingRun]] = {}
+    for run in result.training_runs:
+        tasks.setdefault((run.task, describe_workload(run.workload).key), []).append(run)
+    return [
+        Task(
+            name,
+            describe_workload(runs[0].workload),
+            runs,
+            next((run.reference_losses for run in runs if run.reference_losses), []),
+            next((run.noise for run in runs if run.noise), []),
+        )
+        for (name, _), runs in tasks.items()
+    ]
+
+
+def not_finite_steps(run: TrainingRun) -> list[int]:
+    """The steps at which the loss was not finite."""
+    return [step for step, loss in enumerate(run.losses) if finite(loss) is None]
+
+
+def table_steps(task: Task, most: int = 24) -> list[int]:
+    """Evenly spaced steps for the table of losses, the first and the last among them."""
+    count = max([len(task.reference_losses), *(len(run.losses) for run in task.runs)])
+    if count <= most:
+        return list(range(count))
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One version or setting; a value is None where a contender does not report it."""
+
+    name: str
+    values: list[str | None]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the contenders that report it do not all report the same."""
+        return len({value for value in self.values if value is not None}) > 1
+
+
+@dataclass(frozen=True)
+class LedgerPart:
+    """A group of rows under one title."""
+
+    title: str
+    subtitle: str
+    rows: list[LedgerRow]
+
+    @property
+    def num_differing(self) -> int:
+        return sum(row.differs for row in self.rows)
+
+
+def ledger(result: Result) -> list[LedgerPart]:
+    """Versions and settings, then what each case says of its kernels, by workload, for all of `contender_names`."""
+    names = contender_names(result)
+    versions = {info.contender: flatten(info.versions) for info in result.contenders}
+    settings = {info.contender: flatten(info.settings) for info in result.contenders}
+    parts = [
+        LedgerPart("Versions", "", _ledger_rows(names, versions)),
+        LedgerPart("Settings in force", "as the framework reports them", _ledger_rows(names, settings)),
+    ]
+    workloads: dict[str, WorkloadText] = {}
+    ledgers: dict[str, dict[str, dict[str, str]]] = {}
+    for case in result.cases:
+        workload = describe_workload(case.workload)
+        workloads[workload.key] = workload
+        ledgers.setdefault(workload.key, {})[case.contender] = flatten(case.ledger)
+    for key, by_contender in ledgers.items():
+        workload = workloads[key]
+        subtitle = f"{workload.sizes}; {workload.conditions}"
+        parts.append(LedgerPart(f"Kernels: {workload.title}", subtitle, _ledger_rows(names, by_contender)))
+    return [part for part in parts if part.rows]
+
+
+def _ledger_rows(names: list[str], reported: dict[str, dict[str, str]]) -> list[LedgerRow]:
+    keys = dict.fromkeys(key for values in reported.values() for key in values)
+    return [LedgerRow(key, [reported.get(name, {}).get(key) for name in names]) for key in keys]
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One record of the result and how it ended."""
+
+    part: str
+    what: str
+    contender: str
+    outcome: str
+    reason: str
+    log_tail: str = ""
+
+
+def case_rows(result: Result) -> list[CaseRow]:
+    """Every record of the result, in the order of its parts."""
+    rows = [CaseRow("Start", "", i.contender, i.outcome, i.reason) for i in result.contenders]
+    for check in result.agreements:
+        workload = describe_workload(check.workload)
+        reason = check.reason or check.message
+        what = f"{workload.kind}, {workload.batch}, {check.check}"
+        rows.append(CaseRow("Agreement", what, check.contender, check.outcome, reason, check.log_tail))
+    for case in result.cases:
+        rows.append(CaseRow("Speed", case.name, case.contender, case.outcome, case.reason, case.log_tail))
+    for start in result.cold_starts:
+        title = describe_workload(start.workload).title
+        rows.append(CaseRow("Cold start", title, start.contender, start.outcome, start.reason))
+    for run in result.training_runs:
+        rows.append(CaseRow("Training", run.task, run.contender, run.outcome, run.reason))
+    return rows
+
+
+def by_outcome(rows: Iterable[CaseRow]) -> tuple[list[CaseRow], list[CaseRow]]:
+    """The rows that did not end ok, and those that did."""
+    rows = list(rows)
+    return [row for row in rows if row.outcome != "ok"], [row for row in rows if row.outcome == "ok"]

@@ -1,0 +1,115 @@
+"""Speed by workload, as the page shows it: who can be compared, in which unit, and who cannot and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.report.text import finite, time_unit, with_interval
+from harness.report.words import WorkloadText, describe_workload
+from harness.results import CaseResult, Comparison, Result, Speed
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """A comparable contender on one workload.
+
+    Attributes:
+        median, interval: in the unit of the group.
+        ratio, ratio_interval: to the baseline of the group; empty when none was recorded.
+        verdict: the recorded one; empty for the baseline itself and where there is none.
+        speed: the record.
+    """
+
+    contender: str
+    median: str
+    interval: str
+    ratio: str
+    ratio_interval: str
+    verdict: str
+    is_baseline: bool
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A contender that is not comparable on one workload, and why."""
+
+    contender: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SpeedGroup:
+    """One workload.
+
+    Attributes:
+        unit: `s`, `ms`, `µs` or `ns`; `unit_s` is its length in seconds.
+        rows: comparable contenders, the lowest median first.
+    """
+
+    workload: WorkloadText
+    unit: str
+    unit_s: float
+    baseline: str
+    rows: list[SpeedRow]
+    left_out: list[LeftOut]
+
+
+def speed_groups(result: Result) -> list[SpeedGroup]:
+    """The cases of a result by workload, in the order of the file."""
+    disagreements = {
+        (check.contender, describe_workload(check.workload).model_key)
+        for check in result.agreements
+        if check.outcome == "disagrees"
+    }
+    cases: dict[str, list[CaseResult]] = {}
+    workloads: dict[str, WorkloadText] = {}
+    for case in result.cases:
+        workload = describe_workload(case.workload)
+        workloads[workload.key] = workload
+        cases.setdefault(workload.key, []).append(case)
+    return [_group(workloads[key], found, disagreements, result.comparisons) for key, found in cases.items()]
+
+
+def _group(
+    workload: WorkloadText,
+    cases: list[CaseResult],
+    disagreements: set[tuple[str, str]],
+    comparisons: list[Comparison],
+) -> SpeedGroup:
+    comparable: list[tuple[CaseResult, Speed]] = []
+    left_out = []
+    for case in cases:
+        if case.outcome != "ok":
+            left_out.append(LeftOut(case.contender, case.outcome, case.reason))
+        elif (case.contender, workload.model_key) in disagreements:
+            left_out.append(LeftOut(case.contender, "disagrees", "it disagrees with the reference on this model"))
+        elif case.speed is None or not _is_finite(case.speed):
+            left_out.append(LeftOut(case.contender, "ok", case.reason or "it ran, but no time was recorded"))
+        else:
+            comparable.append((case, case.speed))
+    comparable.sort(key=lambda pair: pair[1].median_s)
+    here = [c for c in comparisons if c.workload == workload.key]
+    baselines = [c.baseline for c in here]
+    lead = comparable[0][0].contender if comparable else ""
+    baseline = lead if lead in baselines else baselines[0] if baselines else ""
+    ratios = {c.contender: c for c in here if c.baseline == baseline}
+    unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
+    rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender)) for case, speed in comparable]
+    return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out)
+
+
+def _is_finite(speed: Speed) -> bool:
+    return all(finite(value) is not None for value in (speed.median_s, *speed.interval_s))
+
+
+def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, comparison: Comparison | None) -> SpeedRow:
+    low_s, high_s = speed.interval_s
+    median, interval = with_interval(speed.median_s / unit_s, low_s / unit_s, high_s / unit_s)
+    is_baseline = case.contender == baseline
+    ratio = ratio_interval = verdict = ""
+    if comparison is not None and not is_baseline:
+        ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
+        verdict = comparison.verdict
+    return SpeedRow(case.contender, median, interval, ratio, ratio_interval, verdict, is_baseline, speed)

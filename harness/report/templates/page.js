@@ -1,0 +1,51 @@
+"use strict";
+(() => {
+  const source = document.getElementById("charts");
+
+  // A saved drawing stands alone, so the page's variables are written out in it.
+  function save(chart) {
+    const style = getComputedStyle(document.documentElement);
+    const text = new XMLSerializer()
+      .serializeToString(chart.querySelector("svg"))
+      .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+    link.download = `faceoff-${chart.id}.svg`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  async function draw(id, spec, config) {
+    const chart = document.getElementById(id);
+    await window.vegaEmbed(chart, spec, { config, renderer: "svg", actions: false });
+    // Vega's own labels inside would be read a second time after the label of the chart.
+    chart.querySelector("svg").setAttribute("aria-hidden", "true");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Save as SVG";
+    button.addEventListener("click", () => save(chart));
+    chart.parentElement.querySelector("figcaption").append(" ", button);
+  }
+
+  async function drawAll() {
+    const { config, charts } = JSON.parse(source.textContent);
+    for (const [id, spec] of Object.entries(charts)) {
+      await draw(id, spec, config);
+    }
+    document.documentElement.dataset.charts = "drawn";
+  }
+
+  // A link to a part inside closed details opens them.
+  function reveal() {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let node = target; node; node = node.parentElement) {
+      if (node instanceof HTMLDetailsElement) node.open = true;
+    }
+    target.scrollIntoView();
+  }
+
+  window.addEventListener("hashchange", reveal);
+  reveal();
+  if (source) drawAll();
+})();

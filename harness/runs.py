@@ -1,0 +1,338 @@
+"""The engine behind `compare`, `agree` and `bench`: one run, from options to a result."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import numpy as np
+import psutil
+from cpuinfo import get_cpu_info
+
+from harness.agreement import Expected, Task, check_agreement, compare_quantity, ended
+from harness.core.errors import DeviceError, WorkerError
+from harness.core.spec import Case, Contender, Workload
+from harness.measure import Rounds, compare_speeds, last_value, measure
+from harness.options import Options
+from harness.pool import Pool, Worker
+from harness.progress import Reporter
+from harness.results import Agreement, CaseResult, ColdStart, ContenderInfo, Result, Speed, TrainingRun
+from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
+
+# Units of progress: rough seconds on two cores, so that the time left is about right.
+START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 4.0
+
+Found = TypeVar("Found")
+Judged = TypeVar("Judged")
+
+
+def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> Result:
+    """Runs everything asked for. Ctrl-C ends it early: the result holds what was finished and says `interrupted`.
+
+    Args:
+        options: what is run.
+        speed: time the steps after agreement was checked.
+        training: train on real data.
+        cold_start: start each contender once more, alone, with empty compile caches.
+
+    Raises:
+        InputError: data that cannot be used.
+        DeviceError: no contender has the device.
+    """
+    began_s = time.monotonic()
+    result = Result(
+        created=datetime.now(UTC).isoformat(),
+        command=options.command_line(),
+        seed=options.seed,
+        threads=options.threads,
+        duration_s=0.0,
+        machine=describe_machine(),
+        contenders=[],
+    )
+    tasks = (
+        make_tasks([w.model.kind for w in options.workloads], options.data, options.device, options.seed)
+        if training
+        else []
+    )
+    total = len(options.contenders) * (
+        START_UNITS
+        + AGREEMENT_UNITS * len(options.workloads) * len(options.dtypes)
+        + SPEED_UNITS * len(options.workloads) * len(options.steps) * speed
+        + TRAINING_UNITS * len(tasks)
+        + COLD_UNITS * cold_start
+    )
+    pool = Pool(
+        options.contenders,
+        device=options.device,
+        threads=options.threads,
+        seed=options.seed,
+        log_directory=options.out / "logs",
+        configuration=options.configuration,
+        timeout_s=options.timeout_s,
+    )
+    with Reporter(total, options.quiet) as reporter, pool:
+        engine = _Engine(options, pool, reporter, result)
+        try:
+            engine.start()
+            for workload in options.workloads:
+                expected = engine.check(workload)
+                if speed:
+                    engine.time_steps(workload, expected)
+            for task in tasks:
+                engine.train(task)
+            if cold_start:
+                engine.start_cold()
+        except KeyboardInterrupt:
+            result.interrupted = True
+    result.duration_s = time.monotonic() - began_s
+    return result
+
+
+def describe_machine() -> dict[str, object]:
+    """Processor, cores, memory, operating system and Python of this machine."""
+    return {
+        "processor": get_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "operating_system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+class _Engine:
+    """One run in progress; fills `result`."""
+
+    def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
+        self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
+        # The process that holds a model built for timing, and that model's workload.
+        self._built: dict[Contender, tuple[int, Workload]] = {}
+
+    def start(self) -> None:
+        """Starts all workers and records what each contender is."""
+        self._reporter.stage("starting workers, importing frameworks")
+        for contender in self._pool.start():
+            error = self._pool.failures.get(contender)
+            installation = self._pool.installations[contender.framework]
+            info = ContenderInfo(contender=str(contender), outcome="ok", versions=installation.versions)
+            if error:
+                info.outcome, info.reason = error.outcome, error.what
+                info.next_step = error.next_step or ""
+            else:
+                info.settings = self._pool.worker(contender).start_reply["settings"]
+            self._result.contenders.append(info)
+            self._reporter.advance(START_UNITS, f"started {contender}")
+        failures = list(self._pool.failures.values())
+        nowhere = not self._pool.available and all(e.outcome in ("unsupported", "missing") for e in failures)
+        if self._options.device == "gpu" and nowhere:
+            looked = "; ".join(dict.fromkeys(f"{error.where}: {error.what}" for error in failures))
+            raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu")
+
+    def check(self, workload: Workload) -> Callable[[], Expected]:
+        """Checks the agreement of every contender on `workload` in every dtype, two or more at a time."""
+        task = Task.seeded(workload, self._options.seed)
+        name = f"{workload.model.kind}, batch {workload.batch_size}"
+        self._reporter.stage(f"agreement: {name}")
+
+        def judge(contender: Contender, expected: Callable[[], Expected]) -> list[Agreement]:
+            return [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
+
+        expected, found = self._side_by_side(
+            lambda: Expected(task, self._options.seed),
+            judge,
+            AGREEMENT_UNITS * len(self._options.dtypes),
+            f"agreement: {name}",
+        )
+        self._result.agreements += [agreement for agreements in found for agreement in agreements]
+        return expected
+
+    def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
+        again = self._options.again(task.workload, contender, dtype)
+        try:
+            worker = self._pool.worker(contender)
+        except WorkerError as error:
+            blank = Agreement(
+                workload=task.workload.replace(dtype=dtype).to_json(),
+                contender=str(contender),
+                outcome="ok",
+                again=again,
+                check="meaning" if dtype == "float64" else "precision",
+            )
+            return ended(blank, error)
+        agreement = check_agreement(worker, contender, task, expected, dtype, again=again)
+        self._built[contender] = (worker.process_id, task.workload.replace(dtype=dtype))
+        return agreement
+
+    def _side_by_side(
+        self,
+        make_expected: Callable[[], Found],
+        judge: Callable[[Contender, Callable[[], Found]], Judged],
+        units: float,
+        stage: str,
+    ) -> tuple[Callable[[], Found], list[Judged]]:
+        """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
+        executor = ThreadPoolExecutor(self._options.threads + 1)
+        try:
+            expected = executor.submit(make_expected)
+            jobs = {
+                executor.submit(judge, contender, expected.result): contender for contender in self._pool.contenders
+            }
+            for job in as_completed(jobs):
+                self._reporter.advance(units, f"{stage}: {jobs[job]} done")
+            expected.result()
+            return expected.result, [job.result() for job in jobs]
+        except BaseException:
+            # Threads that wait for a worker end when it does.
+            self._pool.close()
+            raise
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def time_steps(self, workload: Workload, expected: Callable[[], Expected]) -> None:
+        """Times every step of `workload` for the contenders that agree on it."""
+        for step in self._options.steps:
+            timed = workload.replace(step=step)
+            self._reporter.stage(f"speed: {workload.model.kind} {step}")
+            results = {contender: self._case_before_timing(timed, contender) for contender in self._options.contenders}
+            ready = [contender for contender, case in results.items() if case.outcome == "ok"]
+            units, done = SPEED_UNITS * len(self._options.contenders), 0.0
+
+            def on_pass(share: float, units: float = units) -> None:
+                nonlocal done
+                self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
+                done = max(done, min(1.0, share))
+
+            for contender in list(ready):
+                try:
+                    results[contender].ledger = self._prepare(contender, workload, expected())
+                except WorkerError as error:
+                    self._end(results[contender], error)
+                    ready.remove(contender)
+            measured = measure(self._pool, ready, step, self._options.budget, self._options.seed, on_pass)
+            for contender, rounds in measured.items():
+                if isinstance(rounds, WorkerError):
+                    self._end(results[contender], rounds)
+                else:
+                    self._judge_timed(results[contender], contender, timed, rounds, expected())
+            on_pass(1.0)
+            self._result.cases += results.values()
+            speeds: dict[Contender, Speed] = {
+                contender: case.speed for contender, case in results.items() if case.outcome == "ok" and case.speed
+            }
+            self._result.comparisons += compare_speeds(timed, speeds, self._options.seed)
+
+    def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
+        """The case with the outcome that its checks of agreement leave it."""
+        case = CaseResult(
+            name=Case(workload, contender).name, workload=workload.to_json(), contender=str(contender), outcome="ok"
+        )
+        for agreement in self._result.agreements:
+            same = Workload.from_json(agreement.workload).replace(dtype=workload.dtype, step=workload.step) == workload
+            if same and agreement.contender == str(contender) and agreement.outcome != "ok" and case.outcome == "ok":
+                case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
+                case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
+        return case
+
+    def _prepare(self, contender: Contender, workload: Workload, expected: Expected) -> dict[str, object]:
+        """Makes sure that the worker holds the model with its starting weights and its batches; returns its ledger."""
+        worker = self._pool.worker(contender)
+        weights, batches = expected.task.cast(workload.dtype)
+        if self._built.get(contender) == (worker.process_id, workload):
+            worker.request("reset", weights=weights)
+        else:
+            worker.request("build", workload=workload.to_json(), mode=contender.mode, weights=weights)
+            worker.request("load", batches=[batch.to_json() for batch in batches])
+            self._built[contender] = (worker.process_id, workload)
+        ledger: dict[str, object] = worker.request("describe")["ledger"]
+        return ledger
+
+    def _judge_timed(
+        self, case: CaseResult, contender: Contender, workload: Workload, rounds: Rounds, expected: Expected
+    ) -> None:
+        """Keeps the rounds if what the last timed call returned is right; otherwise the case disagrees."""
+        try:
+            value = last_value(self._pool.worker(contender), workload.step)
+        except WorkerError as error:
+            self._end(case, error)
+            return
+        if workload.step == "inference":
+            reference = expected.forward(rounds.last_batch)
+            noise = None if workload.dtype == "float64" else expected.noise(workload.dtype)["outputs"]
+            quantity = compare_quantity("outputs of the last timed call", value, reference, workload.dtype, noise)
+            if not quantity.agrees:
+                case.outcome = "disagrees"
+                case.reason = (
+                    f"{quantity.name}: {quantity.problem or f'error {quantity.error}'} (limit {quantity.limit:g})"
+                )
+                return
+        elif not np.isfinite(value).all():
+            case.outcome, case.reason = "disagrees", "the loss of the last timed call is not finite"
+            return
+        case.speed = rounds.summary()
+
+    @staticmethod
+    def _end(record: CaseResult | ColdStart, error: WorkerError) -> None:
+        record.outcome, record.reason = error.outcome, str(error)
+        if isinstance(record, CaseResult):
+            record.log_tail = error.log_tail
+
+    def train(self, task: TrainingTask) -> None:
+        """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
+
+        def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
+            try:
+                worker = self._pool.worker(contender)
+            except WorkerError as error:
+                return TrainingRun(
+                    task=task.name,
+                    workload=task.workload.to_json(),
+                    contender=str(contender),
+                    outcome=error.outcome,
+                    reason=str(error),
+                )
+            return judge_training(worker, contender, task, self._options.seed, expected)
+
+        self._reporter.stage(f"training: {task.name}")
+        _, runs = self._side_by_side(
+            lambda: ExpectedTraining(task, self._options.seed), judge, TRAINING_UNITS, f"training: {task.name}"
+        )
+        self._result.training_runs += runs
+
+    def start_cold(self) -> None:
+        """Starts every contender once more, alone; builds and first-calls each model in it."""
+        with self._pool.quiet():
+            for contender in self._options.contenders:
+                self._reporter.stage(f"cold start: {contender}")
+                self._result.cold_starts += self._start_cold_one(contender)
+                self._reporter.advance(COLD_UNITS)
+
+    def _start_cold_one(self, contender: Contender) -> Iterable[ColdStart]:
+        worker: Worker | None = None
+        records = []
+        for workload in self._options.workloads:
+            task = Task.seeded(workload, self._options.seed, batches=1)
+            weights, batches = task.cast(workload.dtype)
+            called = workload.replace(step="inference")
+            record = ColdStart(workload=called.to_json(), contender=str(contender), outcome="ok")
+            records.append(record)
+            try:
+                if worker is None or not worker.alive:
+                    worker = self._pool.start_cold(contender)
+                start = worker.start_reply
+                built = worker.request("build", workload=called.to_json(), mode=contender.mode, weights=weights)
+                worker.request("load", batches=[batch.to_json() for batch in batches])
+                record.first_call_s = worker.request("first_call", step="inference")["first_call_s"]
+                record.build_s = built["build_s"]
+                record.interpreter_s, record.import_s, record.configure_s = (
+                    start["interpreter_s"],
+                    start["import_s"],
+                    start["configure_s"],
+                )
+            except WorkerError as error:
+                self._end(record, error)
+        if worker is not None:
+            worker.kill()
+        return records

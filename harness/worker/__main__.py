@@ -1,0 +1,51 @@
+"""Entry of a worker process: `python -m harness.worker FD FRAMEWORK PARENT_PID START_NS THREADS`.
+
+The parent has set the environment (threads, switches) before this interpreter started. Here exactly one framework is
+imported, by name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+
+from harness.core.clock import monotonic_ns
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Asks Linux to kill this process when its parent ends, also while it is stopped."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def use_cores(threads: int) -> None:
+    """Keeps this process on as many cores as it has threads: some thread pools follow only that."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[:threads])
+
+
+def main() -> None:
+    """Serves requests on the socket that the parent passed until it closes."""
+    started_ns = monotonic_ns()
+    descriptor, framework, parent_pid, parent_start_ns, threads = sys.argv[1:6]
+    die_with_parent(int(parent_pid))
+    use_cores(int(threads))
+    # Ctrl-C reaches the whole terminal; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from harness.core.messages import Channel
+    from harness.worker.server import Server
+
+    channel = Channel(socket.socket(fileno=int(descriptor)))
+    interpreter_s = (started_ns - int(parent_start_ns)) / 1e9
+    Server(channel, framework, interpreter_s).serve()
+
+
+if __name__ == "__main__":
+    main()

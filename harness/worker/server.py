@@ -1,0 +1,187 @@
+"""A worker: answers requests on its channel with one framework. It owns the clock.
+
+Requests and their replies (all bodies are JSON values and arrays):
+
+| kind | body | reply |
+| --- | --- | --- |
+| `start` | device, threads, seed | import and configure times, versions and switches in force, modes |
+| `build` | workload, mode, weights | build time |
+| `load` | batches | nothing; the batches stay placed on the device |
+| `first_call` | step | duration of one call, waited for |
+| `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
+| `weights`, `reset`, `trace`, `describe`, `memory` | | |
+| `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
+| `last_value` | step | what the last timed call returned, for a check |
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+
+from harness.core.clock import monotonic_ns
+from harness.core.contract import Model, Runtime, Settings
+from harness.core.errors import HarnessError, InputError, UnsupportedError
+from harness.core.messages import Channel, ChannelClosedError, Message
+from harness.core.spec import Workload
+from harness.core.weights import Batch
+
+VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
+
+
+class Server:
+    """Serves one parent until it closes the channel.
+
+    Args:
+        channel: the private connection to the parent.
+        framework: folder name under `impls/`.
+        interpreter_s: seconds from the parent's start of the process to the first line of the worker.
+    """
+
+    def __init__(self, channel: Channel, framework: str, interpreter_s: float) -> None:
+        self._channel = channel
+        self._framework = framework
+        self._interpreter_s = interpreter_s
+        self._runtime: Optional[Runtime] = None
+        self._model: Optional[Model] = None
+        self._batches: List[Any] = []
+        self._last: Any = None
+
+    def serve(self) -> None:
+        """Answers requests in turn; an exception becomes an `error` reply and the worker lives on."""
+        while True:
+            try:
+                request = self._channel.receive()
+            except ChannelClosedError:
+                return
+            try:
+                handler: Optional[Callable[..., Dict[str, Any]]] = getattr(self, f"do_{request.kind}", None)
+                if handler is None:
+                    raise InputError("unknown request", where="worker", got=request.kind)
+                reply = Message("ok", handler(**request.body))
+            except Exception as error:
+                traceback.print_exc()
+                reply = Message("error", _describe_error(error))
+            self._channel.send(reply)
+
+    @property
+    def runtime(self) -> Runtime:
+        if self._runtime is None:
+            raise InputError("no framework yet", where="worker", next_step="send `start` first")
+        return self._runtime
+
+    @property
+    def model(self) -> Model:
+        if self._model is None:
+            raise InputError("no model yet", where="worker", next_step="send `build` first")
+        return self._model
+
+    def do_start(self, device: str, threads: int, seed: int) -> Dict[str, Any]:
+        begin = monotonic_ns()
+        self._runtime = importlib.import_module(f"impls.{self._framework}").RUNTIME
+        imported = monotonic_ns()
+        self.runtime.configure(Settings(device=device, threads=threads, seed=seed))
+        one = np.ones((1, 1), dtype="float32")
+        self.runtime.wait(self.runtime.place(Batch({"x": one}, np.zeros(1, dtype="int64"))))
+        configured = monotonic_ns()
+        return {
+            "interpreter_s": self._interpreter_s,
+            "import_s": (imported - begin) / 1e9,
+            "configure_s": (configured - imported) / 1e9,
+            "modes": list(self.runtime.modes(device)),
+            "settings": self.runtime.describe(),
+        }
+
+    def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
+        self._model, self._batches, self._last = None, [], None
+        parsed = Workload.from_json(workload)
+        begin = monotonic_ns()
+        self._model = self.runtime.build(parsed, weights, mode)
+        return {"build_s": (monotonic_ns() - begin) / 1e9}
+
+    def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
+        self._batches = [self.runtime.place(Batch.from_json(batch)) for batch in batches]
+        return {}
+
+    def do_first_call(self, step: str) -> Dict[str, Any]:
+        call = getattr(self.model, VERBS[step])
+        begin = monotonic_ns()
+        self.runtime.wait(call(self._batches[0]))
+        return {"first_call_s": (monotonic_ns() - begin) / 1e9}
+
+    def do_forward(self, indices: List[int]) -> Dict[str, Any]:
+        return {"outputs": [np.asarray(self.runtime.fetch(self.model.forward(self._batches[i]))) for i in indices]}
+
+    def do_gradients(self, index: int) -> Dict[str, Any]:
+        return self.model.canonical(self.model.gradients(self._batches[index]))
+
+    def do_train(self, indices: List[int]) -> Dict[str, Any]:
+        losses = [float(self.runtime.fetch(self.model.train_step(self._batches[index]))) for index in indices]
+        return {"losses": losses}
+
+    def do_weights(self) -> Dict[str, Any]:
+        return dict(self.model.weights())
+
+    def do_reset(self, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
+        self.model.reset(weights)
+        return {}
+
+    def do_trace(self, index: int, training: bool) -> Dict[str, Any]:
+        return {"values": [[name, value] for name, value in self.model.trace(self._batches[index], training).items()]}
+
+    def do_describe(self) -> Dict[str, Any]:
+        return {"settings": self.runtime.describe(), "ledger": self.model.describe() if self._model else {}}
+
+    def do_memory(self) -> Dict[str, Any]:
+        return dict(self.runtime.memory())
+
+    def do_time(self, step: str, warmup: int, iterations: int, start: int) -> Dict[str, Any]:
+        """Times one round: `iterations` calls, each waited for, after `warmup` calls that are not timed.
+
+        Batch `start + n`, rotating, serves call n.
+        """
+        call, wait, count = getattr(self.model, VERBS[step]), self.runtime.wait, len(self._batches)
+        rotated = [self._batches[(start + offset) % count] for offset in range(iterations)]
+        for _ in range(warmup):
+            wait(call(rotated[0]))
+        begin = monotonic_ns()
+        for batch in rotated:
+            value = call(batch)
+            wait(value)
+        duration_ns = monotonic_ns() - begin
+        self._last = value
+        return {"duration_ns": duration_ns, "last_batch": (start + iterations - 1) % count}
+
+    def do_last_value(self, step: str) -> Dict[str, Any]:
+        """The value of the last timed call: the logits, or the loss."""
+        value = self.model.canonical(self._last)["loss"] if step == "gradients" else self.runtime.fetch(self._last)
+        return {"value": np.asarray(value)}
+
+    def do_sleep(self, seconds: float) -> Dict[str, Any]:
+        """Does nothing for a while; lets the pool's time limit be tested on a real worker."""
+        time.sleep(seconds)
+        return {}
+
+
+def _describe_error(error: Exception) -> Dict[str, Any]:
+    text = str(error).strip() or type(error).__name__
+    name = type(error).__name__
+    if isinstance(error, UnsupportedError):
+        outcome = "unsupported"
+    elif isinstance(error, ImportError):
+        outcome = "missing"
+    elif (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in name
+        or "ResourceExhausted" in name
+        or "out of memory" in text.lower()
+    ):
+        outcome = "out_of_memory"
+    else:
+        outcome = "crashed"
+    kind = "" if isinstance(error, HarnessError) else f"{name}: "
+    return {"outcome": outcome, "reason": kind + text.splitlines()[-1 if isinstance(error, ImportError) else 0]}
