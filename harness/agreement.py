@@ -30,7 +30,7 @@ from harness.core.weights import (
 )
 from harness.pool import Worker
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity
 
 MEANING_LIMIT = 1e-10
@@ -106,11 +106,11 @@ def reference_quantities(task: Task, arithmetic: Arithmetic) -> Values:
     """All quantities of `task` by the NumPy reference, float64."""
     model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
     first = task.batches[0]
-    outputs = model.forward(first)
-    gradients = model.gradients(first)
-    unchanged = model.weights()
-    losses = np.array([model.train_step(batch) for batch in task.batches])
-    return _name_quantities(outputs, gradients, unchanged, losses, model.weights(), model.forward(first))
+    outputs, unchanged = model.forward(first), model.weights()
+    steps = [model.step(batch) for batch in task.batches]
+    losses = np.array([step.loss for step in steps])
+    # The gradients of the first step are the gradients by the starting weights.
+    return _name_quantities(outputs, steps[0].gradients, unchanged, losses, model.weights(), model.forward(first))
 
 
 def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str) -> Values:
@@ -154,7 +154,7 @@ class Expected:
         with self._lock:
             if dtype not in self._noise:
                 runs = [
-                    reference_quantities(self.task, Rounded(dtype, np.random.default_rng([self._seed, run])))
+                    reference_quantities(self.task, Rounded(dtype, noise_generator(self._seed, run)))
                     for run in range(NOISE_RUNS)
                 ]
                 self._noise[dtype] = noise_of(self.values, runs, dtype)
@@ -306,7 +306,7 @@ def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Se
         noise = None
         if dtype != "float64":
             runs = [
-                _reference_trace(task, Rounded(dtype, np.random.default_rng([run])), training)
+                _reference_trace(task, Rounded(dtype, noise_generator(run)), training)
                 for run in range(NOISE_RUNS)
             ]
             noise = noise_of(exact, runs, dtype)

@@ -28,8 +28,10 @@ from harness.environments import (
 )
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_TIMEOUT_S = 300.0
+DEFAULT_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
+# A contender that hangs once may be unlucky; one that hangs again would cost the run its whole time limit each time.
+MAX_TIMEOUTS = 2
 LOG_TAIL_LINES = 12
 
 
@@ -50,6 +52,7 @@ class Worker:
         self.contender = contender
         self.log_path = log_path
         self.start_reply: dict[str, Any] = {}
+        self.timed_out = False
         self._process = process
         self._channel = channel
         self._timeout_s = timeout_s
@@ -75,6 +78,7 @@ class Worker:
             self._channel.send(Message(kind, body), limit_s)
             return self._reply(kind, limit_s)
         except ChannelTimeoutError:
+            self.timed_out = True
             self.kill()
             raise self._error(
                 f"no answer to `{kind}` within {limit_s:g} s", "timeout", "raise --timeout if it needs longer"
@@ -192,6 +196,7 @@ class Pool:
         self._workers: dict[Contender, Worker] = {}
         self._spawned: list[Worker] = []
         self._count: dict[Contender, int] = {}
+        self._timeouts: dict[Contender, int] = {}
         self._closed = False
         self.installations: dict[str, Installation] = {
             name: find_installation(FRAMEWORKS[name], configuration)
@@ -240,11 +245,23 @@ class Pool:
         """The live worker of `contender`; a fresh one if the last one died.
 
         Raises:
-            WorkerError: it cannot be started.
+            WorkerError: it cannot be started, or it hung so often that it is given up.
         """
         if contender in self.failures:
             raise self.failures[contender]
         worker = self._workers.get(contender)
+        if worker is not None and worker.timed_out:
+            self._timeouts[contender] = self._timeouts.get(contender, 0) + 1
+            worker.timed_out = False
+            if self._timeouts[contender] >= MAX_TIMEOUTS:
+                self.failures[contender] = WorkerError(
+                    f"given up after {MAX_TIMEOUTS} requests that were not answered in time",
+                    outcome="timeout",
+                    where=str(contender),
+                    next_step="raise --timeout if it needs longer",
+                    log_tail=worker.log_tail(),
+                )
+                raise self.failures[contender]
         if worker is None or not worker.alive:
             self._launch(contender)
             self._finish(contender)

@@ -44,15 +44,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         DeviceError: no contender has the device.
     """
     began_s = time.monotonic()
-    result = Result(
-        created=datetime.now(UTC).isoformat(),
-        command=options.command_line(),
-        seed=options.seed,
-        threads=options.threads,
-        duration_s=0.0,
-        machine=describe_machine(),
-        contenders=[],
-    )
+    result = blank_result(options)
     tasks = (
         make_tasks([w.model.kind for w in options.workloads], options.data, options.device, options.seed)
         if training
@@ -65,23 +57,15 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         + TRAINING_UNITS * len(tasks)
         + COLD_UNITS * cold_start
     )
-    pool = Pool(
-        options.contenders,
-        device=options.device,
-        threads=options.threads,
-        seed=options.seed,
-        log_directory=options.out / "logs",
-        configuration=options.configuration,
-        timeout_s=options.timeout_s,
-    )
+    pool = make_pool(options)
     with Reporter(total, options.quiet) as reporter, pool:
-        engine = _Engine(options, pool, reporter, result)
+        engine = Engine(options, pool, reporter, result)
         try:
             engine.start()
             for workload in options.workloads:
                 expected = engine.check(workload)
-                if speed:
-                    engine.time_steps(workload, expected)
+                for step in options.steps if speed else ():
+                    engine.time_step(workload, step, expected)
             for task in tasks:
                 engine.train(task)
             if cold_start:
@@ -90,6 +74,32 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
             result.interrupted = True
     result.duration_s = time.monotonic() - began_s
     return result
+
+
+def blank_result(options: Options) -> Result:
+    """A result that holds nothing yet but what was asked, when and where."""
+    return Result(
+        created=datetime.now(UTC).isoformat(),
+        command=options.command_line(),
+        seed=options.seed,
+        threads=options.threads,
+        duration_s=0.0,
+        machine=describe_machine(),
+        contenders=[],
+    )
+
+
+def make_pool(options: Options) -> Pool:
+    """The pool of a run, nothing started yet."""
+    return Pool(
+        options.contenders,
+        device=options.device,
+        threads=options.threads,
+        seed=options.seed,
+        log_directory=options.out / "logs",
+        configuration=options.configuration,
+        timeout_s=options.timeout_s,
+    )
 
 
 def describe_machine() -> dict[str, object]:
@@ -103,7 +113,7 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-class _Engine:
+class Engine:
     """One run in progress; fills `result`."""
 
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
@@ -191,38 +201,38 @@ class _Engine:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def time_steps(self, workload: Workload, expected: Callable[[], Expected]) -> None:
-        """Times every step of `workload` for the contenders that agree on it."""
-        for step in self._options.steps:
-            timed = workload.replace(step=step)
-            self._reporter.stage(f"speed: {workload.model.kind} {step}")
-            results = {contender: self._case_before_timing(timed, contender) for contender in self._options.contenders}
-            ready = [contender for contender, case in results.items() if case.outcome == "ok"]
-            units, done = SPEED_UNITS * len(self._options.contenders), 0.0
+    def time_step(self, workload: Workload, step: str, expected: Callable[[], Expected]) -> list[CaseResult]:
+        """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
+        timed = workload.replace(step=step)
+        self._reporter.stage(f"speed: {workload.model.kind} {step}")
+        results = {contender: self._case_before_timing(timed, contender) for contender in self._options.contenders}
+        ready = [contender for contender, case in results.items() if case.outcome == "ok"]
+        units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
-            def on_pass(share: float, units: float = units) -> None:
-                nonlocal done
-                self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
-                done = max(done, min(1.0, share))
+        def on_pass(share: float) -> None:
+            nonlocal done
+            self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
+            done = max(done, min(1.0, share))
 
-            for contender in list(ready):
-                try:
-                    results[contender].ledger = self._prepare(contender, workload, expected())
-                except WorkerError as error:
-                    self._end(results[contender], error)
-                    ready.remove(contender)
-            measured = measure(self._pool, ready, step, self._options.budget, self._options.seed, on_pass)
-            for contender, rounds in measured.items():
-                if isinstance(rounds, WorkerError):
-                    self._end(results[contender], rounds)
-                else:
-                    self._judge_timed(results[contender], contender, timed, rounds, expected())
-            on_pass(1.0)
-            self._result.cases += results.values()
-            speeds: dict[Contender, Speed] = {
-                contender: case.speed for contender, case in results.items() if case.outcome == "ok" and case.speed
-            }
-            self._result.comparisons += compare_speeds(timed, speeds, self._options.seed)
+        for contender in list(ready):
+            try:
+                results[contender].ledger = self._prepare(contender, workload, expected())
+            except WorkerError as error:
+                self._end(results[contender], error)
+                ready.remove(contender)
+        measured = measure(self._pool, ready, step, self._options.budget, self._options.seed, on_pass)
+        for contender, rounds in measured.items():
+            if isinstance(rounds, WorkerError):
+                self._end(results[contender], rounds)
+            else:
+                self._judge_timed(results[contender], contender, timed, rounds, expected())
+        on_pass(1.0)
+        self._result.cases += results.values()
+        speeds: dict[Contender, Speed] = {
+            contender: case.speed for contender, case in results.items() if case.outcome == "ok" and case.speed
+        }
+        self._result.comparisons += compare_speeds(timed, speeds, self._options.seed)
+        return list(results.values())
 
     def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
         """The case with the outcome that its checks of agreement leave it."""

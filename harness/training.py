@@ -19,7 +19,7 @@ from harness.core.weights import Batch, check_batch, seeded_weights
 from harness.data import ALPHABET, Dataset, held_out_batches, load_cifar10, load_digits, load_text, training_batches
 from harness.pool import Worker
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Arithmetic, Exact, Rounded
+from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import TrainingRun
 
 DTYPE = "float32"
@@ -141,7 +141,7 @@ class ExpectedTraining:
     def __init__(self, task: TrainingTask, seed: int) -> None:
         self.exact = train_reference(task, seed, Exact())
         runs = [
-            train_reference(task, seed, Rounded(DTYPE, np.random.default_rng([seed, run]))) for run in range(NOISE_RUNS)
+            train_reference(task, seed, Rounded(DTYPE, noise_generator(seed, run))) for run in range(NOISE_RUNS)
         ]
         self.logit_noise = noise_of({"logits": self.exact.logits}, [{"logits": r.logits} for r in runs], DTYPE)[
             "logits"

@@ -13,7 +13,7 @@ A noise run is the same model with the arithmetic `Rounded("float32", noise_gene
 the exact model is one sample of the rounding error that float32 may cause in this very computation.
 """
 
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
+from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator, unit_roundoff
 from harness.reference.model import ReferenceModel, Step
 
-__all__ = ["UNIT_ROUNDOFF", "Arithmetic", "Exact", "ReferenceModel", "Rounded", "Step", "noise_generator"]
+__all__ = ["Arithmetic", "Exact", "ReferenceModel", "Rounded", "Step", "noise_generator", "unit_roundoff"]

@@ -34,7 +34,7 @@ _ELEMENTWISE: dict[np.ufunc, float] = {
     np.power: 2.0,
 }
 # They select, compare or change a sign: no result needs rounding.
-_EXACT = {np.maximum, np.minimum, np.negative, np.greater, np.less, np.isfinite}
+_EXACT = {np.maximum, np.minimum, np.negative, np.greater, np.less}
 # They only move numbers.
 _MOVES = {
     np.concatenate,
@@ -44,6 +44,12 @@ _MOVES = {
     np.stack,
     np.zeros_like,
 }
+
+
+def unit_roundoff(dtype: str) -> float:
+    """The unit roundoff of `dtype`; raises InputError when it is not in `UNIT_ROUNDOFF`."""
+    require_choice(dtype, tuple(UNIT_ROUNDOFF), "reference.dtype")
+    return UNIT_ROUNDOFF[dtype]
 
 
 class Arithmetic(ABC):
@@ -66,8 +72,9 @@ class Rounded(Arithmetic):
     """Float64 with every result disturbed by a random rounding of `dtype`.
 
     With the unit roundoff u and independent draws: an elementwise result is off by a relative u * uniform(-1, 1), twice
-    that for exp, log, tanh and powers; a sum or product over n terms a_k * b_k by u * sqrt(n * sum((a_k * b_k)^2)) *
-    normal. Selecting, comparing and negating are exact, so a disturbed ReLU takes the other side by itself.
+    that for exp, log, tanh and powers; a sum S over n terms t_k, or a product with t_k = a_k * b_k, by the rounding of
+    a running sum, u * sqrt(n / 18 * (2 * S^2 + sum(t_k^2))) * normal (see `disturb_sum`). Selecting, comparing and
+    negating are exact, so a disturbed ReLU takes the other side by itself.
 
     Args:
         dtype: a key of `UNIT_ROUNDOFF`.
@@ -78,8 +85,7 @@ class Rounded(Arithmetic):
     """
 
     def __init__(self, dtype: str, rng: np.random.Generator) -> None:
-        require_choice(dtype, tuple(UNIT_ROUNDOFF), "reference.dtype")
-        self.unit_roundoff = UNIT_ROUNDOFF[dtype]
+        self.unit_roundoff = unit_roundoff(dtype)
         self._rng = rng
 
     def array(self, values: Any) -> Array:
@@ -105,8 +111,9 @@ class Rounded(Arithmetic):
     def disturb_sum(self, values: Array, terms: int, squares: Array) -> None:
         """Adds the rounding of a running sum, in place.
 
-        Each of the n partial sums S_k is off by u * uniform(-1, 1), variance u^2 / 3. A random walk that ends at S has
-        sum(S_k^2) = n * (2 * S^2 + sum(t_k^2)) / 6 in the mean.
+        Each of the n partial sums S_k is off by a relative u * uniform(-1, 1), of variance u^2 / 3. A random walk that
+        ends at S has sum(S_k^2) = n * (2 * S^2 + sum(t_k^2)) / 6 in the mean. So terms of one sign, whose partial sums
+        grow all the way, count for more than terms that cancel. Libraries that sum in blocks stay below this.
 
         Args:
             values: the sums S.

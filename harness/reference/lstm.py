@@ -27,8 +27,7 @@ def steps(spec: LstmSpec, projected: Array, weight_hh: Array, states: tuple[Arra
         The hidden states of all steps `(sequence_length, batch_size, hidden_size)`, and what `steps_backward` needs.
     """
     h, c = states
-    hidden = np.empty_like(projected[..., : spec.hidden_size])
-    saved = []
+    hidden, saved = [], []
     for t in range(len(projected)):
         i, f, g, o = _gates(projected[t] + h @ weight_hh.T, spec.hidden_size)
         i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
@@ -36,9 +35,9 @@ def steps(spec: LstmSpec, projected: Array, weight_hh: Array, states: tuple[Arra
         c = f * c + i * g
         tanh_c = np.tanh(c)
         h = o * tanh_c
-        hidden[t] = h
+        hidden.append(h)
         saved.append((i, f, g, o, previous, tanh_c))
-    return hidden, saved
+    return np.stack(hidden), saved
 
 
 def steps_backward(spec: LstmSpec, grad_hidden: Array, weight_hh: Array, saved: Any) -> tuple[Array, tuple[Array, ...]]:

@@ -26,10 +26,11 @@ def steps(spec: RnnSpec, projected: Array, weight_hh: Array, states: tuple[Array
         The hidden states of all steps, and what `steps_backward` needs.
     """
     (h,) = states
-    hidden = np.empty_like(projected)
+    outputs = []
     for t in range(len(projected)):
         h = activate(spec.activation, projected[t] + h @ weight_hh.T)
-        hidden[t] = h
+        outputs.append(h)
+    hidden = np.stack(outputs)
     return hidden, hidden
 
 

@@ -9,9 +9,6 @@ from harness.report.text import counted, listed, with_interval
 from harness.report.words import OUTCOMES, contender_names, describe_workload
 from harness.results import Comparison, Result
 
-CHECKS = {"meaning": "meaning (float64)", "precision": "precision (working dtype)"}
-SHOWN_PLACES = 4
-
 
 @dataclass(frozen=True)
 class Relation:
@@ -55,7 +52,8 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
     lead, *others = group.rows
     time = f"{lead.median} {group.unit}"
     if not others:
-        return Answer(group, lead.contender, "is the only contender that can be compared", time)
+        claim = "is the only one that can be compared" if group.left_out else "is the only contender here"
+        return Answer(group, lead.contender, claim, time)
     pairs = {(c.contender, c.baseline): c for c in comparisons if c.workload == group.workload.key}
     own = pairs.get((lead.contender, group.baseline))
     by_verdict: dict[str, list[Relation]] = {"slower": [], "tie": [], "unresolved": []}
@@ -99,11 +97,16 @@ def _relation(comparison: Comparison) -> Relation:
 
 @dataclass(frozen=True)
 class Headline:
-    """The state of agreement in one sentence, with the level that colours it."""
+    """The state of agreement in one sentence, with the level that colours it.
+
+    Attributes:
+        contenders: who the sentence begins with, if it is about some by name.
+    """
 
     level: str
     symbol: str
     text: str
+    contenders: list[str] = field(default_factory=list)
 
 
 def headline(result: Result) -> Headline:
@@ -115,13 +118,11 @@ def headline(result: Result) -> Headline:
     disagreeing = list(dict.fromkeys(c.contender for c in checks if c.outcome == "disagrees"))
     if disagreeing:
         failed = {describe_workload(c.workload).model_key for c in checks if c.outcome == "disagrees"}
-        text = (
-            f"{counted(len(disagreeing), 'contender')} {'disagrees' if len(disagreeing) == 1 else 'disagree'} "
-            f"with the reference on {len(failed)} of {counted(len(models), 'model')}."
-        )
-        return Headline("bad", "✗", text)
+        verb = "disagrees" if len(disagreeing) == 1 else "disagree"
+        where = f"on {len(failed)} of {counted(len(models), 'model')}"
+        return Headline("bad", "✗", f"{verb} with the reference {where}.", disagreeing)
     names = {check.contender for check in checks}
-    kinds = listed([words for kind, words in CHECKS.items() if any(check.check == kind for check in checks)])
+    kinds = listed(_check_words(result))
     ended = [check for check in checks if check.outcome != "ok"]
     if len(ended) == len(checks):
         return Headline("warn", "!", "No check of agreement ran to its end, so nothing is known to agree.")
@@ -141,6 +142,14 @@ def headline(result: Result) -> Headline:
     return Headline(level, symbol, f"{who} {verb} with the reference on {what}, in {kinds}.")
 
 
+def _check_words(result: Result) -> list[str]:
+    """The checks that were run, with their dtypes: `meaning (float64)`, `precision (float32)`."""
+    dtypes: dict[str, dict[str, None]] = {}
+    for check in result.agreements:
+        dtypes.setdefault(check.check, {})[str(check.workload.get("dtype", "unknown dtype"))] = None
+    return [f"{kind} ({', '.join(found)})" for kind, found in sorted(dtypes.items())]
+
+
 def training_sentence(result: Result) -> str:
     """How the training runs on real data ended, in one sentence; empty when there were none."""
     runs = result.training_runs
@@ -148,54 +157,53 @@ def training_sentence(result: Result) -> str:
         return ""
     good = sum(run.outcome == "ok" for run in runs)
     tasks = counted(len({run.task for run in runs}), "task")
-    if good == len(runs):
-        return f"Training on real data ({tasks}): all {counted(good, 'run')} follow the reference within rounding."
-    return (
-        f"Training on real data ({tasks}): {good} of {counted(len(runs), 'run')} follow the reference within rounding."
-    )
+    if good < len(runs):
+        who = f"{good} of {counted(len(runs), 'run')} {'follows' if good == 1 else 'follow'}"
+    else:
+        who = "the one run follows" if good == 1 else f"all {good} runs follow"
+    return f"Training on real data ({tasks}): {who} the reference within rounding."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Problem:
     """Something that did not end `ok`, once for all the records that it concerns.
 
     Attributes:
-        places: what it concerns, at most a few; `more` counts the others.
+        places: what it concerns; empty when it concerns all that the contenders were asked for.
     """
 
-    contender: str
+    contenders: list[str]
     outcome: str
     reason: str
-    next_step: str = ""
+    next_step: str
     places: list[str] = field(default_factory=list)
-    more: int = 0
 
 
 def problems(result: Result) -> list[Problem]:
     """What is missing, crashed, timed out, ran out of memory or disagrees, with reason and next step."""
-    found: dict[tuple[str, str, str], Problem] = {}
-    absent: set[tuple[str, str]] = set()
+    absent: dict[tuple[str, str, str], Problem] = {}
+    known: set[tuple[str, str]] = set()
     for info in result.contenders:
         if info.outcome != "ok":
-            absent.add((info.contender, info.outcome))
-            problem = Problem(info.contender, info.outcome, info.reason, info.next_step)
-            found[info.contender, info.outcome, info.reason] = problem
-    places: dict[tuple[str, str, str], list[str]] = {}
+            known.add((info.contender, info.outcome))
+            key = (info.outcome, info.reason, info.next_step)
+            absent.setdefault(key, Problem([], *key)).contenders.append(info.contender)
+    found: dict[tuple[str, str, str], Problem] = {}
     for contender, outcome, reason, again, place in _failures(result):
-        if (contender, outcome) in absent:
-            # The whole contender is already listed with this outcome, so each of its cases would only repeat it.
-            continue
-        key = (contender, str(outcome), reason)
-        found.setdefault(key, Problem(contender, outcome, reason, again))
-        places.setdefault(key, []).append(place)
-    return [
-        Problem(p.contender, p.outcome, p.reason, p.next_step, places.get(key, [])[:SHOWN_PLACES], _rest(places, key))
-        for key, p in found.items()
-    ]
+        # Where the whole contender is already listed with this outcome, each of its cases would only repeat it.
+        if (contender, outcome) not in known:
+            problem = found.setdefault((contender, outcome, reason), Problem([contender], outcome, reason, again))
+            problem.places.append(place)
+    return [*absent.values(), *found.values()]
 
 
-def _rest(places: dict[tuple[str, str, str], list[str]], key: tuple[str, str, str]) -> int:
-    return max(0, len(places.get(key, [])) - SHOWN_PLACES)
+def concerned(result: Result) -> dict[str, list[str]]:
+    """Each outcome but `ok` that occurred, with the contenders that it befell."""
+    found: dict[str, dict[str, None]] = {}
+    for record in (*result.contenders, *result.records):
+        if record.outcome != "ok":
+            found.setdefault(record.outcome, {})[record.contender] = None
+    return {outcome: list(names) for outcome, names in found.items()}
 
 
 def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:

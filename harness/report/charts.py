@@ -16,7 +16,7 @@ Spec = dict[str, Any]
 Identities = Mapping[str, Identity]
 
 # From this ratio of slowest to quickest on, equal ratios are better read as equal distances.
-LOG_AXIS_RATIO = 8.0
+LOG_AXIS_RATIO = 4.0
 ROW_HEIGHT = 30
 LOSS_HEIGHT = 240
 MARKED_POINTS = 8
@@ -69,13 +69,15 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
         color=_colour(identities, [row.contender for row in group.rows]),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="median and interval")],
     )
-    interval = base.mark_rule(strokeWidth=3, opacity=0.55).encode(
+    interval = base.mark_rule(strokeWidth=2).encode(
         x=alt.X("low:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format="~r")), x2="high:Q"
     )
-    point = base.mark_point(filled=True, size=110, opacity=1).encode(
+    # Ends taller than the point, so that an interval narrower than the point is still seen.
+    ends = [base.mark_tick(thickness=1.5, size=16).encode(x=end) for end in ("low:Q", "high:Q")]
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(
         x="median:Q", shape=_shape(identities, [row.contender for row in group.rows])
     )
-    return _finish(interval + point, alt.Step(ROW_HEIGHT))
+    return _finish(alt.LayerChart(layer=[interval, *ends, point]), ROW_HEIGHT * len(group.rows))
 
 
 def cold_chart(group: ColdGroup, identities: Identities) -> Spec:
@@ -108,7 +110,7 @@ def cold_chart(group: ColdGroup, identities: Identities) -> Spec:
             tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("phase:N"), alt.Tooltip("shown:N", title="time")],
         )
     )
-    return _finish(chart, alt.Step(ROW_HEIGHT))
+    return _finish(chart, ROW_HEIGHT * len(group.rows))
 
 
 def loss_chart(task: Task, identities: Identities) -> Spec | None:
@@ -132,11 +134,10 @@ def distance_chart(task: Task, identities: Identities) -> Spec | None:
     """
     distances = distance_from_reference(task)
     noise = [value if value and finite(value) else None for value in task.noise]
-    layers = []
-    if any(noise):
-        layers.append(_lines(_series({"rounding": noise}, 3), strokeWidth=6, opacity=0.3, color="var(--text)"))
     drawn = {name: [value or None for value in values] for name, values in distances.items()}
-    layers += _contender_layers({name: values for name, values in drawn.items() if any(values)}, identities, 3)
+    layers = _contender_layers({name: values for name, values in drawn.items() if any(values)}, identities, 3)
+    if any(noise):
+        layers.append(_lines(_series({"rounding": noise}, 3), strokeWidth=2.5, strokeDash=[7, 3], color="var(--text)"))
     if not layers:
         return None
     scale = alt.Scale(type="log", nice=True)
@@ -188,7 +189,7 @@ def _contender_layers(series: dict[str, list[float | None]], identities: Identit
                 row = {"name": identities[name].label, "step": step, "value": _rounded(values[step], digits)}
                 marked.append(row)
     colour, shape = _colour(identities, names, "name"), _shape(identities, names, "name")
-    lines = _lines(_series(labelled, digits), strokeWidth=1.5).encode(color=colour)
+    lines = _lines(_series(labelled, digits), strokeWidth=1.25, opacity=0.85).encode(color=colour)
     points = (
         alt.Chart(alt.InlineData(values=marked))
         .mark_point(filled=True, size=60, opacity=1)
@@ -244,7 +245,7 @@ def _shape(identities: Identities, names: list[str], field: str = "contender") -
     return alt.Shape(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
 
 
-def _finish(chart: alt.Chart | alt.LayerChart, height: int | alt.Step) -> Spec:
+def _finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
     sized = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )

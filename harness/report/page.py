@@ -96,6 +96,7 @@ def _view(
         "training_sentence": answer.training_sentence(result),
         "answers": [answer.answer_for(group, result.comparisons) for group in groups],
         "problems": answer.problems(result),
+        "concerned": answer.concerned(result),
         "outcome_counts": answer.outcome_counts(result),
         "matrix": sections.agreement_matrix(result, prefix),
         "details": sections.agreement_details(result, prefix),
@@ -154,6 +155,7 @@ def _environment() -> jinja2.Environment:
         duration=text.duration,
         significant=text.significant,
         percent=text.percent,
+        moment=text.moment,
         counted=text.counted,
     )
     environment.globals.update(
@@ -162,7 +164,6 @@ def _environment() -> jinja2.Environment:
         quantity_rows=sections.quantity_rows,
         describe=words.describe_workload,
         not_finite_steps=sections.not_finite_steps,
-        checks=answer.CHECKS,
     )
     return environment
 

@@ -86,8 +86,10 @@ def measured(quantity: Quantity, check: str) -> float | None:
 
 
 def worst_figure(agreement: Agreement) -> str:
-    """The figure of the quantity nearest to, or farthest over, its limit."""
-    worst = agreement.worst
+    """The figure of the quantity nearest to, or farthest over, its limit; what is not finite is farthest."""
+    failed = (quantity for quantity in agreement.quantities if not quantity.agrees)
+    not_finite = next((quantity for quantity in failed if measured(quantity, agreement.check) is None), None)
+    worst = not_finite or agreement.worst
     if worst is None:
         return ""
     if worst.problem:
@@ -125,7 +127,7 @@ def _quantity_row(quantity: Quantity) -> QuantityRow:
         error=significant(quantity.error, 2, absent),
         noise_units=significant(quantity.noise_units, 2, absent),
         limit=f"{quantity.limit:g}",
-        worst_index="[" + ", ".join(str(index) for index in quantity.worst_index) + "]",
+        worst_index=str(quantity.worst_index) if quantity.worst_index else "–",
         got=exact(quantity.got, absent),
         reference=exact(quantity.reference, "none" if quantity.problem else NOT_FINITE),
         problem=quantity.problem,

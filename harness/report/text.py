@@ -6,6 +6,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 NOT_FINITE = "not finite"
@@ -98,6 +99,14 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def moment(timestamp: str) -> str:
+    """An ISO 8601 time without fractions of a second; any other text as it stands."""
+    try:
+        return datetime.fromisoformat(timestamp).isoformat(" ", "seconds")
+    except ValueError:
+        return timestamp
 
 
 def percent(share: float | None, absent: str = NOT_FINITE) -> str:

@@ -162,7 +162,6 @@ def identify(results: Iterable[Result]) -> dict[str, Identity]:
 
 def contender_names(result: Result) -> list[str]:
     """Every contender of a result once: those asked for first, then any that only a record names."""
-    parts = (result.contenders, result.agreements, result.cases, result.cold_starts, result.training_runs)
-    names = [record.contender for part in parts for record in part]
+    names = [record.contender for record in (*result.contenders, *result.records)]
     names += [name for comparison in result.comparisons for name in (comparison.baseline, comparison.contender)]
     return list(dict.fromkeys(names))

@@ -1,0 +1,37 @@
+# make compare: the main job.  make test: the tests.  Both set up .venv first; a second call installs nothing.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FRAMEWORKS := pytorch tensorflow jax
+ARGS ?=
+
+.PHONY: compare test lint setup clean
+.DELETE_ON_ERROR:
+
+compare: $(VENV)/.installed
+	$(BIN)/faceoff compare $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.installed
+
+# All at once is fastest. If that fails, one framework after the other, so that one that cannot be had stops no other.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; install one, or run make PYTHON=/path/to/python"; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON); this takes some minutes and about 3 GB, once"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[dev]'
+	@$(PIP) --editable '.[all]' || for framework in $(FRAMEWORKS); do \
+		$(PIP) --editable ".[$$framework]" || echo "$$framework could not be installed; its cases will say 'missing'"; done
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

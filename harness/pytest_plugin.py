@@ -1,0 +1,162 @@
+"""The engine behind pytest-benchmark: `pytest tests/benchmarks --benchmark-only`.
+
+A test that asks for the fixture `measured_case` becomes one entry for each workload, step and contender. The first
+entry of a workload checks agreement and times all its contenders, interleaved; each entry then hands its own rounds to
+pytest-benchmark, whose tables, files and comparisons work as always. Its `--benchmark-max-time` and
+`--benchmark-min-rounds` set the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.agreement import Expected
+    from harness.core.spec import Contender, Workload
+    from harness.options import Options
+    from harness.results import CaseResult
+
+OPTIONS = {
+    "preset": "named set of sizes",
+    "models": "families, separated by commas",
+    "contenders": "framework:mode or framework, separated by commas",
+    "steps": "inference, gradients, training, separated by commas",
+    "dtype": "what is timed",
+    "seed": "of weights, batches and order",
+    "out": "folder for the logs",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--faceoff-*`: what the benchmarks run."""
+    group = parser.getgroup("faceoff", "what Face-off's benchmarks run")
+    for name, text in OPTIONS.items():
+        group.addoption(f"--faceoff-{name}", default=None, help=text)
+
+
+@dataclass(frozen=True)
+class SpeedCase:
+    """What one benchmark entry stands for."""
+
+    workload: Workload
+    contender: Contender
+
+    def __str__(self) -> str:
+        return f"{self.workload.name}-{self.contender}"
+
+
+def _options(config: pytest.Config) -> Options:
+    from harness.core.errors import HarnessError
+    from harness.measure import Budget
+    from harness.options import make_options
+
+    def listed(name: str) -> tuple[str, ...]:
+        value = config.getoption(f"--faceoff-{name}")
+        return tuple(part.strip() for part in value.split(",")) if value else ()
+
+    try:
+        return make_options(
+            "bench",
+            preset=config.getoption("--faceoff-preset") or "default",
+            models=listed("models"),
+            contenders=listed("contenders"),
+            steps=listed("steps"),
+            dtype=listed("dtype"),
+            seed=int(config.getoption("--faceoff-seed") or 0),
+            out=config.getoption("--faceoff-out"),
+            budget=Budget(
+                max_time_s=float(config.getoption("benchmark_max_time")),
+                min_rounds=int(config.getoption("benchmark_min_rounds")),
+            ),
+            quiet=True,
+        )
+    except (HarnessError, ValueError) as error:
+        raise pytest.UsageError(f"faceoff: {error}") from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One entry for each workload, step and contender."""
+    if "speed_case" in metafunc.fixturenames:
+        options = _options(metafunc.config)
+        metafunc.config.stash[OPTIONS_KEY] = options
+        cases = [
+            SpeedCase(workload.replace(step=step), contender)
+            for workload in options.workloads
+            for step in options.steps
+            for contender in options.contenders
+        ]
+        metafunc.parametrize("speed_case", cases, ids=str)
+
+
+OPTIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
+
+
+class _Session:
+    """Runs each workload once, when its first entry asks."""
+
+    def __init__(self, options: Options) -> None:
+        from harness.progress import Reporter
+        from harness.runs import Engine, blank_result, make_pool
+
+        self.result = blank_result(options)
+        self._pool = make_pool(options)
+        self._engine = Engine(options, self._pool, Reporter(1, quiet=True), self.result)
+        self._engine.start()
+        self._expected: dict[Workload, Callable[[], Expected]] = {}
+        self._cases: dict[str, CaseResult] = {}
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def case(self, wanted: SpeedCase) -> CaseResult:
+        from harness.core.spec import Case
+
+        name = Case(wanted.workload, wanted.contender).name
+        if name not in self._cases:
+            checked = wanted.workload.replace(step="training")
+            if checked not in self._expected:
+                self._expected[checked] = self._engine.check(checked)
+            for case in self._engine.time_step(checked, wanted.workload.step, self._expected[checked]):
+                self._cases[case.name] = case
+        return self._cases[name]
+
+
+@pytest.fixture(scope="session")
+def _speed_session(request: pytest.FixtureRequest) -> Iterator[_Session]:
+    import dataclasses
+
+    options: Options = request.config.stash[OPTIONS_KEY]
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    selected = {values["speed_case"].contender for values in parameters if "speed_case" in values}
+    chosen = tuple(contender for contender in options.contenders if contender in selected)
+    session = _Session(dataclasses.replace(options, contenders=chosen))
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def measured_case(speed_case: SpeedCase, benchmark: Any, _speed_session: _Session) -> CaseResult:
+    """The case of this entry, measured, its rounds handed to pytest-benchmark.
+
+    A contender that is missing or cannot run the case skips; one that disagrees, crashes or hangs fails.
+    """
+    from harness.result_file import extra_info
+
+    case = _speed_session.case(speed_case)
+    benchmark.group = speed_case.workload.name
+    benchmark.extra_info.update(extra_info(case, _speed_session.result))
+    if case.outcome in ("missing", "unsupported"):
+        pytest.skip(case.reason)
+    if case.speed is None:
+        pytest.fail(f"{case.name} {case.outcome}: {case.reason}", pytrace=False)
+    if benchmark.enabled:
+        # What `benchmark(...)` does with the rounds that it times itself; these were timed in the worker.
+        benchmark._mode = "faceoff"
+        stats = benchmark._make_stats(case.speed.iterations)
+        for duration_s in case.speed.rounds_s:
+            stats.update(duration_s * case.speed.iterations)
+    return case

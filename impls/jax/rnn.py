@@ -1,0 +1,77 @@
+"""Vanilla recurrent layers in Flax NNX, and where their weights sit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from harness.core.spec import RnnSpec
+
+ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
+LEDGER = {
+    "kernel": "scan over time, one matrix product a step",
+    "layout": "time-major, kernels (input_size, output_size)",
+}
+
+
+class Cell(nnx.SimpleCell):
+    """Flax's simple cell with its two matrix products made one: fewer, larger products, forward and backward."""
+
+    def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """h_t = activation(W (x_t, h_{t-1}) + b): from `(batch_size, hidden_size)` to the same, twice."""
+        kernel = jnp.concatenate([self.dense_i.kernel[...], self.dense_h.kernel[...]])
+        h = self.activation_fn(jnp.concatenate([inputs, carry], axis=-1) @ kernel + self.dense_i.bias[...])
+        return h, h
+
+
+class Network(nnx.Module):
+    """Recurrent layers, then one dense layer on the last hidden state or on all of them.
+
+    Args:
+        spec: the sizes and the activation.
+        dtype: of the weights and of the computation.
+        rngs: where Flax draws initial weights from.
+    """
+
+    def __init__(self, spec: RnnSpec, dtype: Any, rngs: nnx.Rngs) -> None:
+        sizes = [spec.input_size] + [spec.hidden_size] * (spec.num_layers - 1)
+        activation = ACTIVATIONS[spec.activation]
+        cells = [
+            Cell(size, spec.hidden_size, activation_fn=activation, dtype=dtype, param_dtype=dtype, rngs=rngs)
+            for size in sizes
+        ]
+        self.layers = nnx.List([nnx.RNN(cell, time_major=True, return_carry=True, rngs=False) for cell in cells])
+        self.head = nnx.Linear(spec.hidden_size, spec.output_size, param_dtype=dtype, rngs=rngs)
+        self.many_to_many = spec.many_to_many
+
+    def __call__(self, x: jax.Array, h0: jax.Array) -> jax.Array:
+        """Maps a sequence and the initial states to logits.
+
+        Args:
+            x: `(batch_size, sequence_length, input_size)`.
+            h0: `(num_layers, batch_size, hidden_size)`.
+
+        Returns:
+            `(batch_size, output_size)`, or `(batch_size, sequence_length, output_size)` for many-to-many.
+        """
+        hidden = x.swapaxes(0, 1)
+        for index, layer in enumerate(self.layers):
+            last, hidden = layer(hidden, initial_carry=h0[index])
+            self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
+        return self.head(hidden.swapaxes(0, 1) if self.many_to_many else last)
+
+
+def weight_map(spec: RnnSpec) -> dict[str, tuple[tuple[Any, ...], tuple[int, ...]]]:
+    """Canonical name to the path of the Flax variable and the axes that transpose canonical to Flax."""
+    found: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {}
+    for index in range(spec.num_layers):
+        cell = ("layers", index, "cell")
+        found[f"layer.{index}.weight_ih"] = (*cell, "dense_i", "kernel"), (1, 0)
+        found[f"layer.{index}.weight_hh"] = (*cell, "dense_h", "kernel"), (1, 0)
+        found[f"layer.{index}.bias"] = (*cell, "dense_i", "bias"), (0,)
+    found["head.weight"] = ("head", "kernel"), (1, 0)
+    found["head.bias"] = ("head", "bias"), (0,)
+    return found

@@ -1,0 +1,254 @@
+"""JAX behind the harness's interface: devices, precision, threads, and one compiled program per verb."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from harness.core.contract import Model, Runtime, Settings
+from harness.core.errors import UnsupportedError
+from harness.core.spec import Optimiser, Workload, require_choice
+from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
+from impls.jax import dense, lstm, residual, rnn
+
+FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+
+Arrays = dict[str, jax.Array]
+PlacedBatch = tuple[Arrays, jax.Array]
+"""Inputs by name, and the targets as int32, which JAX counts in without x64 too."""
+
+
+class JaxRuntime(Runtime):
+    """One device of JAX, with XLA compiling whole steps."""
+
+    def __init__(self) -> None:
+        self._device: jax.Device | None = None
+
+    @property
+    def device(self) -> jax.Device:
+        """The device that `configure` chose."""
+        if self._device is None:
+            raise UnsupportedError("no device yet", where="jax", next_step="call `configure` first")
+        return self._device
+
+    def configure(self, settings: Settings) -> None:
+        """Fixes the device, true float32 products, and the size of XLA's thread pool.
+
+        XLA reads the number of threads and its memory policy when the first device is asked for, which is here.
+
+        Raises:
+            UnsupportedError: JAX sees no such device.
+        """
+        os.environ["NPROC"] = str(settings.threads)
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        if settings.device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_default_matmul_precision", "highest")
+        try:
+            self._device = jax.devices(settings.device)[0]
+        except RuntimeError as error:
+            raise UnsupportedError(
+                f"JAX sees no {settings.device}", where="jax", got=str(error).splitlines()[0], expected="a device",
+                next_step="install jax with the plugin for this device" if settings.device != "cpu" else None,
+            ) from error  # fmt: skip
+        jax.config.update("jax_default_device", self._device)
+
+    def modes(self, device: str) -> tuple[str, ...]:
+        return ("jit",)
+
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
+        """Makes the model; float64 needs x64 switched on for the process, and float32 runs as users run it, without."""
+        require_choice(mode, self.modes(workload.device), "jax.mode")
+        jax.config.update("jax_enable_x64", workload.dtype == "float64")
+        return JaxModel(workload, weights)
+
+    def place(self, batch: Batch) -> PlacedBatch:
+        # Without x64, JAX would make float32 from float64 and say nothing.
+        with jax.enable_x64(True):
+            inputs = {name: jnp.array(value) for name, value in batch.inputs.items()}
+            placed = inputs, jnp.array(batch.targets, dtype=jnp.int32)
+        return jax.block_until_ready(placed)
+
+    def wait(self, value: Any) -> None:
+        jax.block_until_ready(value)
+
+    def fetch(self, value: Any) -> Any:
+        return jax.tree.map(np.array, value)
+
+    def memory(self) -> dict[str, int]:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        found = {
+            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
+            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        names = {
+            "bytes_in_use": "device_in_use_bytes",
+            "peak_bytes_in_use": "device_peak_bytes",
+            "pool_bytes": "device_reserved_bytes",
+        }
+        statistics = self.device.memory_stats() or {}
+        return found | {ours: int(statistics[theirs]) for theirs, ours in names.items() if theirs in statistics}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
+            },
+            "device": f"{self.device.platform}: {self.device.device_kind}",
+            "devices": [str(device) for device in jax.devices()],
+            "platform_version": self.device.client.platform_version,
+            "threads": _pool_threads(),
+            "affinity_cores": len(os.sched_getaffinity(0)),
+            "x64": bool(jax.config.jax_enable_x64),
+            "matmul_precision": jax.config.jax_default_matmul_precision,
+            "compilation_cache": jax.config.jax_compilation_cache_dir,
+            "environment": {name: os.environ[name] for name in ("NPROC", "XLA_FLAGS") if name in os.environ},
+        }
+
+
+class JaxModel(Model):
+    """A Flax module as three pure functions of its arrays, each compiled at its first call.
+
+    The module's structure is split off once and meets its arrays again while a function is traced. Arrays travel as
+    flat dicts by canonical name, in Flax's layouts: JAX takes those into a compiled function faster than module states.
+
+    Args:
+        workload: what to compute.
+        weights: canonical.
+    """
+
+    def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray]) -> None:
+        family = FAMILIES[workload.model.kind]
+        self._workload = workload
+        self._ledger: dict[str, Any] = family.LEDGER
+        self._names = tuple(weight_shapes(workload.model))
+        self._map = family.weight_map(workload.model)
+        module = nnx.eval_shape(lambda: family.Network(workload.model, jnp.dtype(workload.dtype), nnx.Rngs(0)))
+        self._graph, state = nnx.split(module)
+        self._variables = dict(nnx.to_flat_state(state))
+        self._optimiser = _optimiser(workload.optimiser)
+        self._forward = jax.jit(self._logits)
+        self._gradients = jax.jit(self._differentiate)
+        self._train_step = jax.jit(self._step, donate_argnums=(0, 1, 2))
+        self._trace = jax.jit(self._intermediates, static_argnums=0)
+        self.reset(weights)
+
+    def forward(self, batch: PlacedBatch) -> jax.Array:
+        return self._forward(self._trained, self._statistics, batch[0])
+
+    def gradients(self, batch: PlacedBatch) -> Any:
+        return self._gradients(self._trained, self._statistics, *batch)
+
+    def train_step(self, batch: PlacedBatch) -> jax.Array:
+        loss, self._trained, self._statistics, self._optimiser_state = self._train_step(
+            self._trained, self._statistics, self._optimiser_state, *batch
+        )
+        return loss
+
+    def weights(self) -> Weights:
+        return self._to_canonical({**self._trained, **self._statistics})
+
+    def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        arrays = {
+            name: jnp.array(weights[name].transpose(self._map[name][1]), dtype=self._workload.dtype)
+            for name in self._names
+        }
+        self._trained: Arrays = {name: value for name, value in arrays.items() if not is_statistic(name)}
+        self._statistics: Arrays = {name: value for name, value in arrays.items() if is_statistic(name)}
+        self._optimiser_state = self._optimiser.init(self._trained)
+
+    def canonical(self, gradients: Any) -> dict[str, Any]:
+        loss, by_weights, by_inputs = gradients
+        return {
+            "loss": np.array(loss),
+            "weights": self._to_canonical(by_weights),
+            "inputs": {name: np.array(value) for name, value in by_inputs.items()},
+        }
+
+    def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
+        found = self._trace(training, self._trained, self._statistics, batch[0])
+        return {name: np.array(found[name]) for name in trace_names(self._workload.model)}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **self._ledger,
+            "compiled": "one XLA program each for forward, gradients and train_step",
+            "donated": "train_step: weights, running statistics, optimiser state",
+        }
+
+    def _to_canonical(self, arrays: Arrays) -> Weights:
+        # argsort inverts a permutation of axes.
+        return {
+            name: np.array(np.asarray(arrays[name]).transpose(np.argsort(self._map[name][1])), order="C")
+            for name in self._names
+            if name in arrays
+        }
+
+    def _module(self, trained: Arrays, statistics: Arrays, training: bool) -> nnx.Module:
+        arrays = {**trained, **statistics}
+        paths = {name: path for name, (path, _) in self._map.items()}
+        state = nnx.from_flat_state(
+            [(path, self._variables[path].replace(arrays[name])) for name, path in paths.items()]
+        )
+        module = nnx.merge(self._graph, state)
+        module.train() if training else module.eval()
+        return module
+
+    def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
+        return self._module(trained, statistics, training=False)(**inputs)
+
+    def _loss(
+        self, trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array
+    ) -> tuple[jax.Array, Arrays]:
+        module = self._module(trained, statistics, training=True)
+        losses = optax.softmax_cross_entropy_with_integer_labels(module(**inputs), targets)
+        moved = dict(nnx.to_flat_state(nnx.state(module, nnx.BatchStat)))
+        return losses.mean(), {name: moved[self._map[name][0]][...] for name in statistics}
+
+    def _differentiate(self, trained: Arrays, statistics: Arrays, inputs: Arrays, targets: jax.Array) -> Any:
+        differentiate = jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)
+        (loss, _), (by_weights, by_inputs) = differentiate(trained, inputs, statistics, targets)
+        return loss, by_weights, by_inputs
+
+    def _step(self, trained: Arrays, statistics: Arrays, state: Any, inputs: Arrays, targets: jax.Array) -> Any:
+        differentiate = jax.value_and_grad(self._loss, has_aux=True)
+        (loss, statistics), gradients = differentiate(trained, inputs, statistics, targets)
+        updates, state = self._optimiser.update(gradients, state, trained)
+        return loss, optax.apply_updates(trained, updates), statistics, state
+
+    def _intermediates(self, training: bool, trained: Arrays, statistics: Arrays, inputs: Arrays) -> Arrays:
+        module = self._module(trained, statistics, training)
+        logits = module(**inputs)
+        recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
+        return {path[0]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
+
+
+def _optimiser(optimiser: Optimiser) -> optax.GradientTransformation:
+    if optimiser.kind == "adam":
+        return optax.adam(
+            optimiser.learning_rate,
+            b1=optimiser.beta1,
+            b2=optimiser.beta2,
+            eps=optimiser.epsilon,
+            eps_root=0.0,
+            nesterov=False,
+        )
+    momentum = optimiser.momentum if optimiser.kind == "momentum" else None
+    return optax.sgd(optimiser.learning_rate, momentum=momentum, nesterov=False)
+
+
+def _pool_threads() -> int:
+    """Threads of the pool that XLA runs operations on, counted, not asked for."""
+    names = (task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir())
+    return sum(name == "tf_XLAEigen" for name in names)

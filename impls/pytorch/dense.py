@@ -1,0 +1,47 @@
+"""Fully connected layers in torch.nn, and where their weights sit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from harness.core.spec import DenseSpec
+
+LEDGER = {"layout": "weights (output_size, input_size)"}
+FULL_GRAPH = True
+FREEZES = False
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class Network(nn.Module):
+    """Linear layers with an activation after each but the last.
+
+    Args:
+        spec: sizes and activation.
+    """
+
+    def __init__(self, spec: DenseSpec) -> None:
+        super().__init__()
+        sizes = list(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False))
+        activation = ACTIVATIONS[spec.activation]
+        hidden = [nn.Sequential(nn.Linear(incoming, outgoing), activation()) for incoming, outgoing in sizes[:-1]]
+        self.layers = nn.Sequential(*hidden, nn.Sequential(nn.Linear(*sizes[-1])))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps `x` `(batch_size, input_size)` to logits `(batch_size, output_size)`."""
+        return self.layers(x)
+
+
+def weight_map(spec: DenseSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Canonical name to the name in the state dict and the axes that transpose canonical to PyTorch."""
+    found = {}
+    for index in range(spec.num_layers):
+        found[f"layer.{index}.weight"] = f"layers.{index}.0.weight", (0, 1)
+        found[f"layer.{index}.bias"] = f"layers.{index}.0.bias", (0,)
+    return found
+
+
+def traced_modules(spec: DenseSpec) -> dict[str, str]:
+    """Module path to the canonical name of its output."""
+    return {f"layers.{index}": f"layer.{index}" for index in range(spec.num_layers)}

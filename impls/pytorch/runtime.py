@@ -1,0 +1,355 @@
+"""PyTorch behind the harness's interface: devices, precision, threads, and what is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.core.contract import Model, Runtime, Settings
+from harness.core.errors import UnsupportedError
+from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec, Workload, require_choice
+from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
+from impls.pytorch import dense, lstm, residual, rnn
+
+FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+MODES = ("eager", "compile")
+
+
+class PlacedBatch(NamedTuple):
+    """A batch on the device: inputs by name, and class numbers."""
+
+    inputs: dict[str, torch.Tensor]
+    targets: torch.Tensor
+
+
+class PyTorchRuntime(Runtime):
+    """One device of PyTorch."""
+
+    def __init__(self) -> None:
+        self._device: torch.device | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device that `configure` chose."""
+        if self._device is None:
+            raise UnsupportedError("no device yet", where="pytorch", next_step="call `configure` first")
+        return self._device
+
+    def configure(self, settings: Settings) -> None:
+        """Fixes the device, true float32 products, the threads of an operation, and what a recompilation may do.
+
+        Raises:
+            UnsupportedError: PyTorch sees no such device.
+        """
+        if settings.device == "gpu" and not torch.cuda.is_available():
+            raise UnsupportedError(
+                "PyTorch sees no GPU", where="pytorch", got=f"torch {torch.__version__}", expected="a CUDA device",
+                next_step="install a build of torch for this GPU",
+            )  # fmt: skip
+        self._device = torch.device("cuda" if settings.device == "gpu" else "cpu")
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        # Shapes never change, so the search for the fastest convolution pays off at once.
+        torch.backends.cudnn.benchmark = True
+        # One function serves every model of this process: many sizes are no sign of trouble, but falling back to eager
+        # execution in silence would be.
+        torch._dynamo.config.recompile_limit = 10_000
+        torch._dynamo.config.accumulated_recompile_limit = 10_000
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+
+    def modes(self, device: str) -> tuple[str, ...]:
+        return MODES
+
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
+        """Makes the model.
+
+        Raises:
+            InputError: an unknown mode, or weights that do not fit.
+            UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses.
+        """
+        require_choice(mode, MODES, "pytorch.mode")
+        check_weights(workload.model, weights)
+        return PyTorchModel(workload, weights, mode, self.device)
+
+    def place(self, batch: Batch) -> PlacedBatch:
+        inputs = {name: torch.tensor(value, device=self.device) for name, value in batch.inputs.items()}
+        placed = PlacedBatch(inputs, torch.tensor(batch.targets, device=self.device))
+        self.wait(placed)
+        return placed
+
+    def wait(self, value: Any) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def fetch(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return _to_numpy(value)
+        if isinstance(value, dict):
+            return {name: self.fetch(item) for name, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            items = [self.fetch(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return value
+
+    def memory(self) -> dict[str, int]:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        found = {
+            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
+            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        if self.device.type == "cuda":
+            found["device_in_use_bytes"] = torch.cuda.memory_allocated(self.device)
+            found["device_peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
+            found["device_reserved_bytes"] = torch.cuda.memory_reserved(self.device)
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        on_gpu = self.device.type == "cuda"
+        prefixes = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "TORCHINDUCTOR_", "ATEN_", "PYTORCH_")
+        return {
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+            "mkl": torch.backends.mkl.is_available(),
+            "cuda": torch.version.cuda,
+            "environment": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
+        }
+
+
+class PyTorchModel(Model):
+    """A torch.nn module with its optimiser, run eagerly or compiled.
+
+    Compiled are the network (for `forward`) and the training loss (for `gradients` and `train_step`, each with its own
+    backward pass); the optimiser is PyTorch's own fused kernel in both modes.
+
+    Args:
+        workload: what to compute.
+        weights: canonical.
+        mode: `eager` or `compile`.
+        device: where.
+    """
+
+    def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str, device: torch.device) -> None:
+        self._workload, self._mode = workload, mode
+        self._family = FAMILIES[workload.model.kind]
+        self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
+        self._network = self._make_network(workload.model, device)
+        self._held = self._network.state_dict(keep_vars=True)
+        self._trained = [self._held[self._map[name][0]] for name in trainable_names(workload.model)]
+        self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._phase = ""
+        self._infer: Callable[..., torch.Tensor] = self._network
+        self._loss: Callable[..., torch.Tensor] = training_loss
+        self._constant: FrozenNetwork | None = None
+        if mode == "compile":
+            self._infer = torch.compile(self._network, dynamic=False, fullgraph=self._family.FULL_GRAPH)
+            self._loss = torch.compile(training_loss, dynamic=False, fullgraph=self._family.FULL_GRAPH)
+            self._constant = FrozenNetwork(self._network) if self._family.FREEZES else None
+        self._first_weights = weights
+        self.reset(weights)
+
+    def forward(self, batch: PlacedBatch) -> torch.Tensor:
+        self._enter("inference")
+        with torch.inference_mode():
+            if self._is_constant:
+                return self._constant(batch.inputs)
+            return self._infer(**batch.inputs)
+
+    def gradients(self, batch: PlacedBatch) -> tuple[torch.Tensor, ...]:
+        self._enter("gradients")
+        inputs = {name: value.detach().requires_grad_() for name, value in batch.inputs.items()}
+        loss = self._loss(self._network, inputs, batch.targets)
+        return loss.detach(), *torch.autograd.grad(loss, [*self._trained, *inputs.values()])
+
+    def train_step(self, batch: PlacedBatch) -> torch.Tensor:
+        self._enter("training")
+        self._is_constant = False
+        loss = self._loss(self._network, batch.inputs, batch.targets)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+        return loss.detach()
+
+    def weights(self) -> Weights:
+        return {name: self._to_canonical(name, self._held[self._map[name][0]]) for name in self._map}
+
+    def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        with torch.no_grad():
+            for name, (path, axes) in self._map.items():
+                self._held[path].copy_(torch.tensor(weights[name]).permute(axes))
+        self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
+        # Constants are not compiled anew: other weights are served by the graph that reads them.
+        self._is_constant = self._constant is not None and all(
+            np.array_equal(weights[name], value) for name, value in self._first_weights.items()
+        )
+
+    def canonical(self, gradients: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+        names = trainable_names(self._workload.model)
+        loss, by_weights, by_inputs = gradients[0], gradients[1 : len(names) + 1], gradients[len(names) + 1 :]
+        return {
+            "loss": _to_numpy(loss),
+            "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
+            "inputs": {
+                name: _to_numpy(value)
+                for name, value in zip(input_shapes(self._workload.model, 1), by_inputs, strict=True)
+            },
+        }
+
+    def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for spec in _depths(self._workload.model):
+            network = self._make_network(spec, batch.targets.device).train(training)
+            network.load_state_dict({name: self._held[name] for name in network.state_dict()})
+            for path, name in self._family.traced_modules(spec).items():
+                network.get_submodule(path).register_forward_hook(_recorder(found, name))
+            inputs = dict(batch.inputs)
+            for name in inputs.keys() - {"x"}:
+                inputs[name] = inputs[name][: spec.num_layers]
+            with torch.no_grad():
+                network(**inputs)
+        return {name: found[name] for name in trace_names(self._workload.model)}
+
+    def describe(self) -> dict[str, Any]:
+        whole = "one graph" if self._family.FULL_GRAPH else "what surrounds the recurrent layers, which run eagerly"
+        compiled = {
+            "forward": whole + (", weights as constants until they change" if self._constant else ""),
+            "forward now": "weights as constants" if self._is_constant else "weights as inputs",
+            "gradients, train_step": f"training loss and its backward pass: {whole}",
+        }
+        return {
+            **self._family.LEDGER,
+            "kernels": self._kernels(),
+            "compiled": compiled if self._mode == "compile" else "nothing",
+            "optimiser": f"{type(self._optimiser).__name__}, fused",
+        }
+
+    def _kernels(self) -> dict[str, int]:
+        """Operations of one eager forward pass on one example, and how often each is called; views left out."""
+        spec = self._workload.model
+        inputs = {name: torch.zeros(shape).to(self._trained[0]) for name, shape in input_shapes(spec, 1).items()}
+        network = self._make_network(spec, self._trained[0].device).eval()
+        with torch.no_grad(), OperationCounter() as counter:
+            network(**inputs)
+        return dict(counter.calls)
+
+    def _make_network(self, spec: ModelSpec, device: torch.device) -> nn.Module:
+        return self._family.Network(spec).to(device=device, dtype=getattr(torch, self._workload.dtype))
+
+    def _enter(self, phase: str) -> None:
+        if phase != self._phase:
+            self._network.train(phase != "inference")
+            for norm in self._norms:
+                norm.track_running_stats = phase != "gradients"
+            self._phase = phase
+
+    def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
+        # argsort inverts a permutation of axes.
+        return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
+
+
+class FrozenNetwork:
+    """A network compiled for inference with its present weights as constants (TorchInductor's `freezing`).
+
+    Batch norm is folded into the convolutions, and kernels are packed for oneDNN. The weights must not change afterwards.
+
+    Args:
+        network: in inference mode when called.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        def frozen(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            return network(**inputs)
+
+        # Isolated, for another model's constants must not serve this one.
+        self._compiled = torch.compile(frozen, dynamic=False, fullgraph=True, isolate_recompiles=True)
+        self._shapes: set[torch.Size] = set()
+
+    def __call__(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The logits."""
+        if inputs["x"].shape in self._shapes:
+            return self._compiled(inputs)
+        # The switch counts while a shape is compiled, and must not reach graphs whose weights change.
+        with torch._inductor.config.patch(freezing=True):
+            logits = self._compiled(inputs)
+        self._shapes.add(inputs["x"].shape)
+        return logits
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts the operations that reach a device's kernels; views left out.
+
+    Attributes:
+        calls: how often each was called, by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+    """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
+    logits = network(**inputs)
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """PyTorch's fused optimiser with every constant set."""
+    if optimiser.kind == "adam":
+        return torch.optim.Adam(
+            parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
+            weight_decay=0.0, amsgrad=False, maximize=False, fused=True,
+        )  # fmt: skip
+    momentum = optimiser.momentum if optimiser.kind == "momentum" else 0.0
+    return torch.optim.SGD(
+        parameters, lr=optimiser.learning_rate, momentum=momentum, dampening=0.0, weight_decay=0.0, nesterov=False,
+        maximize=False, fused=True,
+    )  # fmt: skip
+
+
+def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """The model itself; a recurrent one with one layer, two, ... all of them, for PyTorch shows the last layer only."""
+    if isinstance(spec, RecurrentSpec):
+        for num_layers in range(1, spec.num_layers):
+            yield dataclasses.replace(spec, num_layers=num_layers)
+    yield spec
+
+
+def _recorder(found: dict[str, np.ndarray], name: str) -> Callable[..., None]:
+    """A forward hook that keeps a module's output, images as NHWC; a recurrent module's first output, all time steps."""
+
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        value = output[0] if isinstance(module, nn.RNNBase) else output
+        found[name] = _to_numpy(value.permute(0, 2, 3, 1) if value.ndim == 4 else value)
+
+    return record
+
+
+def _to_numpy(value: torch.Tensor) -> np.ndarray:
+    return np.array(value.detach().cpu().numpy(), order="C")

@@ -1,0 +1,198 @@
+"""The four models by hand in JAX: plain functions on dicts of arrays, one `jax.jit` per step, donated buffers.
+
+What a contender is measured against, so nothing here imports one. `build` and `place` are all that a runner needs:
+
+    steps = build(workload, weights, "jit")
+    steps["training"](place(batch))
+
+Products are true float32, and weights are kept the way XLA's kernels read them: `(input_size, output_size)` and
+`(kernel_height, kernel_width, input_channels, output_channels)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from harness.core.errors import UnsupportedError
+from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from harness.core.weights import Batch
+
+Arrays = dict[str, jax.Array]
+ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+def place(batch: Batch) -> tuple[Arrays, jax.Array]:
+    """Inputs and int32 targets on the device, in the dtype they have; waits."""
+    with jax.enable_x64(True):
+        placed = {name: jnp.array(value) for name, value in batch.inputs.items()}, jnp.array(batch.targets, jnp.int32)
+    return jax.block_until_ready(placed)
+
+
+def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> dict[str, Callable[[Any], Any]]:
+    """The three steps as functions of a placed batch; none of them waits.
+
+    Args:
+        workload: what to compute.
+        weights: canonical weights and running statistics.
+        mode: `jit`.
+
+    Returns:
+        `inference` gives logits, `gradients` `(loss, weight gradients, input gradients)`, `training` the loss before
+        its step, which changes the weights that all three share.
+
+    Raises:
+        UnsupportedError: another mode.
+    """
+    if mode != "jit":
+        raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected="jit")
+    jax.config.update("jax_enable_x64", workload.dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    spec, rule = workload.model, workload.optimiser
+    network = NETWORKS[type(spec)]
+    turned = {name: _turn(value).astype(workload.dtype) for name, value in weights.items()}
+    names = [name for name in turned if name.endswith((".mean", ".variance"))]
+    statistics = {name: jnp.array(turned.pop(name)) for name in names}
+    trained = {name: jnp.array(value) for name, value in turned.items()}
+    slots = [jax.tree.map(jnp.zeros_like, trained) for _ in range({"sgd": 0, "momentum": 1, "adam": 2}[rule.kind])]
+    held = [trained, statistics, (slots, jnp.zeros((), workload.dtype))]
+
+    def loss(trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array) -> tuple[jax.Array, Arrays]:
+        logits, moved = network(spec, trained | statistics, inputs, True)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)
+        return -chosen.mean(), moved
+
+    @jax.jit
+    def infer(trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
+        return network(spec, trained | statistics, inputs, False)[0]
+
+    @jax.jit
+    def differentiate(trained: Arrays, statistics: Arrays, inputs: Arrays, targets: jax.Array) -> Any:
+        (value, _), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(trained, inputs, statistics, targets)
+        return value, *gradients
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def train(trained: Arrays, statistics: Arrays, state: Any, inputs: Arrays, targets: jax.Array) -> Any:
+        (value, moved), gradients = jax.value_and_grad(loss, has_aux=True)(trained, inputs, statistics, targets)
+        trained, state = _update(rule, trained, gradients, state)
+        return value, trained, moved, state
+
+    def train_step(batch: Any) -> jax.Array:
+        value, *held[:] = train(*held, *batch)
+        return value
+
+    return {
+        "inference": lambda batch: infer(held[0], held[1], batch[0]),
+        "gradients": lambda batch: differentiate(held[0], held[1], *batch),
+        "training": train_step,
+    }
+
+
+def _turn(value: np.ndarray) -> np.ndarray:
+    return value.transpose({1: (0,), 2: (1, 0), 4: (1, 2, 3, 0)}[value.ndim])
+
+
+def _update(rule: Optimiser, trained: Arrays, gradients: Arrays, state: Any) -> tuple[Arrays, Any]:
+    slots, count = state
+    rate = rule.learning_rate
+    if rule.kind == "sgd":
+        return jax.tree.map(lambda w, g: w - rate * g, trained, gradients), state
+    if rule.kind == "momentum":
+        velocity = jax.tree.map(lambda v, g: rule.momentum * v + g, slots[0], gradients)
+        return jax.tree.map(lambda w, v: w - rate * v, trained, velocity), ([velocity], count)
+    count = count + 1
+    mean = jax.tree.map(lambda m, g: rule.beta1 * m + (1 - rule.beta1) * g, slots[0], gradients)
+    square = jax.tree.map(lambda s, g: rule.beta2 * s + (1 - rule.beta2) * g * g, slots[1], gradients)
+    by_mean, by_square = 1 / (1 - rule.beta1**count), 1 / (1 - rule.beta2**count)
+
+    def move(w: jax.Array, m: jax.Array, s: jax.Array) -> jax.Array:
+        return w - rate * (m * by_mean) / (jnp.sqrt(s * by_square) + rule.epsilon)
+
+    return jax.tree.map(move, trained, mean, square), ([mean, square], count)
+
+
+def dense(spec: DenseSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+    """Logits `(batch_size, output_size)`."""
+    x = inputs["x"]
+    for index in range(spec.num_layers):
+        x = x @ w[f"layer.{index}.weight"] + w[f"layer.{index}.bias"]
+        if index < spec.num_layers - 1:
+            x = ACTIVATIONS[spec.activation](x)
+    return x, {}
+
+
+def residual(spec: ResidualSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+    """Logits `(batch_size, output_size)`, and in training the running statistics moved on."""
+    moved: Arrays = {}
+
+    def conv(x: jax.Array, name: str, stride: int = 1) -> jax.Array:
+        kernel = w[f"{name}.weight"]
+        pad = kernel.shape[0] // 2
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=numbers)
+
+    def norm(x: jax.Array, name: str) -> jax.Array:
+        scale, bias, mean, variance = (w[f"{name}.{part}"] for part in ("scale", "bias", "mean", "variance"))
+        if training:
+            old = mean, variance
+            mean = x.mean((0, 1, 2))
+            variance = jnp.square(x - mean).mean((0, 1, 2))
+            for part, before, now in zip(("mean", "variance"), old, (mean, variance), strict=True):
+                moved[f"{name}.{part}"] = before + spec.momentum * (now - before)
+        # One product and one sum: the gradient needs two sums over the images less than that of (x - mean) * factor.
+        factor = scale * lax.rsqrt(variance + spec.epsilon)
+        return x * factor + (bias - mean * factor)
+
+    x = jax.nn.relu(norm(conv(inputs["x"], "stem.conv"), "stem.norm"))
+    for name, incoming, outgoing, stride in spec.blocks():
+        y = jax.nn.relu(norm(conv(x, f"{name}.conv1", stride), f"{name}.norm1"))
+        y = norm(conv(y, f"{name}.conv2"), f"{name}.norm2")
+        if stride != 1 or incoming != outgoing:
+            x = norm(conv(x, f"{name}.shortcut.conv", stride), f"{name}.shortcut.norm")
+        x = jax.nn.relu(x + y)
+    return x.mean((1, 2)) @ w["head.weight"] + w["head.bias"], moved
+
+
+def _recurrent(spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], cell: Any) -> tuple[jax.Array, Arrays]:
+    """Runs `cell(state, pre-activations)` over time, layer by layer; the first part of the state is h."""
+    sequence = x.swapaxes(0, 1)
+    for index, state in enumerate(states):
+        weight_ih, weight_hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
+
+        def step(
+            state: Any, x_t: jax.Array, ih: Any = weight_ih, hh: Any = weight_hh, bias: Any = bias
+        ) -> tuple[Any, jax.Array]:
+            # One product a step. XLA lifts the joining of the weights out of the loop; written there, their gradient is
+            # summed in two parts, which was a tenth faster than joining before the scan.
+            state = cell(state, jnp.concatenate([x_t, state[0]], -1) @ jnp.concatenate([ih, hh]) + bias)
+            return state, state[0]
+
+        state, sequence = lax.scan(step, state, sequence)
+    out = sequence.swapaxes(0, 1) if spec.many_to_many else state[0]
+    return out @ w["head.weight"] + w["head.bias"], {}
+
+
+def rnn(spec: RnnSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+    """Logits `(batch_size, output_size)`, or with `sequence_length` in between for many-to-many."""
+    activation = ACTIVATIONS[spec.activation]
+    return _recurrent(spec, w, inputs["x"], [(h,) for h in inputs["h0"]], lambda _, z: (activation(z),))
+
+
+def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+    """Logits `(batch_size, output_size)`, or with `sequence_length` in between for many-to-many."""
+
+    def cell(state: tuple[jax.Array, jax.Array], z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        i, f, g, o = jnp.split(z, 4, axis=-1)
+        c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+    return _recurrent(spec, w, inputs["x"], list(zip(inputs["h0"], inputs["c0"], strict=True)), cell)
+
+
+NETWORKS: dict[type[ModelSpec], Any] = {DenseSpec: dense, ResidualSpec: residual, RnnSpec: rnn, LstmSpec: lstm}

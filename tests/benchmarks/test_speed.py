@@ -1,0 +1,8 @@
+"""Every case as one benchmark entry: `pytest tests/benchmarks --benchmark-only`."""
+
+from harness.results import CaseResult
+
+
+def test_speed(measured_case: CaseResult) -> None:
+    assert measured_case.speed is not None
+    assert measured_case.speed.median_s > 0

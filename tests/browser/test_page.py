@@ -1,0 +1,242 @@
+"""The page in a real browser: it draws its charts, asks for nothing, and fits the screen in every colour scheme."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report import write_page
+from tests.unit import result_samples as samples
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SIZES = {"phone": (360, 740), "desktop": (1600, 900)}
+SCHEMES = ("light", "dark")
+RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
+    "main": lambda: [("main job", samples.main_job())],
+    "troubled": lambda: [("troubled", samples.troubled())],
+    "hostile": lambda: [(samples.HOSTILE[0], samples.hostile())],
+    "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
+    "empty": lambda: [("empty", samples.empty())],
+}
+NUM_CHARTS = {"main": 20, "troubled": 20, "several": 24, "empty": 0}
+
+
+@dataclass
+class Opened:
+    """A page in the browser, with what it said and asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium on the path: install the package chromium")
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the file of a sample page, written when it is first asked for."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def file(name: str) -> Path:
+        path = folder / f"{name}.html"
+        if not path.exists():
+            write_page(RESULTS[name](), path)
+        return path
+
+    return file
+
+
+@pytest.fixture
+def open_page(browser: Any, files: Callable[[str], Path]) -> Iterator[Callable[..., Opened]]:
+    """Opens a sample page at a size and in a colour scheme, and waits until its charts are drawn."""
+    contexts = []
+
+    def open_it(name: str, size: str = "desktop", scheme: str = "light", **options: Any) -> Opened:
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
+        contexts.append(context)
+        opened = Opened(context.new_page())
+        opened.page.on("console", lambda message: opened.complaints.append(f"{message.type}: {message.text}"))
+        opened.page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
+        opened.page.on("dialog", lambda dialog: opened.complaints.append(f"dialog: {dialog.message}"))
+        opened.page.on("request", lambda request: opened.requests.append(request.url))
+        opened.page.goto(files(name).as_uri())
+        if options.get("java_script_enabled", True):
+            opened.page.wait_for_function(
+                "document.documentElement.dataset.charts === 'drawn' || !document.getElementById('charts')"
+            )
+        return opened
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_page_complains_of_nothing_asks_for_nothing_and_fits(
+    open_page: Callable[..., Opened], name: str, size: str, scheme: str
+) -> None:
+    opened = open_page(name, size, scheme)
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith("data:")] == [opened.page.url]
+    scroll_width, width = opened.page.evaluate(
+        "[Math.max(document.documentElement.scrollWidth, document.body.scrollWidth), window.innerWidth]"
+    )
+    assert (scroll_width, width) == (SIZES[size][0], SIZES[size][0])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NUM_CHARTS)
+def test_every_chart_is_drawn_inside_its_box(
+    open_page: Callable[..., Opened], name: str, size: str, scheme: str
+) -> None:
+    charts = open_page(name, size, scheme).page.evaluate(
+        """[...document.querySelectorAll('.chart')].map(chart => {
+            const drawn = chart.querySelectorAll('svg');
+            const marks = chart.querySelectorAll('.mark-symbol path, .mark-rect path, .mark-line path');
+            const box = chart.getBoundingClientRect(), svg = drawn[0].getBoundingClientRect();
+            return [drawn.length, marks.length, svg.width, svg.height, box.right - svg.right];
+        })"""
+    )
+    assert len(charts) == NUM_CHARTS[name]
+    for drawn, marks, width, height, room in charts:
+        assert drawn == 1
+        assert marks > 0
+        assert width > 200
+        assert height > 50
+        assert room >= -0.5
+
+
+@pytest.mark.parametrize("medium", ["screen", "print"])
+def test_marks_stand_out_from_the_page_in_both_schemes_and_on_paper(
+    open_page: Callable[..., Opened], medium: str
+) -> None:
+    page = open_page("main", scheme="dark").page
+    backgrounds = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme, media=medium)
+        fills, text, background = page.evaluate(
+            """[[...document.querySelectorAll('#r1-s0 .mark-symbol path')].map(mark => getComputedStyle(mark).fill),
+                getComputedStyle(document.querySelector('#r1-s0 .role-axis-label text')).fill,
+                getComputedStyle(document.querySelector('#r1-s0 svg')).backgroundColor]"""
+        )
+        assert len(fills) == len(set(fills)) == len(samples.CONTENDERS)
+        assert min(contrast(fill, background) for fill in fills) >= 3
+        assert contrast(text, background) >= 4.5
+        backgrounds.append(luminance(background))
+    if medium == "print":
+        assert backgrounds == [1.0, 1.0]
+    else:
+        assert backgrounds[0] == 1.0
+        assert backgrounds[1] < 0.05
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of an opaque `rgb(...)` colour, from 0 to 1 (WCAG 2.2)."""
+    channels = [int(value) / 255 for value in re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour).groups()]  # type: ignore[union-attr]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, from 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_can_be_read_on_its_background(open_page: Callable[..., Opened], scheme: str) -> None:
+    pairs = open_page("troubled", scheme=scheme).page.evaluate(
+        """[...document.querySelectorAll('h2, h3, p, a, li, th, td, .badge, summary, dt, figcaption')]
+            .filter(element => element.checkVisibility() && !element.closest('.zero'))
+            .map(element => {
+                let behind = element;
+                while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+                return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor, element.textContent];
+            })"""
+    )
+    assert len(pairs) > 100
+    for text, background, content in pairs:
+        assert contrast(text, background) >= 4.5, (text, background, content[:60])
+
+
+def test_a_chart_follows_the_width_of_the_window(open_page: Callable[..., Opened]) -> None:
+    page = open_page("main").page
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function("document.querySelector('#r1-s0 svg').getBoundingClientRect().width < 380")
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_a_link_of_the_matrix_opens_the_details(open_page: Callable[..., Opened]) -> None:
+    page = open_page("main").page
+    link = page.locator(".matrix tbody a").first
+    target = page.locator(link.get_attribute("href"))
+    assert not target.is_visible()
+    link.click()
+    target.wait_for(state="visible")
+    assert target.locator("tbody tr").count() == 15
+
+
+def test_every_link_box_and_button_is_reached_by_the_keyboard(open_page: Callable[..., Opened]) -> None:
+    page = open_page("several").page
+    wanted = page.evaluate(
+        """[...document.querySelectorAll('a, button, summary, .scroll, pre')].filter(e => e.checkVisibility()).length"""
+    )
+    reached = page.evaluate(
+        """[...document.querySelectorAll('a, button, summary, .scroll, pre')]
+            .filter(e => e.checkVisibility()).filter(e => { e.focus(); return document.activeElement === e; }).length"""
+    )
+    assert reached == wanted > 50
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+
+
+def test_a_saved_drawing_stands_alone(open_page: Callable[..., Opened], tmp_path: Path) -> None:
+    opened = open_page("main")
+    with opened.page.expect_download() as download:
+        opened.page.locator("#r1-s0").locator("xpath=..").get_by_role("button", name="Save as SVG").click()
+    download.value.save_as(tmp_path / "chart.svg")
+    drawing = (tmp_path / "chart.svg").read_text(encoding="utf-8")
+    assert download.value.suggested_filename == "faceoff-r1-s0.svg"
+    assert drawing.startswith("<svg")
+    assert "pytorch:eager" in drawing
+    assert "var(--" not in drawing
+    assert all(url.startswith(("file:", "blob:", "data:")) for url in opened.requests)
+
+
+def test_without_scripts_the_figures_are_still_there(open_page: Callable[..., Opened]) -> None:
+    page = open_page("main", java_script_enabled=False).page
+    assert page.locator("noscript").is_visible()
+    assert page.locator("#r1-speed-7 tbody tr").count() == len(samples.CONTENDERS)
+    assert page.locator(".chart svg").count() == 0

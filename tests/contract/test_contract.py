@@ -1,0 +1,147 @@
+"""One suite for every framework in every mode: what the interface promises, through a real worker."""
+
+import json
+
+import numpy as np
+import pytest
+
+from harness.agreement import Task
+from harness.core.errors import WorkerError
+from harness.core.spec import Contender, Workload
+from harness.core.weights import seeded_weights, trace_names, trainable_names
+from harness.environments import FRAMEWORKS
+from harness.pool import Worker
+from harness.presets import PRESETS
+
+every_model = pytest.mark.parametrize("sized", PRESETS["small"].sized, ids=lambda sized: sized.model.kind)
+
+
+def build(worker: Worker, contender: Contender, sized, dtype: str = "float32", seed: int = 0):
+    """Builds the model in the worker; returns its weights and its task."""
+    task = Task.seeded(Workload(sized.model, sized.batch_size), seed)
+    weights, batches = task.cast(dtype)
+    workload = task.workload.replace(dtype=dtype).to_json()
+    worker.request("build", workload=workload, mode=contender.mode, weights=weights)
+    worker.request("load", batches=[batch.to_json() for batch in batches])
+    return weights, task
+
+
+def assert_same(first, second):
+    assert set(first) == set(second)
+    for name, value in first.items():
+        assert second[name].dtype == value.dtype, name
+        np.testing.assert_array_equal(second[name], value, err_msg=name)
+
+
+@every_model
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_weights_survive_the_round_trip_exactly(worker, contender, sized, dtype):
+    weights, _ = build(worker, contender, sized, dtype)
+    assert_same(weights, worker.request("weights"))
+
+
+@every_model
+def test_gradients_change_no_weight_and_no_running_statistic(worker, contender, sized):
+    weights, _ = build(worker, contender, sized)
+    first = worker.request("gradients", index=0)
+    assert set(first["weights"]) == set(trainable_names(sized.model))
+    assert_same(weights, worker.request("weights"))
+
+
+@every_model
+def test_training_moves_every_weight_and_forward_uses_them_at_once(worker, contender, sized):
+    weights, _ = build(worker, contender, sized)
+    before = worker.request("forward", indices=[0])["outputs"][0]
+    losses = worker.request("train", indices=[0, 0, 0])["losses"]
+    after = worker.request("forward", indices=[0])["outputs"][0]
+    moved = worker.request("weights")
+    assert losses[2] < losses[0]
+    assert not np.array_equal(before, after)
+    assert all(not np.array_equal(moved[name], weights[name]) for name in weights)
+
+
+@every_model
+def test_reset_brings_back_weights_outputs_and_a_fresh_optimiser(worker, contender, sized):
+    weights, task = build(worker, contender, sized)
+    losses = worker.request("train", indices=[0, 1, 2])["losses"]
+    trained = worker.request("weights")
+    worker.request("reset", weights=weights)
+    assert_same(weights, worker.request("weights"))
+    again = worker.request("train", indices=[0, 1, 2])["losses"]
+    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    for name, value in worker.request("weights").items():
+        np.testing.assert_allclose(value, trained[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    other = {name: value.astype("float32") for name, value in seeded_weights(sized.model, 9).items()}
+    worker.request("reset", weights=other)
+    assert_same(other, worker.request("weights"))
+    assert task.workload.model == sized.model
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_the_trace_has_all_names_in_order_and_changes_nothing(worker, contender, sized, training):
+    weights, _ = build(worker, contender, sized)
+    values = worker.request("trace", index=0, training=training)["values"]
+    assert [name for name, _ in values] == list(trace_names(sized.model))
+    assert all(value.dtype == np.float32 and np.isfinite(value).all() for _, value in values)
+    assert_same(weights, worker.request("weights"))
+    if not training:
+        outputs = worker.request("forward", indices=[0])["outputs"][0]
+        np.testing.assert_allclose(values[-1][1], outputs, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_the_same_call_gives_the_same_value_and_another_batch_another(worker, contender, sized):
+    build(worker, contender, sized)
+    first, again, other = worker.request("forward", indices=[0, 0, 1])["outputs"]
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@every_model
+@pytest.mark.parametrize("step", ["inference", "gradients", "training"])
+def test_a_timed_round_takes_time_and_leaves_its_value(worker, contender, sized, step):
+    build(worker, contender, sized)
+    one = worker.request("time", step=step, warmup=2, iterations=1, start=0)
+    many = worker.request("time", step=step, warmup=0, iterations=40, start=1)
+    assert 0 < one["duration_ns"] < many["duration_ns"]
+    assert many["last_batch"] == (1 + 40 - 1) % 3
+    assert np.isfinite(worker.request("last_value", step=step)["value"]).all()
+
+
+def test_it_offers_the_modes_that_the_harness_lists(worker, contender):
+    assert set(worker.start_reply["modes"]) == set(FRAMEWORKS[contender.framework].modes)
+
+
+def test_it_says_what_is_in_force(worker, contender):
+    settings = worker.start_reply["settings"]
+    assert json.loads(json.dumps(settings)) == settings
+    text = json.dumps(settings)
+    assert FRAMEWORKS[contender.framework].module in text
+    assert "thread" in text
+    build(worker, contender, PRESETS["small"].sized[3])
+    assert worker.request("describe")["ledger"]
+
+
+def test_memory_is_whole_bytes_above_zero(worker):
+    memory = worker.request("memory")
+    assert memory["host_in_use_bytes"] > 2**20
+    assert memory["host_peak_bytes"] >= memory["host_in_use_bytes"] * 0.5
+    assert all(isinstance(value, int) for value in memory.values())
+
+
+def test_it_loads_no_other_framework(worker, contender):
+    """Read from the process itself: which shared libraries the kernel has mapped into it."""
+    from pathlib import Path
+
+    mapped = Path(f"/proc/{worker.process_id}/maps").read_text()
+    markers = {"pytorch": "libtorch_cpu", "tensorflow": "libtensorflow", "jax": "jaxlib/"}
+    assert markers[contender.framework] in mapped
+    for framework, marker in markers.items():
+        if framework != contender.framework:
+            assert marker not in mapped
+
+
+def test_an_unknown_mode_is_an_error_and_not_another_mode(worker, contender):
+    with pytest.raises(WorkerError, match="mode"):
+        build(worker, Contender(contender.framework, "no-such-mode"), PRESETS["small"].sized[0])

@@ -1,0 +1,155 @@
+"""Workers that crash, hang or are killed become outcomes, and leave no process behind. Real workers, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from harness.agreement import Task
+from harness.core.errors import WorkerError
+from harness.core.spec import Contender, Workload
+from harness.environments import variable_name
+from harness.pool import Pool
+from harness.presets import choose
+from tests.conftest import new_pool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def pool(lightest: Contender, tmp_path: Path):
+    pool = new_pool([lightest], tmp_path, timeout_s=60)
+    yield pool
+    pool.close()
+
+
+def is_stopped(process_id: int) -> bool:
+    return psutil.Process(process_id).status() == psutil.STATUS_STOPPED
+
+
+def test_a_killed_worker_is_an_outcome_and_a_fresh_one_takes_over(pool, lightest):
+    worker = pool.worker(lightest)
+    threading.Timer(0.3, os.kill, (worker.process_id, signal.SIGKILL)).start()
+    with pytest.raises(WorkerError, match="SIGKILL") as caught:
+        worker.request("sleep", seconds=30)
+    assert caught.value.outcome == "crashed"
+    fresh = pool.worker(lightest)
+    assert fresh.process_id != worker.process_id
+    assert fresh.request("memory")["host_in_use_bytes"] > 0
+
+
+def test_a_worker_that_sleeps_for_ever_ends_at_the_time_limit(pool, lightest):
+    worker = pool.worker(lightest)
+    begin = time.monotonic()
+    with pytest.raises(WorkerError, match=r"within 0\.5 s") as caught:
+        worker.request("sleep", timeout_s=0.5, seconds=3600)
+    assert caught.value.outcome == "timeout"
+    assert time.monotonic() - begin < 10
+    assert not psutil.pid_exists(worker.process_id)
+    assert pool.worker(lightest).alive
+
+
+def test_a_contender_that_keeps_hanging_is_given_up(pool, lightest):
+    for _ in range(2):
+        with pytest.raises(WorkerError, match="no answer"):
+            pool.worker(lightest).request("sleep", timeout_s=0.3, seconds=3600)
+    with pytest.raises(WorkerError, match="given up after 2") as caught:
+        pool.worker(lightest)
+    assert caught.value.outcome == "timeout"
+
+
+def test_an_error_inside_the_worker_leaves_it_alive_and_is_in_its_log(pool, lightest):
+    worker = pool.worker(lightest)
+    with pytest.raises(WorkerError, match="no model yet") as caught:
+        worker.request("weights")
+    assert "InputError" in caught.value.log_tail
+    with pytest.raises(WorkerError, match="unknown request"):
+        worker.request("no_such_thing")
+    assert worker.alive
+
+
+def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path):
+    pool = new_pool([lightest], tmp_path)
+    cold = pool.start_cold(lightest)
+    ids = [pool.worker(lightest).process_id, cold.process_id]
+    pool.worker(lightest).pause()
+    pool.close()
+    assert not any(psutil.pid_exists(process_id) for process_id in ids)
+
+
+def test_only_the_awake_worker_runs_while_it_is_timed(lightest, tmp_path, every_worker: Pool):
+    others = [contender for contender in every_worker.available if contender != lightest]
+    with every_worker.quiet(), every_worker.awake(lightest) as worker:
+        assert not is_stopped(worker.process_id)
+        assert all(is_stopped(every_worker.worker(contender).process_id) for contender in others)
+    assert not any(is_stopped(every_worker.worker(contender).process_id) for contender in every_worker.available)
+
+
+def test_a_worker_dies_with_its_parent(lightest, tmp_path):
+    """The parent is killed with SIGKILL while its worker is paused: nothing is left."""
+    script = (
+        "import sys, time; from pathlib import Path; from harness.core.spec import Contender; "
+        "from tests.conftest import new_pool; chosen = Contender.parse(sys.argv[1]); "
+        "pool = new_pool([chosen], Path(sys.argv[2])); worker = pool.worker(chosen); worker.pause(); "
+        "print(worker.process_id, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(lightest), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        worker_id = int(parent.stdout.readline())
+        stopped = is_stopped(worker_id)
+        parent.kill()
+    assert stopped
+    for _ in range(100):
+        if not psutil.pid_exists(worker_id) or psutil.Process(worker_id).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"worker {worker_id} outlived its parent")
+
+
+def test_an_interpreter_that_does_not_exist_is_missing(lightest, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable_name(lightest.framework), "/nowhere/python")
+    pool = new_pool([lightest], tmp_path)
+    assert pool.failures[lightest].outcome == "missing"
+    assert "/nowhere/python" in str(pool.failures[lightest])
+    pool.close()
+
+
+def test_another_interpreter_runs_the_framework_with_its_own_packages(lightest, tmp_path, monkeypatch):
+    """A worker of another interpreter sees `harness` and `impls`, and of packages only its own: here, none."""
+    import venv
+
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare" / "bin" / "python"
+    monkeypatch.setenv(variable_name(lightest.framework), str(python))
+    pool = new_pool([lightest], tmp_path)
+    error = pool.failures[lightest]
+    assert error.outcome == "missing"
+    assert f"pip install '.[{lightest.framework}]'" in (error.next_step or "")
+    pool.close()
+
+
+def test_what_a_worker_prints_does_not_disturb_its_answers(lightest, tmp_path):
+    """Frameworks write to the standard streams while they compile; here a large batch travels at the same time."""
+    pool = new_pool([lightest], tmp_path)
+    sized = choose("small", ["dense"])[0]
+    task = Task.seeded(Workload(sized.model, sized.batch_size), 0)
+    weights, batches = task.cast("float32")
+    worker = pool.worker(lightest)
+    with pytest.raises(WorkerError):
+        worker.request("trace", index=99, training=False)
+    worker.request("build", workload=task.workload.to_json(), mode=lightest.mode, weights=weights)
+    worker.request("load", batches=[batch.to_json() for batch in batches])
+    with pytest.raises(WorkerError):
+        worker.request("forward", indices=[99])
+    assert worker.log_tail()
+    for name, value in worker.request("weights").items():
+        np.testing.assert_array_equal(value, weights[name])
+    pool.close()

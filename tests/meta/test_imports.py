@@ -1,0 +1,97 @@
+"""Who may import whom, read from the source; and what a running worker has really loaded."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = {"pytorch": {"torch"}, "tensorflow": {"tensorflow", "keras"}, "jax": {"jax", "jaxlib", "flax", "optax"}}
+ALL_FRAMEWORKS = set().union(*MODULES.values())
+STANDARD = set(sys.stdlib_module_names)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module name that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def forbidden(path: Path, allowed: set[str]) -> list[str]:
+    """Imports of `path` that are neither in the standard library nor start with an allowed name."""
+    return [
+        name
+        for name in imported(path)
+        if name.split(".")[0] not in STANDARD and not any(name == a or name.startswith(a + ".") for a in allowed)
+    ]
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", files("harness/core"), ids=lambda p: p.name)
+def test_core_imports_only_the_standard_library_and_numpy(path):
+    assert forbidden(path, {"numpy", "harness.core"}) == []
+
+
+@pytest.mark.parametrize("path", files("harness/worker"), ids=lambda p: p.name)
+def test_a_worker_imports_only_core(path):
+    assert forbidden(path, {"numpy", "harness.core", "harness.worker"}) == []
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_an_implementation_imports_core_its_framework_and_itself(framework):
+    allowed = {"numpy", "harness.core", f"impls.{framework}"} | MODULES[framework]
+    for path in files(f"impls/{framework}"):
+        assert forbidden(path, allowed) == [], path
+
+
+def test_the_parent_imports_no_framework():
+    for path in files("harness"):
+        tops = {name.split(".")[0] for name in imported(path)}
+        assert not tops & (ALL_FRAMEWORKS | {"impls"}), path
+
+
+def test_the_rule_finds_a_framework_that_is_imported_inside_a_function(tmp_path):
+    path = tmp_path / "bad.py"
+    path.write_text("def f():\n    import torch.nn\n")
+    assert forbidden(path, {"numpy"}) == ["torch.nn"]
+
+
+def test_every_implementation_has_the_same_files():
+    names = {"__init__.py", "runtime.py", "dense.py", "residual.py", "rnn.py", "lstm.py"}
+    for framework in MODULES:
+        assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
+
+
+def test_no_file_grows_past_400_lines():
+    for folder in ("harness", "impls", "tests"):
+        for path in files(folder):
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["compare", "--models", "none"]], ids=" ".join)
+def test_the_parent_process_loads_no_framework(arguments):
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "harness", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    loaded = {
+        line.rpartition("|")[2].strip().split(".")[0] for line in run.stderr.splitlines() if "import time:" in line
+    }
+    assert "click" in loaded
+    assert not loaded & ALL_FRAMEWORKS
+
+
+def test_core_and_worker_are_python_3_8_syntax():
+    for path in [*files("harness/core"), *files("harness/worker"), ROOT / "harness" / "__init__.py"]:
+        ast.parse(path.read_text(), feature_version=(3, 8))

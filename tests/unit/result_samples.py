@@ -1,0 +1,345 @@
+"""Results as the main job makes them, built by code, for the tests of the page."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.results import (
+    Agreement,
+    CaseResult,
+    ColdStart,
+    Comparison,
+    ContenderInfo,
+    Quantity,
+    Result,
+    Speed,
+    TrainingRun,
+)
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "\u202eevil\u202c {{ 7*7 }} &amp; \"'",
+    "n" * 10_000,
+)
+MODELS: tuple[ModelSpec, ...] = (
+    DenseSpec((3072, 512, 512, 10)),
+    ResidualSpec(32, 32, 3),
+    RnnSpec(64, 256, 10, 50),
+    LstmSpec(64, 256, 10, 50),
+)
+# Factors over the quickest, one a model, inference then training; only their order and rough size matter.
+FACTORS = {
+    "pytorch:eager": (1.0, 1.7, 1.0, 1.0, 1.12, 1.3, 1.0, 1.0),
+    "pytorch:compile": (1.16, 1.0, 1.02, 1.46, 1.0, 1.06, 1.01, 2.29),
+    "tensorflow:eager": (9.4, 8.1, 14.0, 21.0, 6.2, 7.0, 9.1, 11.3),
+    "tensorflow:graph": (1.84, 1.6, 3.7, 3.6, 1.3, 1.7, 2.2, 4.7),
+    "tensorflow:xla": (1.47, 1.0, 1.4, 2.2, 1.0, 1.2, 1.3, 3.1),
+    "tensorflow:graph-onednn": (1.6, 1.1, 3.6, 3.4, 1.2, 1.0, 2.1, 4.1),
+    "jax:jit": (1.31, 1.43, 1.1, 2.5, 1.0, 2.2, 1.4, 1.9),
+}
+QUICKEST_S = (2.9e-3, 36.4e-3, 4.8e-3, 12.3e-3, 8.4e-3, 120e-3, 13.1e-3, 34.8e-3)
+VERSIONS = {
+    "pytorch": {"torch": "2.13.0", "numpy": "2.4.1"},
+    "tensorflow": {"tensorflow-cpu": "2.21.0", "keras": "3.15.1", "numpy": "2.4.1"},
+    "jax": {"jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8", "numpy": "2.4.1"},
+}
+CONTENDERS = tuple(FACTORS)
+
+
+def workload(model: ModelSpec, step: str = "inference", **changes: Any) -> Workload:
+    """A workload of the main job."""
+    return Workload(model, 32, step=step, optimiser=Optimiser("adam", learning_rate=1e-3)).replace(**changes)
+
+
+def contender(name: str) -> ContenderInfo:
+    """A contender that started."""
+    framework, mode = name.split(":")
+    return ContenderInfo(
+        contender=name,
+        outcome="ok",
+        versions=VERSIONS[framework],
+        settings={
+            "device": "cpu",
+            "threads": 2,
+            "float32_matmul": "highest" if framework != "tensorflow" else "true float32",
+            "environment": {"OMP_NUM_THREADS": "2", "TF_ENABLE_ONEDNN_OPTS": "1" if "onednn" in mode else "0"},
+        },
+    )
+
+
+def missing(name: str) -> ContenderInfo:
+    """A contender whose framework is not installed."""
+    return ContenderInfo(
+        contender=name,
+        outcome="missing",
+        reason="No module named 'tensorflow'",
+        next_step="pip install '.[tensorflow]'",
+    )
+
+
+def quantities(check: str, rng: random.Random, layers: int = 3) -> list[Quantity]:
+    """Quantities that agree: outputs, loss, gradients, weights after three steps."""
+    names = ["outputs", "loss", "gradient of input 'x'"]
+    for layer in range(layers):
+        for part in ("weight", "bias"):
+            names += [f"gradient of 'layer.{layer}.{part}'", f"weight 'layer.{layer}.{part}' after 3 training steps"]
+    found = []
+    for name in names:
+        reference = rng.gauss(0, 1)
+        error = 10 ** rng.uniform(-16, -15) if check == "meaning" else 10 ** rng.uniform(-7, -6)
+        found.append(
+            Quantity(
+                name=name,
+                agrees=True,
+                error=error,
+                noise_units=None if check == "meaning" else rng.uniform(0.4, 1.1),
+                limit=1e-10 if check == "meaning" else 4.0,
+                worst_index=[rng.randrange(32), rng.randrange(64)],
+                got=reference * (1 + error),
+                reference=reference,
+            )
+        )
+    return found
+
+
+def agreement(name: str, model: ModelSpec, check: str, rng: random.Random, layers: int = 3) -> Agreement:
+    """A check that agrees."""
+    dtype = "float64" if check == "meaning" else "float32"
+    return Agreement(
+        workload=workload(model, "training", dtype=dtype).to_json(),
+        contender=name,
+        check=check,  # type: ignore[arg-type]  # one of two literals, chosen above
+        outcome="ok",
+        quantities=quantities(check, rng, layers),
+        again=f"faceoff agree --models {model.kind} --contenders {name} --seed 7",
+    )
+
+
+def disagreeing(name: str, model: ModelSpec) -> Agreement:
+    """A check that disagrees: one gradient far off, one not finite, one missing."""
+    good = agreement(name, model, "meaning", random.Random(3))
+    bad = [
+        Quantity(
+            name="gradient of 'layer.0.weight_hh'", agrees=False, error=0.31, noise_units=None, limit=1e-10,
+            worst_index=[3, 17], got=0.1234568, reference=0.1834691,
+        ),
+        Quantity(
+            name="loss", agrees=False, error=None, noise_units=None, limit=1e-10, worst_index=[], got=None,
+            reference=2.302585093, problem="not finite",
+        ),
+        Quantity(
+            name="weight 'head.bias' after 3 training steps", agrees=False, error=None, noise_units=None, limit=1e-10,
+            worst_index=[], got=None, reference=None, problem="missing",
+        ),
+    ]  # fmt: skip
+    return good.model_copy(
+        update={
+            "outcome": "disagrees",
+            "quantities": good.quantities + bad,
+            "first_difference": "layer.0, gate f (training)",
+            "message": f"{model.kind} training step, {name} against reference (float64, cpu): gradient of "
+            "'layer.0.weight_hh' is off by 0.31 of its largest value (limit 1e-10); 3 of 18 quantities disagree\n"
+            "  worst at [3, 17]: got 0.1234568, reference 0.1834691",
+        }
+    )
+
+
+def case(name: str, at: Workload, median_s: float, rng: random.Random) -> CaseResult:
+    """A timed case."""
+    rounds_s = [median_s * math.exp(rng.gauss(0, 0.02)) for _ in range(40)]
+    return CaseResult(
+        name=f"{at.name}[{name}]",
+        workload=at.to_json(),
+        contender=name,
+        outcome="ok",
+        ledger={
+            "kernel": "fused" if name.startswith("pytorch") else "loop",
+            "layout": "batch first",
+            "compiled": ":e" not in name,
+        },
+        speed=Speed(
+            rounds_s=rounds_s,
+            iterations=4,
+            warmup_calls=5,
+            median_s=median_s,
+            interval_s=(median_s * 0.985, median_s * 1.016),
+        ),
+    )  # fmt: skip
+
+
+def comparison(name: str, baseline: str, at: Workload, ratio: float) -> Comparison:
+    """A ratio and the verdict that follows from its interval."""
+    low, high = ratio * 0.97, ratio * 1.03
+    word = "slower" if low > 1 else "faster" if high < 1 else "unresolved"
+    return Comparison(
+        workload=at.name, contender=name, baseline=baseline, ratio=ratio, interval=(low, high), verdict=word
+    )
+
+
+def training_run(name: str, model: ModelSpec, task: str, rng: random.Random, steps: int = 120) -> TrainingRun:
+    """A training run that follows the reference within rounding."""
+    reference = [2.3 * math.exp(-step / 40) + 0.12 + 0.05 * math.sin(step) for step in range(steps)]
+    noise = [1e-8 * (1 + step) for step in range(steps)]
+    return TrainingRun(
+        task=task,
+        workload=workload(model, "training").to_json(),
+        contender=name,
+        outcome="ok",
+        losses=[loss + rng.gauss(0, 0.8) * spread for loss, spread in zip(reference, noise, strict=True)],
+        reference_losses=reference,
+        noise=noise,
+        noise_units=1.9,
+        limit=10.0,
+        accuracy=0.9528,
+        reference_accuracy=0.9528,
+        accuracy_noise=0.0028,
+    )
+
+
+def empty(**changes: Any) -> Result:
+    """A result with nothing in it but what was asked."""
+    fields: dict[str, Any] = {
+        "created": "2025-03-04T10:20:30+00:00",
+        "command": "faceoff compare --seed 7",
+        "seed": 7,
+        "threads": 2,
+        "duration_s": 252.4,
+        "machine": {
+            "processor": "AMD EPYC 7B13",
+            "cores": 2,
+            "memory_bytes": 8 * 2**30,
+            "system": "Linux 6.8 x86_64",
+            "python": "3.11.7",
+        },
+        "contenders": [],
+    }
+    return Result(**{**fields, **changes})
+
+
+def main_job(
+    contenders: tuple[str, ...] = CONTENDERS, models: tuple[ModelSpec, ...] = MODELS, layers: int = 3
+) -> Result:
+    """All contenders, all models, inference and training, every one agreeing."""
+    rng = random.Random(7)
+    result = empty(contenders=[contender(name) for name in contenders])
+    for model in models:
+        for name in contenders:
+            result.agreements += [agreement(name, model, check, rng, layers) for check in ("meaning", "precision")]
+        for step in ("inference", "training"):
+            add_speed(result, workload(model, step), contenders, rng)
+        for name in contenders:
+            result.cold_starts.append(cold_start(name, model, rng))
+    for model, task in zip(
+        models, ("dense on digits", "residual on digits", "rnn on digits", "lstm on help text"), strict=False
+    ):
+        result.training_runs += [training_run(name, model, task, rng) for name in contenders]
+    return result
+
+
+def add_speed(result: Result, at: Workload, contenders: tuple[str, ...], rng: random.Random) -> None:
+    """Adds the cases of one workload, and their ratios to the quickest."""
+    place = MODELS.index(at.model) + (4 if at.step == "training" else 0)
+    factors = {name: FACTORS[name][place] for name in contenders}
+    quickest = min(factors, key=lambda name: factors[name])
+    result.cases += [case(name, at, QUICKEST_S[place] * factor, rng) for name, factor in factors.items()]
+    result.comparisons += [
+        comparison(name, quickest, at, factor / factors[quickest])
+        for name, factor in factors.items()
+        if name != quickest
+    ]
+
+
+def cold_start(name: str, model: ModelSpec, rng: random.Random) -> ColdStart:
+    """A cold start that reached its first result."""
+    import_s = {"pytorch": 2.4, "tensorflow": 5.8, "jax": 1.1}[name.split(":")[0]]
+    return ColdStart(
+        workload=workload(model, "training").to_json(),
+        contender=name,
+        outcome="ok",
+        interpreter_s=0.05,
+        import_s=import_s,
+        configure_s=0.3,
+        build_s=rng.uniform(0.05, 0.5),
+        first_call_s=8.0 if name.endswith(("compile", "xla", "jit")) else 0.4,
+    )
+
+
+def troubled() -> Result:
+    """The main job with one framework missing, a disagreement, a crash, a timeout and a loss that is not finite."""
+    result = main_job()
+    kept = [name for name in CONTENDERS if not name.startswith("tensorflow")]
+    gone = [name for name in CONTENDERS if name not in kept]
+    result = main_job(tuple(kept))
+    result.contenders += [missing(name) for name in gone]
+    lstm, rnn = MODELS[3], MODELS[2]
+    result.agreements = [
+        disagreeing("jax:jit", lstm)
+        if check.contender == "jax:jit" and check.workload["model"]["kind"] == "lstm" and check.check == "meaning"
+        else check
+        for check in result.agreements
+    ]
+    for record in result.cases:
+        kind, step = record.workload["model"]["kind"], record.workload["step"]
+        if record.contender == "jax:jit" and kind == lstm.kind:
+            record.outcome, record.reason = "disagrees", "it disagrees with the reference on this model"
+        if record.contender == "pytorch:compile" and kind == rnn.kind and step == "training":
+            record.outcome, record.reason, record.speed = "timeout", "no answer within 120 s", None
+            record.log_tail = "compiling graph 1\ncompiling graph 2\n"
+        if record.contender == "pytorch:compile" and kind == lstm.kind and step == "inference":
+            record.outcome, record.reason, record.speed = "crashed", "the worker was ended by signal 9 (SIGKILL)", None
+            record.log_tail = "<b>Killed</b>\n"
+    result.comparisons = [
+        c for c in result.comparisons if not (c.contender == "jax:jit" and c.workload.startswith("lstm"))
+    ]
+    run = result.training_runs[-1]
+    result.training_runs[-1] = run.model_copy(
+        update={
+            "outcome": "disagrees",
+            "noise_units": None,
+            "losses": [*run.losses[:90], *[None] * 30],
+            "accuracy": None,
+        }
+    )
+    result.interrupted = True
+    return result
+
+
+def hostile() -> Result:
+    """Hostile text in every place that holds text."""
+    script, image, bidi, long_name = HOSTILE
+    result = main_job(("pytorch:eager", "jax:jit"), MODELS[2:])
+    renamed = {"pytorch:eager": script, "jax:jit": long_name}
+    for part in (result.contenders, result.agreements, result.cases, result.cold_starts, result.training_runs):
+        for record in part:
+            record.contender = renamed[record.contender]
+    for pair in result.comparisons:
+        pair.contender, pair.baseline = renamed[pair.contender], renamed[pair.baseline]
+    result.command = result.created = image
+    result.machine = {script: image, "processor": bidi, "nested": {image: [script, None]}}
+    for info in result.contenders:
+        info.versions, info.settings, info.next_step = {image: script}, {bidi: {script: image}}, image
+    result.contenders[0].outcome, result.contenders[0].reason = "crashed", bidi
+    check = result.agreements[0]
+    check.outcome, check.message, check.first_difference, check.again, check.log_tail = (
+        "disagrees",
+        image,
+        script,
+        bidi,
+        image,
+    )
+    check.quantities[0].name, check.quantities[0].problem, check.quantities[0].agrees = script, image, False
+    for record in result.cases:
+        record.name, record.ledger = image, {script: image}
+    result.cases[0].outcome, result.cases[0].reason, result.cases[0].log_tail = (
+        "crashed",
+        script,
+        "\x1b[31m\ud800" + image,
+    )
+    result.cases[1].workload = {"model": script, "batch_size": image}
+    for run in result.training_runs:
+        run.task, run.reason = script, image
+    return result

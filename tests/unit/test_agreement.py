@@ -1,0 +1,123 @@
+"""The comparison itself: what agrees passes, and everything else fails with its reason."""
+
+import numpy as np
+import pytest
+
+from harness.agreement import (
+    MEANING_LIMIT,
+    NOISE_LIMIT,
+    Expected,
+    Task,
+    compare_all,
+    compare_quantity,
+    noise_of,
+    reference_quantities,
+)
+from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
+from harness.presets import PRESETS
+from harness.reference.arithmetic import Exact, Rounded, noise_generator
+
+REFERENCE = np.random.default_rng(0).standard_normal((4, 5))
+
+
+def compare(got, noise=None, dtype="float64", reference=REFERENCE):
+    return compare_quantity("outputs", got, reference, dtype, noise)
+
+
+def test_equal_values_agree():
+    assert compare(REFERENCE.copy()).agrees
+
+
+def test_an_error_above_the_limit_of_meaning_disagrees_at_its_place():
+    got = REFERENCE.copy()
+    got[2, 3] += 3e-10
+    quantity = compare(got)
+    assert not quantity.agrees
+    assert quantity.worst_index == [2, 3]
+    assert quantity.error == pytest.approx(3e-10 / np.abs(REFERENCE).max(), rel=1e-4)
+    assert quantity.limit == MEANING_LIMIT
+
+
+def test_an_error_is_measured_in_units_of_noise():
+    got = (REFERENCE + 3e-5).astype("float32")
+    quantity = compare(got, noise=1e-5, dtype="float32")
+    assert quantity.noise_units == pytest.approx(3.0, rel=0.02)
+    assert quantity.agrees
+    assert not compare(got, noise=3e-5 / (NOISE_LIMIT * 1.1), dtype="float32").agrees
+
+
+@pytest.mark.parametrize(
+    ("got", "problem"),
+    [
+        (None, "missing"),
+        (REFERENCE.T, "wrong shape"),
+        (REFERENCE.astype("float32"), "wrong dtype"),
+        (np.where(REFERENCE > 1, np.nan, REFERENCE), "not finite"),
+        (np.where(REFERENCE > 1, np.inf, REFERENCE), "not finite"),
+    ],
+    ids=["missing", "shape", "dtype", "nan", "inf"],
+)
+@pytest.mark.parametrize("noise", [None, 1e30])
+def test_what_is_not_a_value_of_the_right_kind_never_agrees(got, problem, noise):
+    quantity = compare(got, noise)
+    assert not quantity.agrees
+    assert problem in quantity.problem
+
+
+@pytest.mark.parametrize("noise", [None, 1e-7])
+def test_all_zeros_do_not_agree_with_values(noise):
+    assert not compare(np.zeros_like(REFERENCE), noise).agrees
+
+
+def test_zeros_agree_with_zeros_and_nothing_else_does():
+    zeros = np.zeros((2, 2))
+    assert compare(zeros.copy(), reference=zeros).agrees
+    assert not compare(zeros + 1e-300, reference=zeros).agrees
+    assert not compare(np.full((2, 2), 1e-30, "float32"), 0.0, "float32", zeros).agrees
+
+
+def test_a_quantity_that_is_missing_is_a_disagreement():
+    quantities = compare_all({"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", None)
+    assert [quantity.agrees for quantity in quantities] == [True, False]
+
+
+def test_noise_is_never_finer_than_the_rounding_of_the_result():
+    exact = {"x": REFERENCE}
+    assert noise_of(exact, [exact], "float32")["x"] > 0
+
+
+@pytest.mark.parametrize("sized", PRESETS["small"].sized, ids=lambda sized: sized.model.kind)
+def test_a_float32_evaluation_of_the_reference_is_about_one_noise_unit_off(sized):
+    """The limit means something: rounding stands well under it, and a fault of one part in a thousand well above."""
+    task = Task.seeded(Workload(sized.model, sized.batch_size), seed=3)
+    expected = Expected(task, seed=3)
+    noise = expected.noise("float32")
+    rounded = reference_quantities(task, Rounded("float32", noise_generator(99)))
+    units = {
+        name: compare_quantity(name, value.astype("float32"), expected.values[name], "float32", noise[name]).noise_units
+        for name, value in rounded.items()
+    }
+    assert max(units.values()) < NOISE_LIMIT / 2
+    wrong = compare_quantity(
+        "outputs", (1.001 * expected.values["outputs"]).astype("float32"), expected.values["outputs"], "float32",
+        noise["outputs"],
+    )  # fmt: skip
+    assert wrong.noise_units is not None
+    assert wrong.noise_units > 20 * NOISE_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        (DenseSpec((4, 3, 2)), 4 + 1),
+        (ResidualSpec(8, 8, 1, (4,), 1, 5), 11 + 1),
+        (RnnSpec(2, 3, 4, 5), 5 + 2),
+        (LstmSpec(2, 3, 4, 5), 5 + 3),
+    ],
+    ids=["dense", "residual", "rnn", "lstm"],
+)
+def test_every_weight_and_every_input_has_its_gradient_compared(spec, count):
+    values = reference_quantities(Task.seeded(Workload(spec, 3), 0), Exact())
+    assert sum(name.startswith("gradient of") for name in values) == count
+    assert {"outputs", "loss", "losses in training", "weights before training"} <= set(values)
+    assert "outputs after 3 training steps" in values
