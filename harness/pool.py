@@ -84,9 +84,7 @@ class Worker:
                 f"no answer to `{kind}` within {limit_s:g} s", "timeout", "raise --timeout if it needs longer"
             ) from None
         except MessageError:
-            ended = self._status()
-            self.kill()
-            raise self._error(f"worker {ended} during `{kind}`", "crashed", "see its log") from None
+            raise self.death(f"during `{kind}`") from None
 
     def _reply(self, kind: str, limit_s: float) -> dict[str, Any]:
         reply = self._channel.receive(limit_s)
@@ -110,17 +108,17 @@ class Worker:
             self.kill()
             raise self._error(f"no start within {START_TIMEOUT_S:g} s", "timeout", "see its log") from None
         except MessageError:
-            ended = self._status()
-            self.kill()
-            raise self._error(f"worker {ended} while it started", "crashed", "see its log") from None
+            raise self.death("while it started") from None
         except WorkerError:
             self.kill()
             raise
 
     def pause(self) -> None:
         """Stops the process group, so that its idle threads take no processor time."""
-        if not self._paused:
+        if not self._paused and self.alive:
             self._signal(signal.SIGSTOP)
+            # The signal is under way; nobody may be timed before it has arrived. A dead process answers at once.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             self._paused = True
 
     def resume(self) -> None:
@@ -134,6 +132,12 @@ class Worker:
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._channel.close()
+
+    def death(self, when: str) -> WorkerError:
+        """Makes sure that the process is gone, and says how it ended."""
+        ended = self._status()
+        self.kill()
+        return self._error(f"worker {ended} {when}", "crashed", "see its log")
 
     def log_tail(self) -> str:
         """The last lines of its log."""
@@ -289,8 +293,14 @@ class Pool:
 
     @contextmanager
     def awake(self, contender: Contender) -> Iterator[Worker]:
-        """Inside `quiet`: lets the worker of `contender` alone run while the block runs; raises WorkerError."""
-        worker = self.worker(contender)
+        """Inside `quiet`: lets the worker of `contender` alone run while the block runs.
+
+        Raises:
+            WorkerError: it has died; a fresh one would hold no model.
+        """
+        worker = self._workers[contender]
+        if not worker.alive:
+            raise worker.death("while it was paused")
         worker.resume()
         try:
             yield worker

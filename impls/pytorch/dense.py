@@ -8,7 +8,7 @@ from torch import nn
 from harness.core.spec import DenseSpec
 
 LEDGER = {"layout": "weights (output_size, input_size)"}
-FULL_GRAPH = True
+COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
 FREEZES = False
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}

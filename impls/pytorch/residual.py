@@ -10,7 +10,7 @@ from harness.core.spec import ResidualSpec
 from harness.core.weights import weight_shapes
 
 LEDGER = {"layout": "channels_last: images NHWC and kernels OHWI in memory"}
-FULL_GRAPH = True
+COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
 FREEZES = True
 
 

@@ -163,9 +163,11 @@ class PyTorchModel(Model):
         self._loss: Callable[..., torch.Tensor] = training_loss
         self._constant: FrozenNetwork | None = None
         if mode == "compile":
-            self._infer = torch.compile(self._network, dynamic=False, fullgraph=self._family.FULL_GRAPH)
-            self._loss = torch.compile(training_loss, dynamic=False, fullgraph=self._family.FULL_GRAPH)
-            self._constant = FrozenNetwork(self._network) if self._family.FREEZES else None
+            full_graph = not isinstance(workload.model, RecurrentSpec)
+            self._infer = torch.compile(self._network, dynamic=False, fullgraph=full_graph)
+            self._loss = torch.compile(training_loss, dynamic=False, fullgraph=full_graph)
+            packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
+            self._constant = FrozenNetwork(self._network) if self._family.FREEZES and packs else None
         self._first_weights = weights
         self.reset(weights)
 
@@ -231,16 +233,15 @@ class PyTorchModel(Model):
         return {name: found[name] for name in trace_names(self._workload.model)}
 
     def describe(self) -> dict[str, Any]:
-        whole = "one graph" if self._family.FULL_GRAPH else "what surrounds the recurrent layers, which run eagerly"
-        compiled = {
-            "forward": whole + (", weights as constants until they change" if self._constant else ""),
-            "forward now": "weights as constants" if self._is_constant else "weights as inputs",
-            "gradients, train_step": f"training loss and its backward pass: {whole}",
-        }
+        compiled: dict[str, str] | str = "nothing"
+        if self._mode == "compile":
+            compiled = dict(self._family.COMPILED)
+            if self._is_constant:
+                compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
         return {
             **self._family.LEDGER,
             "kernels": self._kernels(),
-            "compiled": compiled if self._mode == "compile" else "nothing",
+            "compiled": compiled,
             "optimiser": f"{type(self._optimiser).__name__}, fused",
         }
 
@@ -271,7 +272,8 @@ class PyTorchModel(Model):
 class FrozenNetwork:
     """A network compiled for inference with its present weights as constants (TorchInductor's `freezing`).
 
-    Batch norm is folded into the convolutions, and kernels are packed for oneDNN. The weights must not change afterwards.
+    Batch norm is folded into the convolutions, weights are packed for oneDNN once instead of at every call, and an LSTM
+    becomes one oneDNN kernel a layer. The weights must not change afterwards. float32 only: oneDNN packs nothing wider.
 
     Args:
         network: in inference mode when called.
@@ -289,8 +291,8 @@ class FrozenNetwork:
         """The logits."""
         if inputs["x"].shape in self._shapes:
             return self._compiled(inputs)
-        # The switch counts while a shape is compiled, and must not reach graphs whose weights change.
-        with torch._inductor.config.patch(freezing=True):
+        # The switches count while a shape is compiled, and must not reach graphs whose weights change.
+        with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(allow_rnn=True):
             logits = self._compiled(inputs)
         self._shapes.add(inputs["x"].shape)
         return logits

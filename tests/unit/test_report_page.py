@@ -175,6 +175,8 @@ class TestPage:
             for name, value in element.attributes.items():
                 if name in ("src", "href", "srcset", "action", "data", "poster"):
                     assert value.startswith(("#", "data:")), (element.tag, name, value)
+        (icon,) = [link for link in main_page.all("link") if link.attributes["rel"] == "icon"]
+        assert icon.attributes["href"].startswith("data:"), "a browser asks for /favicon.ico unless the page brings one"
         css = main_page.all("style")[0].raw_text
         assert "url(" not in css
         assert "@import" not in css

@@ -1,0 +1,174 @@
+"""Whole runs of the command, with real workers that are killed, frozen, interrupted or missing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import load
+from harness.core.spec import Contender
+from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 240
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Contender, Contender]:
+    """Two contenders of different frameworks: one to be harmed, one that has to come through."""
+    installed = [name for name, f in FRAMEWORKS.items() if find_installation(f, Configuration()).installed]
+    if len(installed) < 2:
+        pytest.skip("needs two frameworks")
+    chosen = [name for name in ("pytorch", "jax", "tensorflow") if name in installed][:2]
+    first, second = (Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in chosen)
+    return first, second
+
+
+@contextmanager
+def running(out: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, started; whatever happens, nothing of it is left behind."""
+    command = [sys.executable, "-m", "harness", *arguments, "--out", str(out)]
+    with (out.parent / "stderr.txt").open("w") as errors:
+        run = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**os.environ, **environment}
+        )
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                run.kill()
+            run.communicate()
+
+
+def progress(out: Path) -> str:
+    return (out.parent / "stderr.txt").read_text()
+
+
+def wait_for(condition, what: str, limit_s: float = LIMIT_S) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, f"{what} did not happen within {limit_s} s"
+        time.sleep(0.02)
+
+
+def workers(run: subprocess.Popen[str]) -> dict[str, int]:
+    """Process id of each framework's worker."""
+    found = {}
+    for process in psutil.Process(run.pid).children():
+        command = process.cmdline()
+        if "harness.worker" in command:
+            found[command[command.index("harness.worker") + 2]] = process.pid
+    return found
+
+
+def finish(run: subprocess.Popen[str], limit_s: float = LIMIT_S) -> tuple[int, str]:
+    """Waits for the end; returns status and standard output."""
+    output, _ = run.communicate(timeout=limit_s)
+    return run.returncode, output
+
+
+def outcomes(result, contender: Contender) -> set[str]:
+    return {record.outcome for record in result.records if record.contender == str(contender)}
+
+
+def bench(pair, *more: str) -> list[str]:
+    names = ",".join(str(contender) for contender in pair)
+    return ["bench", "--preset", "small", "--models", "dense,rnn", "--contenders", names, *more]
+
+
+def test_a_worker_killed_while_it_is_timed_is_one_crashed_case_and_all_others_are_complete(tmp_path, pair):
+    victim, other = pair
+    with running(tmp_path / "out", *bench(pair)) as run:
+        wait_for(lambda: "speed: dense inference" in progress(tmp_path / "out"), "timing")
+        ids = workers(run)
+        os.kill(ids[victim.framework], signal.SIGKILL)
+        status, _ = finish(run)
+    result = load(tmp_path / "out" / "result.json")
+    assert status == 3
+    crashed = [case for case in result.cases if case.outcome == "crashed"]
+    assert [case.contender for case in crashed] == [str(victim)]
+    assert "SIGKILL" in crashed[0].reason
+    assert outcomes(result, other) == {"ok"}
+    assert len(result.cases) == 2 * 2 * 2
+    assert sum(case.outcome == "ok" and case.speed is not None for case in result.cases) == 7
+    assert not any(psutil.pid_exists(process_id) for process_id in ids.values())
+    assert "crashed" in (tmp_path / "out" / "page.html").read_text()
+
+
+def test_a_worker_that_hangs_ends_as_timeout_and_all_others_are_complete(tmp_path, pair):
+    victim, other = pair
+    with running(tmp_path / "out", *bench(pair, "--timeout", "8", "--models", "rnn")) as run:
+        wait_for(lambda: "agreement: rnn" in progress(tmp_path / "out"), "the check of agreement")
+        os.kill(workers(run)[victim.framework], signal.SIGSTOP)
+        status, _ = finish(run)
+    result = load(tmp_path / "out" / "result.json")
+    assert status == 3
+    assert "timeout" in outcomes(result, victim)
+    assert outcomes(result, other) == {"ok"}
+    assert len(result.cases) == 2 * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_path, pair, number):
+    with running(tmp_path / "out", *bench(pair)) as run:
+        wait_for(lambda: "speed: dense training" in progress(tmp_path / "out"), "timing")
+        ids = workers(run)
+        run.send_signal(number)
+        status, _ = finish(run, 30)
+    assert status == 130
+    result = load(tmp_path / "out" / "result.json")
+    assert result.interrupted
+    finished = [case for case in result.cases if case.workload["step"] == "inference"]
+    assert {case.outcome for case in finished} == {"ok"}
+    assert not any(psutil.pid_exists(process_id) for process_id in ids.values())
+    assert "stopped before its end" in (tmp_path / "out" / "page.html").read_text()
+
+
+def test_a_framework_that_is_missing_stops_no_other_and_the_page_says_what_to_install(tmp_path, pair):
+    victim, other = pair
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = str(tmp_path / "bare" / "bin" / "python")
+    arguments = ["compare", *bench(pair, "--models", "dense")[1:]]
+    with running(tmp_path / "out", *arguments, **{variable_name(victim.framework): python}) as run:
+        status, output = finish(run)
+    result = load(tmp_path / "out" / "result.json")
+    assert status == 3
+    assert outcomes(result, victim) == {"missing"}
+    assert outcomes(result, other) == {"ok"}
+    assert result.cold_starts
+    assert result.training_runs
+    install = f"pip install '.[{victim.framework}]'"
+    assert install in output
+    assert f"[{victim.framework}]" in (tmp_path / "out" / "page.html").read_text()
+
+
+def test_json_is_the_only_thing_on_standard_output_and_is_the_result(tmp_path, pair):
+    arguments = ["agree", "--preset", "small", "--models", "dense", "--contenders", str(pair[1]), "--json"]
+    with running(tmp_path / "out", *arguments) as run:
+        status, output = finish(run)
+    assert status == 0
+    printed = json.loads(output)
+    assert printed == json.loads((tmp_path / "out" / "result.json").read_text())["faceoff"]
+    assert {agreement["check"] for agreement in printed["agreements"]} == {"meaning", "precision"}
+
+
+def test_a_gpu_that_is_not_there_is_told_in_one_line(tmp_path, pair):
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    arguments = ["bench", "--preset", "small", "--contenders", ",".join(map(str, pair)), "--device", "gpu"]
+    with running(tmp_path / "out", *arguments) as run:
+        status, output = finish(run)
+    assert status == 2
+    assert output == ""
+    lines = progress(tmp_path / "out").strip().splitlines()
+    assert len(lines) == 1
+    assert all(contender.framework in lines[0] for contender in pair)
