@@ -133,13 +133,17 @@ def headline(result: Result) -> Headline:
             f"Nothing disagrees, but {len(ended)} of {counted(len(checks), 'agreement check')} did not run to the end.",
         )
     everyone = len(names) == len(contender_names(result))
-    who = f"All {counted(len(names), 'contender')}" if everyone else f"The {counted(len(names), 'contender')} checked"
+    who = _all(len(names), "contender").capitalize() if everyone else f"The {counted(len(names), 'contender')} checked"
     if len(names) == 1:
         who = "The only contender" if everyone else "The one contender checked"
-    what = f"all {counted(len(models), 'model')}" if len(models) > 1 else "the one model checked"
+    what = _all(len(models), "model") if len(models) > 1 else "the one model checked"
     verb = "agrees" if len(names) == 1 else "agree"
     level, symbol = ("good", "✓") if everyone else ("warn", "!")
     return Headline(level, symbol, f"{who} {verb} with the reference on {what}, in {kinds}.")
+
+
+def _all(count: int, noun: str) -> str:
+    return f"both {noun}s" if count == 2 else f"all {counted(count, noun)}"
 
 
 def _check_words(result: Result) -> list[str]:
@@ -160,7 +164,7 @@ def training_sentence(result: Result) -> str:
     if good < len(runs):
         who = f"{good} of {counted(len(runs), 'run')} {'follows' if good == 1 else 'follow'}"
     else:
-        who = "the one run follows" if good == 1 else f"all {good} runs follow"
+        who = "the one run follows" if good == 1 else f"{_all(good, 'run')} follow"
     return f"Training on real data ({tasks}): {who} the reference within rounding."
 
 

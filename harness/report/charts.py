@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="median and interval")],
     )
     interval = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format="~r")), x2="high:Q"
+        x=alt.X("low:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=",~r")), x2="high:Q"
     )
     # Ends taller than the point, so that an interval narrower than the point is still seen.
     ends = [base.mark_tick(thickness=1.5, size=16).encode(x=end) for end in ("low:Q", "high:Q")]
@@ -140,8 +141,11 @@ def distance_chart(task: Task, identities: Identities) -> Spec | None:
         layers.append(_lines(_series({"rounding": noise}, 3), strokeWidth=2.5, strokeDash=[7, 3], color="var(--text)"))
     if not layers:
         return None
-    scale = alt.Scale(type="log", nice=True)
-    return _finish_layers(layers, scale, "distance in loss, logarithmic", alt.Axis(tickCount=5, format=".0e"))
+    shown = [value for values in (noise, *drawn.values()) for value in values if value]
+    exponents = range(math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown))) + 1)
+    # One line a decade: Vega's nine make the curves hard to see.
+    axis = alt.Axis(values=[float(f"1e{exponent}") for exponent in exponents], format=".0e")
+    return _finish_layers(layers, alt.Scale(type="log", nice=True), "distance in loss, logarithmic", axis)
 
 
 def distance_from_reference(task: Task) -> dict[str, list[float | None]]:

@@ -8,7 +8,8 @@ from torch import nn
 from harness.core.spec import LstmSpec
 
 LEDGER = {
-    "layout": "sequences (batch_size, sequence_length, input_size), weights (4 * hidden_size, input_size), gates i, f, g, o"
+    "layout": "sequences (batch_size, sequence_length, input_size), "
+    "weights (4 * hidden_size, input_size), gates i, f, g, o"
 }
 # TorchDynamo does not enter nn.LSTM; told to, it unrolls time where gradients are wanted, which is slower.
 COMPILED = {"forward": "nothing", "gradients, train_step": "the loss alone"}

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.core.errors import UnsupportedError
 from harness.core.spec import ResidualSpec
 from harness.core.weights import weight_shapes
 
@@ -59,9 +60,10 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps `(batch_size, incoming, height, width)` to `(batch_size, outgoing, height', width')`."""
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
-        return F.relu(y + self.shortcut(x))
+        y += self.shortcut(x)
+        return F.relu(y, inplace=True)
 
 
 class Network(nn.Module):
@@ -78,7 +80,7 @@ class Network(nn.Module):
         self.stem = nn.Sequential()
         self.stem.add_module("conv", convolution(spec.channels, width, 3, 1))
         self.stem.add_module("norm", BatchNorm2d(width, **constants))
-        self.stem.add_module("relu", nn.ReLU())
+        self.stem.add_module("relu", nn.ReLU(inplace=True))
         self.blocks = nn.Sequential(*(Block(*sizes, constants) for _, *sizes in spec.blocks()))
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(spec.stage_widths[-1], spec.output_size)
@@ -109,3 +111,17 @@ def traced_modules(spec: ResidualSpec) -> dict[str, str]:
     """Module path to the canonical name of its output."""
     blocks = {f"blocks.{index}": name for index, (name, *_) in enumerate(spec.blocks())}
     return {"stem": "stem", **blocks, "pool": "pool", "head": "head"}
+
+
+def check_batch_norm(spec: ResidualSpec, batch_size: int) -> None:
+    """Raises UnsupportedError where the last stage holds a single value a channel, on which PyTorch does not train."""
+    shrink = 2 ** (len(spec.stage_widths) - 1)
+    # Each strided convolution rounds its size up.
+    height, width = -(-spec.height // shrink), -(-spec.width // shrink)
+    if batch_size * height * width == 1:
+        raise UnsupportedError(
+            "batch norm cannot train on a single value per channel",
+            where="pytorch",
+            got=f"batch size 1 and 1x1 pixels in the last stage of {spec.label}",
+            next_step="use a larger batch or larger images",
+        )

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec, Workload, require_choice
+from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn
 
@@ -84,6 +84,8 @@ class PyTorchRuntime(Runtime):
         """
         require_choice(mode, MODES, "pytorch.mode")
         check_weights(workload.model, weights)
+        if isinstance(workload.model, ResidualSpec) and workload.step != "inference":
+            residual.check_batch_norm(workload.model, workload.batch_size)
         return PyTorchModel(workload, weights, mode, self.device)
 
     def place(self, batch: Batch) -> PlacedBatch:
@@ -168,7 +170,7 @@ class PyTorchModel(Model):
             self._loss = torch.compile(training_loss, dynamic=False, fullgraph=full_graph)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
             self._constant = FrozenNetwork(self._network) if self._family.FREEZES and packs else None
-        self._first_weights = weights
+        self._first_weights = {name: np.array(value) for name, value in weights.items()}
         self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> torch.Tensor:
@@ -344,7 +346,7 @@ def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:
 
 
 def _recorder(found: dict[str, np.ndarray], name: str) -> Callable[..., None]:
-    """A forward hook that keeps a module's output, images as NHWC; a recurrent module's first output, all time steps."""
+    """A forward hook that keeps a module's output: images as NHWC, all time steps of a recurrent module."""
 
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         value = output[0] if isinstance(module, nn.RNNBase) else output

@@ -34,7 +34,7 @@ class TestAnswer:
         answer = card(main_page, "Dense training")
         assert answer.all("p", "claim")[0].text == "pytorch:compile has the lowest median: 8.40 ms per call."
         labels = [label.text for label in answer.all("p", "label")]
-        assert labels == ["Not resolved against it", "These take, times as long"]
+        assert labels == ["Not resolved against it", "Slower, times as long"]
         unresolved = [item.all("bdi")[0].text for item in answer.all("ul", "relations")[0].all("li")]
         assert unresolved == ["tensorflow:xla", "jax:jit"]
 
