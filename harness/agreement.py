@@ -213,6 +213,8 @@ def compare_quantity(
     if noise is not None:
         distance = rms(difference)
         units = distance / noise if noise > 0 else (0.0 if distance == 0 else float("inf"))
+        if np.isinf(units):
+            problem = problem or "not zero where the reference is"
     measured = error if units is None else units
     return Quantity(
         name=name,
@@ -305,10 +307,7 @@ def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Se
         exact = _reference_trace(task, Exact(), training)
         noise = None
         if dtype != "float64":
-            runs = [
-                _reference_trace(task, Rounded(dtype, noise_generator(run)), training)
-                for run in range(NOISE_RUNS)
-            ]
+            runs = [_reference_trace(task, Rounded(dtype, noise_generator(run)), training) for run in range(NOISE_RUNS)]
             noise = noise_of(exact, runs, dtype)
         got = dict(worker.request("trace", index=0, training=training)["values"])
         for quantity in compare_all(exact, got, dtype, noise):

@@ -140,9 +140,7 @@ class ExpectedTraining:
 
     def __init__(self, task: TrainingTask, seed: int) -> None:
         self.exact = train_reference(task, seed, Exact())
-        runs = [
-            train_reference(task, seed, Rounded(DTYPE, noise_generator(seed, run))) for run in range(NOISE_RUNS)
-        ]
+        runs = [train_reference(task, seed, Rounded(DTYPE, noise_generator(seed, run))) for run in range(NOISE_RUNS)]
         self.logit_noise = noise_of({"logits": self.exact.logits}, [{"logits": r.logits} for r in runs], DTYPE)[
             "logits"
         ]

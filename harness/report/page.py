@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import vl_convert
 from markupsafe import Markup
 
 from harness.report import answer, charts, sections, speed, text, words
+from harness.result_file import write_text
 from harness.results import Result
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,22 +60,9 @@ def write_page(results: list[tuple[str, Result]], path: Path) -> None:
     """Writes the page of `results` to `path`, whole or not at all; makes the folder if need be.
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full; what stood at `path` is still there.
+        InputError: the folder cannot be made or written, or the disk is full; what stood at `path` is still there.
     """
-    page = render(results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        # mkstemp makes the file readable by its owner alone; a page is as readable as any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(path, render(results))
 
 
 def _view(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -23,10 +25,10 @@ class Network(nn.Module):
 
     def __init__(self, spec: DenseSpec) -> None:
         super().__init__()
-        sizes = list(zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False))
-        activation = ACTIVATIONS[spec.activation]
-        hidden = [nn.Sequential(nn.Linear(incoming, outgoing), activation()) for incoming, outgoing in sizes[:-1]]
-        self.layers = nn.Sequential(*hidden, nn.Sequential(nn.Linear(*sizes[-1])))
+        layers: list[nn.Module] = []
+        for incoming, outgoing in itertools.pairwise(spec.layer_sizes):
+            layers += [nn.Linear(incoming, outgoing), ACTIVATIONS[spec.activation]()]
+        self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps `x` `(batch_size, input_size)` to logits `(batch_size, output_size)`."""
@@ -37,11 +39,12 @@ def weight_map(spec: DenseSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Canonical name to the name in the state dict and the axes that transpose canonical to PyTorch."""
     found = {}
     for index in range(spec.num_layers):
-        found[f"layer.{index}.weight"] = f"layers.{index}.0.weight", (0, 1)
-        found[f"layer.{index}.bias"] = f"layers.{index}.0.bias", (0,)
+        found[f"layer.{index}.weight"] = f"layers.{2 * index}.weight", (0, 1)
+        found[f"layer.{index}.bias"] = f"layers.{2 * index}.bias", (0,)
     return found
 
 
 def traced_modules(spec: DenseSpec) -> dict[str, str]:
     """Module path to the canonical name of its output."""
-    return {f"layers.{index}": f"layer.{index}" for index in range(spec.num_layers)}
+    found = {f"layers.{2 * index + 1}": f"layer.{index}" for index in range(spec.num_layers - 1)}
+    return {**found, f"layers.{2 * spec.num_layers - 2}": f"layer.{spec.num_layers - 1}"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import InputError
 from harness.report import render, write_page
 from harness.report.text import clip, duration, moment, printable, significant, time_unit, value_text, with_interval
 from harness.report.words import identify
@@ -262,7 +263,7 @@ class TestWriting:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
         try:
-            with pytest.raises(OSError, match="File too large"):
+            with pytest.raises(InputError, match="File too large"):
                 write_page([("x", samples.empty())], path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -272,6 +273,6 @@ class TestWriting:
     def test_a_path_that_cannot_be_replaced_leaves_no_other_file(self, tmp_path: Path) -> None:
         path = tmp_path / "page.html"
         path.mkdir()
-        with pytest.raises(OSError, match="Is a directory"):
+        with pytest.raises(InputError, match="Is a directory"):
             write_page([("x", samples.empty())], path)
         assert list(tmp_path.iterdir()) == [path]

@@ -59,6 +59,11 @@ def test_pytest_benchmark_itself_reads_the_file(path):
     assert json.loads(path.read_text())["benchmarks"][0]["name"][:20] in run.stdout
 
 
+def changed(text: str, **changes: object) -> str:
+    """The file with other values in our part."""
+    return json.dumps({"faceoff": {**json.loads(text)["faceoff"], **changes}})
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -68,10 +73,10 @@ def test_pytest_benchmark_itself_reads_the_file(path):
         (lambda text: "[" * 100_000, "cut off|not JSON|nested"),
         (lambda text: "[1, 2]", "not a result"),
         (lambda text: '{"benchmarks": []}', "not a result"),
-        (lambda text: json.dumps({"faceoff": {**json.loads(text)["faceoff"], "schema_version": 99}}), "another schema"),
-        (lambda text: json.dumps({"faceoff": {**json.loads(text)["faceoff"], "cases": 3}}), r"faceoff\.cases"),
+        (lambda text: changed(text, schema_version=99), "another schema"),
+        (lambda text: changed(text, cases=3), r"faceoff\.cases"),
         (lambda text: json.dumps({"faceoff": {"schema_version": 1}}), "Field required"),
-        (lambda text: json.dumps({"faceoff": {**json.loads(text)["faceoff"], "interrupted": "perhaps"}}), "interrupted"),
+        (lambda text: changed(text, interrupted="perhaps"), "interrupted"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line_that_names_it(path, spoil, said):

@@ -159,18 +159,23 @@ def residual(spec: ResidualSpec, w: Arrays, inputs: Arrays, training: bool) -> t
     return x.mean((1, 2)) @ w["head.weight"] + w["head.bias"], moved
 
 
-def _recurrent(spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], cell: Any) -> tuple[jax.Array, Arrays]:
+def _recurrent(
+    spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], cell: Any, training: bool
+) -> tuple[jax.Array, Arrays]:
     """Runs `cell(state, pre-activations)` over time, layer by layer; the first part of the state is h."""
     sequence = x.swapaxes(0, 1)
     for index, state in enumerate(states):
-        weight_ih, weight_hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
+        ih, hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
 
-        def step(
-            state: Any, x_t: jax.Array, ih: Any = weight_ih, hh: Any = weight_hh, bias: Any = bias
-        ) -> tuple[Any, jax.Array]:
-            # One product a step. XLA lifts the joining of the weights out of the loop; written there, their gradient is
-            # summed in two parts, which was a tenth faster than joining before the scan.
-            state = cell(state, jnp.concatenate([x_t, state[0]], -1) @ jnp.concatenate([ih, hh]) + bias)
+        def products(x_t: jax.Array, h: jax.Array, ih: jax.Array = ih, hh: jax.Array = hh) -> jax.Array:
+            if not training:
+                return x_t @ ih + h @ hh
+            # One product has one gradient to sum over time. XLA lifts the joining of the weights out of the loop;
+            # joined before the scan, the gradient was a tenth slower.
+            return jnp.concatenate([x_t, h], axis=-1) @ jnp.concatenate([ih, hh])
+
+        def step(state: Any, x_t: jax.Array, products: Any = products, bias: jax.Array = bias) -> tuple[Any, jax.Array]:
+            state = cell(state, products(x_t, state[0]) + bias)
             return state, state[0]
 
         state, sequence = lax.scan(step, state, sequence)
@@ -181,7 +186,8 @@ def _recurrent(spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], 
 def rnn(spec: RnnSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
     """Logits `(batch_size, output_size)`, or with `sequence_length` in between for many-to-many."""
     activation = ACTIVATIONS[spec.activation]
-    return _recurrent(spec, w, inputs["x"], [(h,) for h in inputs["h0"]], lambda _, z: (activation(z),))
+    states = [(h,) for h in inputs["h0"]]
+    return _recurrent(spec, w, inputs["x"], states, lambda _, z: (activation(z),), training)
 
 
 def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
@@ -192,7 +198,8 @@ def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax
         c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
-    return _recurrent(spec, w, inputs["x"], list(zip(inputs["h0"], inputs["c0"], strict=True)), cell)
+    states = list(zip(inputs["h0"], inputs["c0"], strict=True))
+    return _recurrent(spec, w, inputs["x"], states, cell, training)
 
 
 NETWORKS: dict[type[ModelSpec], Any] = {DenseSpec: dense, ResidualSpec: residual, RnnSpec: rnn, LstmSpec: lstm}

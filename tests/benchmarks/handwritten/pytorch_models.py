@@ -6,6 +6,7 @@ and packing weights is left to the compiler (`freezing`). Where it does not pay 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -144,7 +145,7 @@ class Mlp(nn.Sequential):
 
     def __init__(self, spec: DenseSpec) -> None:
         layers: list[nn.Module] = []
-        for incoming, outgoing in zip(spec.layer_sizes, spec.layer_sizes[1:], strict=False):
+        for incoming, outgoing in itertools.pairwise(spec.layer_sizes):
             layers += [nn.Linear(incoming, outgoing), nn.ReLU() if spec.activation == "relu" else nn.Tanh()]
         super().__init__(*layers[:-1])
 

@@ -1,0 +1,10 @@
+"""TensorFlow: Keras layers, run operation by operation, as a graph, or compiled by XLA."""
+
+import os
+
+# Keras chooses its backend once, while it is imported.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+from impls.tensorflow.runtime import TensorFlowRuntime
+
+RUNTIME = TensorFlowRuntime()

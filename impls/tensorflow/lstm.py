@@ -1,0 +1,84 @@
+"""LSTM layers in Keras, and where their weights sit."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from harness.core.spec import LstmSpec
+
+FREEZES = False
+
+
+class Network(keras.Model):
+    """LSTM layers, then one dense layer on the last hidden state or on all of them.
+
+    Args:
+        spec: the sizes.
+        mode: without a graph there is no loop to keep small, so it is unrolled; XLA cannot compile cuDNN's kernel.
+    """
+
+    def __init__(self, spec: LstmSpec, mode: str) -> None:
+        super().__init__(name="network")
+        kernel = kernel_in(mode)
+        self.recurrent = [
+            keras.layers.LSTM(
+                spec.hidden_size,
+                return_sequences=spec.many_to_many or index < spec.num_layers - 1,
+                unroll=kernel == "unrolled",
+                use_cudnn=kernel == "cuDNN",
+                # Values come later; an orthogonal start would take minutes for wide layers.
+                recurrent_initializer="zeros",
+                name=f"layer.{index}",
+            )
+            for index in range(spec.num_layers)
+        ]
+        self.head = keras.layers.Dense(spec.output_size, name="head")
+
+    def call(self, x: tf.Tensor, h0: tf.Tensor, c0: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Maps a sequence and the initial states to logits.
+
+        Args:
+            x: `(batch_size, sequence_length, input_size)`.
+            h0, c0: `(num_layers, batch_size, hidden_size)`.
+            training: makes no difference, there is no dropout.
+
+        Returns:
+            `(batch_size, output_size)`, or `(batch_size, sequence_length, output_size)` for many-to-many.
+        """
+        hidden = x
+        for index, layer in enumerate(self.recurrent):
+            hidden = layer(hidden, initial_state=[h0[index], c0[index]], training=training)
+        return self.head(hidden)
+
+
+def kernel_in(mode: str) -> str:
+    """What runs the time steps: `cuDNN`, `unrolled` or `while loop`."""
+    if mode != "xla" and tf.config.list_logical_devices("GPU"):
+        return "cuDNN"
+    return "unrolled" if mode == "eager" else "while loop"
+
+
+def weight_map(spec: LstmSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Canonical name to the path of the Keras variable and the axes that transpose canonical to Keras.
+
+    Keras names its gates i, f, c, o: its c is the canonical g, so the order is the same.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for index in range(spec.num_layers):
+        cell = f"network/layer.{index}/lstm_cell"
+        found[f"layer.{index}.weight_ih"] = f"{cell}/kernel", (1, 0)
+        found[f"layer.{index}.weight_hh"] = f"{cell}/recurrent_kernel", (1, 0)
+        found[f"layer.{index}.bias"] = f"{cell}/bias", (0,)
+    found["head.weight"] = "network/head/kernel", (1, 0)
+    found["head.bias"] = "network/head/bias", (0,)
+    return found
+
+
+def ledger(spec: LstmSpec, mode: str) -> dict[str, str]:
+    """Kernel and layout."""
+    kernel = kernel_in(mode)
+    return {
+        "kernel": kernel if kernel == "cuDNN" else f"two matrix products a step, {kernel}",
+        "layout": "sequences (batch_size, sequence_length, input_size), time-major inside; gates i, f, c (g), o",
+    }

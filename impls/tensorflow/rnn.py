@@ -1,0 +1,82 @@
+"""Vanilla recurrent layers in Keras, and where their weights sit."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from harness.core.spec import RnnSpec
+
+FREEZES = False
+# A graph grows with every time step, and so does the time to build or compile it.
+UNROLL_LIMIT = 128
+
+
+class Network(keras.Model):
+    """Recurrent layers, then one dense layer on the last hidden state or on all of them.
+
+    Args:
+        spec: the sizes and the activation.
+        mode: XLA's own loop is the faster one in inference; else the loop is unrolled, in a graph up to a limit.
+    """
+
+    def __init__(self, spec: RnnSpec, mode: str) -> None:
+        super().__init__(name="network")
+        self.recurrent = [
+            keras.layers.SimpleRNN(
+                spec.hidden_size,
+                activation=spec.activation,
+                return_sequences=spec.many_to_many or index < spec.num_layers - 1,
+                # Values come later; an orthogonal start would take minutes for wide layers.
+                recurrent_initializer="zeros",
+                name=f"layer.{index}",
+            )
+            for index in range(spec.num_layers)
+        ]
+        self.head = keras.layers.Dense(spec.output_size, name="head")
+        self.unrolls = {training: unrolls(spec, mode, training) for training in (False, True)}
+
+    def call(self, x: tf.Tensor, h0: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Maps a sequence and the initial state to logits.
+
+        Args:
+            x: `(batch_size, sequence_length, input_size)`.
+            h0: `(num_layers, batch_size, hidden_size)`.
+            training: selects the loop; the values are the same.
+
+        Returns:
+            `(batch_size, output_size)`, or `(batch_size, sequence_length, output_size)` for many-to-many.
+        """
+        hidden = x
+        for index, layer in enumerate(self.recurrent):
+            layer.unroll = self.unrolls[training]
+            hidden = layer(hidden, initial_state=[h0[index]], training=training)
+        return self.head(hidden)
+
+
+def unrolls(spec: RnnSpec, mode: str, training: bool) -> bool:
+    """Whether the loop over time is unrolled."""
+    short = spec.num_layers * spec.sequence_length <= UNROLL_LIMIT
+    return {"eager": True, "xla": training and short}.get(mode, short)
+
+
+def weight_map(spec: RnnSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Canonical name to the path of the Keras variable and the axes that transpose canonical to Keras."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for index in range(spec.num_layers):
+        cell = f"network/layer.{index}/simple_rnn_cell"
+        found[f"layer.{index}.weight_ih"] = f"{cell}/kernel", (1, 0)
+        found[f"layer.{index}.weight_hh"] = f"{cell}/recurrent_kernel", (1, 0)
+        found[f"layer.{index}.bias"] = f"{cell}/bias", (0,)
+    found["head.weight"] = "network/head/kernel", (1, 0)
+    found["head.bias"] = "network/head/bias", (0,)
+    return found
+
+
+def ledger(spec: RnnSpec, mode: str) -> dict[str, str]:
+    """Kernel and layout."""
+    loops = {training: "unrolled" if unrolls(spec, mode, training) else "while loop" for training in (False, True)}
+    return {
+        "kernel": f"two matrix products a step; inference {loops[False]}, gradients and training {loops[True]}",
+        "layout": "sequences (batch_size, sequence_length, input_size), time-major inside; kernels (input_size, hidden_size)",
+    }

@@ -1,0 +1,294 @@
+"""TensorFlow behind the harness's interface: devices, precision, threads, and what is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port as port
+
+from harness.core.contract import Model, Runtime, Settings
+from harness.core.errors import UnsupportedError
+from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
+from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
+from impls.tensorflow import dense, lstm, residual, rnn
+from impls.tensorflow.optimisers import make_optimiser
+
+FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+MODES = ("eager", "graph", "graph-onednn", "xla")
+# A graph with its constants must stay under 2 GiB.
+FREEZE_LIMIT_BYTES = 2**29
+
+
+class PlacedBatch(NamedTuple):
+    """A batch on the device: inputs by name, class numbers, and the number of examples."""
+
+    inputs: dict[str, tf.Tensor]
+    targets: tf.Tensor
+    size: int
+
+
+class TensorFlowRuntime(Runtime):
+    """One device of TensorFlow."""
+
+    def __init__(self) -> None:
+        self._device = "cpu"
+
+    def configure(self, settings: Settings) -> None:
+        """Fixes the device, true float32 products and the threads; memory on a GPU grows as needed.
+
+        Independent operations of a graph run side by side on as many threads as one operation may use.
+
+        Raises:
+            UnsupportedError: TensorFlow sees no such device.
+        """
+        gpus = tf.config.list_physical_devices("GPU")
+        if settings.device == "gpu" and not gpus:
+            raise UnsupportedError(
+                "TensorFlow sees no GPU", where="tensorflow", got=f"tensorflow {tf.__version__}",
+                expected="a GPU and a build of TensorFlow for it", next_step="pip install 'tensorflow[and-cuda]'",
+            )  # fmt: skip
+        self._device = settings.device
+        tf.config.set_visible_devices(gpus[:1] if settings.device == "gpu" else [], "GPU")
+        for gpu in gpus[:1]:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        keras.utils.set_random_seed(settings.seed)
+
+    def modes(self, device: str) -> tuple[str, ...]:
+        return MODES if device == "cpu" else tuple(mode for mode in MODES if mode != "graph-onednn")
+
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
+        """Makes the model.
+
+        Raises:
+            InputError: an unknown mode, or weights that do not fit.
+            UnsupportedError: oneDNN is wanted and not in force.
+        """
+        require_choice(mode, self.modes(self._device), "tensorflow.mode")
+        if mode == "graph-onednn" and not port.IsMklEnabled():
+            raise UnsupportedError(
+                "oneDNN is not in force", where="tensorflow:graph-onednn",
+                got=f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS')}",
+                next_step="set TF_ENABLE_ONEDNN_OPTS=1 before the process starts",
+            )  # fmt: skip
+        check_weights(workload.model, weights)
+        return TensorFlowModel(workload, weights, mode)
+
+    def place(self, batch: Batch) -> PlacedBatch:
+        inputs = {name: tf.constant(value) for name, value in batch.inputs.items()}
+        placed = PlacedBatch(inputs, tf.constant(batch.targets), len(batch.targets))
+        self.wait(placed)
+        return placed
+
+    def wait(self, value: Any) -> None:
+        # On a CPU operations and graphs run to their end before they return.
+        if self._device == "gpu":
+            tf.test.experimental.sync_devices()
+
+    def fetch(self, value: Any) -> Any:
+        return tf.nest.map_structure(lambda item: item.numpy() if tf.is_tensor(item) else item, value)
+
+    def memory(self) -> dict[str, int]:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        found = {
+            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
+            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        if self._device == "gpu":
+            device = tf.config.experimental.get_memory_info("GPU:0")
+            found["device_in_use_bytes"], found["device_peak_bytes"] = device["current"], device["peak"]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        distributions = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
+        return {
+            "versions": {name: version for name in distributions if (version := _version(name))},
+            "keras_backend": keras.config.backend(),
+            "device": [device.name for device in tf.config.list_logical_devices()],
+            "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+            "onednn": bool(port.IsMklEnabled()),
+            "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "xla_auto_jit": tf.config.optimizer.get_jit() or "off",
+            "synchronous": tf.config.experimental.get_synchronous_execution(),
+            "environment": {
+                name: value
+                for name, value in os.environ.items()
+                if name.startswith(("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "DNNL_", "ONEDNN_"))
+            },
+        }
+
+
+class TensorFlowModel(Model):
+    """A Keras model with its optimiser, run eagerly, or each step as one graph, which XLA may compile.
+
+    Args:
+        workload: what to compute.
+        weights: canonical.
+        mode: one of `MODES`.
+    """
+
+    def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
+        self._workload, self._mode = workload, mode
+        self._family = FAMILIES[workload.model.kind]
+        self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
+        self._network = self._make_network(workload.model)
+        held = {variable.path: variable for variable in self._network.variables}
+        self._held = {name: held[path] for name, (path, _) in self._map.items()}
+        trained = [self._held[name] for name in trainable_names(workload.model)]
+        self._trained = [variable.value for variable in trained]
+        self._optimiser = make_optimiser(workload.optimiser, trained)
+        self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
+        size_bytes = sum(variable.value.nbytes for variable in self._held.values())
+        self._freezes = mode != "eager" and self._family.FREEZES and size_bytes <= FREEZE_LIMIT_BYTES
+        self._first_weights = weights
+        self.reset(weights)
+
+    def forward(self, batch: PlacedBatch) -> tf.Tensor:
+        step = self._infer_frozen if self._is_frozen else self._infer
+        return self._run(step, batch)
+
+    def gradients(self, batch: PlacedBatch) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
+        return self._run(self._differentiate, batch)
+
+    def train_step(self, batch: PlacedBatch) -> tf.Tensor:
+        self._is_frozen = False
+        return self._run(self._train, batch)
+
+    def weights(self) -> Weights:
+        return {name: self._to_canonical(name, variable.value) for name, variable in self._held.items()}
+
+    def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        for name, variable in self._held.items():
+            variable.assign(weights[name].transpose(self._map[name][1]))
+        for variable in self._optimiser.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+        # Constants are not compiled anew: other weights are served by the graph that reads them.
+        self._is_frozen = self._freezes and all(
+            np.array_equal(weights[name], value) for name, value in self._first_weights.items()
+        )
+
+    def canonical(self, gradients: tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]) -> dict[str, Any]:
+        loss, by_weights, by_inputs = gradients
+        names = trainable_names(self._workload.model)
+        return {
+            "loss": loss.numpy(),
+            "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
+            "inputs": {name: by_inputs[name].numpy() for name in input_shapes(self._workload.model, 1)},
+        }
+
+    def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
+        spec = self._workload.model
+        last_only = isinstance(spec, RecurrentSpec) and not spec.many_to_many
+        # Many-to-many, so that every layer shows its hidden states of all time steps.
+        network = self._make_network(dataclasses.replace(spec, many_to_many=True) if last_only else spec)
+        network.set_weights(self._network.get_weights())
+        found: dict[str, np.ndarray] = {}
+        for layer in network.layers:
+            layer.call = _recorder(found, layer)
+        network(**batch.inputs, training=training)
+        if last_only:
+            found["head"] = np.ascontiguousarray(found["head"][:, -1])
+        return {name: found[name] for name in trace_names(spec)}
+
+    def describe(self) -> dict[str, Any]:
+        compiled = {
+            "eager": "nothing",
+            "xla": "each step by XLA (jit_compile), static shapes",
+        }.get(self._mode, "each step as one graph (tf.function), static shapes")
+        return {
+            **self._family.ledger(self._workload.model, self._mode),
+            "compiled": compiled,
+            "forward": "weights as constants until they change" if self._freezes else "weights as variables",
+            "forward now": "weights as constants" if self._is_frozen else "weights as variables",
+            "optimiser": "TensorFlow's fused update kernels",
+        }
+
+    def _make_network(self, spec: ModelSpec) -> keras.Model:
+        """The Keras model with its variables in place, none of them meaningful."""
+        keras.config.set_dtype_policy(self._workload.dtype)
+        network: keras.Model = self._family.Network(spec, self._mode)
+        # Variables depend on neither the batch nor the time steps.
+        tiny = dataclasses.replace(spec, sequence_length=1) if isinstance(spec, RecurrentSpec) else spec
+        network(**{n: tf.zeros(shape, self._workload.dtype) for n, shape in input_shapes(tiny, 1).items()})
+        return network
+
+    def _run(self, step: Callable[..., Any], batch: PlacedBatch) -> Any:
+        """Calls `step`, as a graph in all modes but one; traced once for each number of examples."""
+        if self._mode == "eager":
+            return step(batch.inputs, batch.targets)
+        graph = self._graphs.get((step.__name__, batch.size))
+        if graph is None:
+            function = tf.function(step, jit_compile=self._mode == "xla", autograph=False)
+            # A concrete function skips the search for a fitting signature in every call.
+            graph = function.get_concrete_function(batch.inputs, batch.targets)
+            self._graphs[step.__name__, batch.size] = graph
+        return graph(batch.inputs, batch.targets)
+
+    def _infer(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
+        return self._network(**inputs, training=False)
+
+    def _infer_frozen(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
+        constants = [
+            (self._held[name], self._first_weights[name].transpose(axes)) for name, (_, axes) in self._map.items()
+        ]
+        with keras.StatelessScope(constants):
+            return self._network(**inputs, training=False)
+
+    def _differentiate(
+        self, inputs: dict[str, tf.Tensor], targets: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
+        # In this scope new running statistics are computed but not assigned.
+        with keras.StatelessScope(), tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._trained)
+            tape.watch(inputs)
+            loss = self._loss(inputs, targets)
+        by_weights, by_inputs = tape.gradient(loss, (self._trained, inputs))
+        return loss, by_weights, by_inputs
+
+    def _train(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._trained)
+            loss = self._loss(inputs, targets)
+        self._optimiser.apply(tape.gradient(loss, self._trained))
+        return loss
+
+    def _loss(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
+        """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
+        logits = self._network(**inputs, training=True)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
+
+    def _to_canonical(self, name: str, value: tf.Tensor) -> np.ndarray:
+        # argsort inverts a permutation of axes.
+        return np.array(value.numpy().transpose(np.argsort(self._map[name][1])), order="C")
+
+
+def _recorder(found: dict[str, np.ndarray], layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
+    """The layer's `call`, which also keeps its output under the layer's name."""
+    call = layer.call
+
+    def recorded(*args: Any, **kwargs: Any) -> tf.Tensor:
+        outputs = call(*args, **kwargs)
+        found[layer.name] = outputs.numpy()
+        return outputs
+
+    return recorded
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
