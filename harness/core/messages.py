@@ -168,6 +168,9 @@ class _Deadline:
 
 
 def _pack(value: Any, arrays: List[np.ndarray]) -> Any:
+    if isinstance(value, np.generic):
+        # As an array it keeps its dtype.
+        value = np.asarray(value)
     if isinstance(value, np.ndarray):
         if str(value.dtype) not in ARRAY_DTYPES:
             raise MessageError(
@@ -179,8 +182,6 @@ def _pack(value: Any, arrays: List[np.ndarray]) -> Any:
         # ascontiguousarray would turn a scalar array into one of shape (1,).
         arrays.append(np.array(value, order="C", copy=None) if value.ndim == 0 else np.ascontiguousarray(value))
         return {ARRAY_KEY: len(arrays) - 1}
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str) or key == ARRAY_KEY:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import nnx
 
-import jax
 from harness.core.spec import DenseSpec
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from flax import nnx
-
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
 from harness.core.spec import ResidualSpec
 from harness.core.weights import weight_shapes
-from jax import lax
 
 LEDGER = {
     "kernel": "XLA convolutions, batch norm of XLA operations, variance in two passes",

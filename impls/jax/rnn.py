@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flax import nnx
-
 import jax
 import jax.numpy as jnp
+from flax import nnx
+
 from harness.core.spec import RnnSpec
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
-import jax
-import jax.numpy as jnp
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import Optimiser, Workload, require_choice

@@ -126,7 +126,7 @@ class TensorFlowRuntime(Runtime):
             "environment": {
                 name: value
                 for name, value in os.environ.items()
-                if name.startswith(("TF_", "XLA_", "KERAS_", "OMP_", "KMP_", "DNNL_", "ONEDNN_"))
+                if name.startswith(("TF_ENABLE_", "TF_XLA_", "TF_GPU_", "XLA_", "OMP_", "KMP_", "DNNL_", "ONEDNN_"))
             },
         }
 
@@ -151,7 +151,7 @@ class TensorFlowModel(Model):
         self._trained = [variable.value for variable in trained]
         self._optimiser = make_optimiser(workload.optimiser, trained)
         self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
-        size_bytes = sum(variable.value.nbytes for variable in self._held.values())
+        size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.dtype).size
         self._freezes = mode != "eager" and self._family.FREEZES and size_bytes <= FREEZE_LIMIT_BYTES
         self._first_weights = weights
         self.reset(weights)

@@ -74,6 +74,13 @@ def test_an_array_larger_than_the_socket_buffer_arrives(ends):
     sender.join()
 
 
+def test_a_numpy_scalar_keeps_its_dtype(ends):
+    ends[0].send(Message("x", {"loss": np.float32(0.1)}))
+    received = ends[1].receive(5).body["loss"]
+    assert received.dtype == np.float32
+    assert received == np.float32(0.1)
+
+
 def test_not_a_number_and_infinity_survive_in_arrays_and_floats(ends):
     ends[0].send(Message("x", {"array": np.array([np.nan, np.inf, -0.0]), "float": float("inf")}))
     body = ends[1].receive(5).body

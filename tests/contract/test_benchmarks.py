@@ -1,0 +1,63 @@
+"""pytest-benchmark drives the engine: entries, saved runs, comparisons, and a failure when it got slower."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.core.spec import Contender
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, lightest: Contender):
+    """Runs the benchmarks of a small dense model with more options."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+
+    def start(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pytest", "tests/benchmarks", "--benchmark-only", "-p", "no:cacheprovider"]
+        command += ["--faceoff-preset", "small", "--faceoff-models", "dense", "--faceoff-contenders", str(lightest)]
+        command += ["--faceoff-out", str(folder / "out"), "--benchmark-storage", str(folder / "storage"), *more]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+    start.folder = folder  # type: ignore[attr-defined]
+    return start
+
+
+def test_entries_tables_files_and_comparisons_work(run, lightest):
+    saved = run("--benchmark-save=before", f"--benchmark-json={run.folder / 'b.json'}")
+    assert saved.returncode == 0, saved.stdout
+    assert "2 passed" in saved.stdout
+    assert f"training-sgd-{lightest}" in saved.stdout
+    entries = json.loads((run.folder / "b.json").read_text())["benchmarks"]
+    assert {entry["extra_info"]["step"] for entry in entries} == {"inference", "training"}
+    for entry in entries:
+        assert entry["group"] == entry["name"].split("[")[1].rpartition("-" + str(lightest))[0]
+        assert entry["extra_info"]["agrees"] is True
+        assert entry["extra_info"]["versions"]
+        assert 0 < entry["stats"]["min"] <= entry["stats"]["median"] <= entry["stats"]["max"]
+        assert len(entry["stats"]["data"]) == entry["stats"]["rounds"] >= 5
+
+    compared = run("--benchmark-compare", "-k", "inference")
+    assert compared.returncode == 0, compared.stdout
+    assert "(0001_before)" in compared.stdout
+    # No run is a million times as fast as another: this can only fail.
+    failed = run("--benchmark-compare", "--benchmark-compare-fail=median:-99.9999%", "-k", "inference")
+    assert failed.returncode != 0
+
+
+def test_the_options_set_the_budget(run):
+    path = run.folder / "few.json"
+    done = run("--benchmark-min-rounds=3", "--benchmark-max-time=0.001", f"--benchmark-json={path}", "-k", "inference")
+    assert done.returncode == 0, done.stdout
+    (entry,) = json.loads(path.read_text())["benchmarks"]
+    assert entry["stats"]["rounds"] == 3
+
+
+def test_bad_options_are_refused_with_what_was_expected(run):
+    refused = run("--faceoff-steps", "evaluation")
+    assert refused.returncode == 2
+    assert "one of inference, gradients, training" in refused.stdout
