@@ -22,8 +22,8 @@ LEDGER = {
 class BatchNorm(nnx.BatchNorm):
     """Flax's batch norm with mean, variance, scale and bias folded into one factor and one offset a channel.
 
-    Flax subtracts the mean first, and differentiating that costs two more sums over the whole image batch: leaving them
-    out made the network's gradients 1.4 times as fast.
+    Flax subtracts the mean first, and XLA's schedule for a CPU runs the backward pass of that badly: folded, the
+    gradients of ResNet-20 took 0.7 of the time, and stay within float32's rounding noise.
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -49,7 +49,7 @@ class PyTorchRuntime(Runtime):
         return self._device
 
     def configure(self, settings: Settings) -> None:
-        """Fixes the device, true float32 products, the threads of an operation, and what a recompilation may do.
+        """Fixes the device, true float32 products and the threads of an operation.
 
         Raises:
             UnsupportedError: PyTorch sees no such device.
@@ -66,11 +66,6 @@ class PyTorchRuntime(Runtime):
         torch.backends.cudnn.allow_tf32 = False
         # Shapes never change, so the search for the fastest convolution pays off at once.
         torch.backends.cudnn.benchmark = True
-        # One function serves every model of this process: many sizes are no sign of trouble, but falling back to eager
-        # execution in silence would be.
-        torch._dynamo.config.recompile_limit = 10_000
-        torch._dynamo.config.accumulated_recompile_limit = 10_000
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
 
     def modes(self, device: str) -> tuple[str, ...]:
         return MODES
@@ -83,13 +78,13 @@ class PyTorchRuntime(Runtime):
             UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses.
         """
         require_choice(mode, MODES, "pytorch.mode")
-        check_weights(workload.model, weights)
         if isinstance(workload.model, ResidualSpec) and workload.step != "inference":
             residual.check_batch_norm(workload.model, workload.batch_size)
         return PyTorchModel(workload, weights, mode, self.device)
 
     def place(self, batch: Batch) -> PlacedBatch:
-        inputs = {name: torch.tensor(value, device=self.device) for name, value in batch.inputs.items()}
+        # Always in the same order, which compiled code depends on.
+        inputs = {name: torch.tensor(batch.inputs[name], device=self.device) for name in sorted(batch.inputs)}
         placed = PlacedBatch(inputs, torch.tensor(batch.targets, device=self.device))
         self.wait(placed)
         return placed
@@ -158,6 +153,7 @@ class PyTorchModel(Model):
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model, device)
         self._held = self._network.state_dict(keep_vars=True)
+        self._inputs = tuple(input_shapes(workload.model, workload.batch_size))
         self._trained = [self._held[self._map[name][0]] for name in trainable_names(workload.model)]
         self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
         self._phase = ""
@@ -165,12 +161,13 @@ class PyTorchModel(Model):
         self._loss: Callable[..., torch.Tensor] = training_loss
         self._constant: FrozenNetwork | None = None
         if mode == "compile":
+            allow_many_sizes()
             full_graph = not isinstance(workload.model, RecurrentSpec)
             self._infer = torch.compile(self._network, dynamic=False, fullgraph=full_graph)
             self._loss = torch.compile(training_loss, dynamic=False, fullgraph=full_graph)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
             self._constant = FrozenNetwork(self._network) if self._family.FREEZES and packs else None
-        self._first_weights = {name: np.array(value) for name, value in weights.items()}
+        self._first_weights = {name: np.array(value) for name, value in weights.items()} if self._constant else {}
         self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> torch.Tensor:
@@ -184,11 +181,15 @@ class PyTorchModel(Model):
         self._enter("gradients")
         inputs = {name: value.detach().requires_grad_() for name, value in batch.inputs.items()}
         loss = self._loss(self._network, inputs, batch.targets)
-        return loss.detach(), *torch.autograd.grad(loss, [*self._trained, *inputs.values()])
+        wanted = [*self._trained, *(inputs[name] for name in self._inputs)]
+        return loss.detach(), *torch.autograd.grad(loss, wanted)
 
     def train_step(self, batch: PlacedBatch) -> torch.Tensor:
         self._enter("training")
         self._is_constant = False
+        if self._optimiser is None:
+            # Not before it is wanted: the first one imports TorchDynamo, a second that inference need not spend.
+            self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
         loss = self._loss(self._network, batch.inputs, batch.targets)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -199,10 +200,11 @@ class PyTorchModel(Model):
         return {name: self._to_canonical(name, self._held[self._map[name][0]]) for name in self._map}
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        check_weights(self._workload.model, weights)
         with torch.no_grad():
             for name, (path, axes) in self._map.items():
                 self._held[path].copy_(torch.tensor(weights[name]).permute(axes))
-        self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
+        self._optimiser: torch.optim.Optimizer | None = None
         # Constants are not compiled anew: other weights are served by the graph that reads them.
         self._is_constant = self._constant is not None and all(
             np.array_equal(weights[name], value) for name, value in self._first_weights.items()
@@ -214,10 +216,7 @@ class PyTorchModel(Model):
         return {
             "loss": _to_numpy(loss),
             "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
-            "inputs": {
-                name: _to_numpy(value)
-                for name, value in zip(input_shapes(self._workload.model, 1), by_inputs, strict=True)
-            },
+            "inputs": {name: _to_numpy(value) for name, value in zip(self._inputs, by_inputs, strict=True)},
         }
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
@@ -244,16 +243,16 @@ class PyTorchModel(Model):
             **self._family.LEDGER,
             "kernels": self._kernels(),
             "compiled": compiled,
-            "optimiser": f"{type(self._optimiser).__name__}, fused",
+            "optimiser": f"{self._workload.optimiser.kind}, fused kernel, eager",
         }
 
     def _kernels(self) -> dict[str, int]:
         """Operations of one eager forward pass on one example, and how often each is called; views left out."""
-        spec = self._workload.model
-        inputs = {name: torch.zeros(shape).to(self._trained[0]) for name, shape in input_shapes(spec, 1).items()}
-        network = self._make_network(spec, self._trained[0].device).eval()
+        self._enter("inference")
+        shapes = input_shapes(self._workload.model, 1)
+        inputs = {name: torch.zeros(shape).to(self._trained[0]) for name, shape in shapes.items()}
         with torch.no_grad(), OperationCounter() as counter:
-            network(**inputs)
+            self._network(**inputs)
         return dict(counter.calls)
 
     def _make_network(self, spec: ModelSpec, device: torch.device) -> nn.Module:
@@ -269,6 +268,14 @@ class PyTorchModel(Model):
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
+
+
+def allow_many_sizes() -> None:
+    """Lets one function be compiled for every model of this process; running it eagerly instead would be silent."""
+    # Not before something is compiled, for the import costs a second.
+    torch._dynamo.config.recompile_limit = 10_000
+    torch._dynamo.config.accumulated_recompile_limit = 10_000
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
 
 
 class FrozenNetwork:

@@ -42,7 +42,7 @@ def inference(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) 
     call: Callable[..., Tensor] = network
     freezes = isinstance(workload.model, (ResidualSpec, LstmSpec)) and workload.dtype == "float32"
     if mode == "compile":
-        call = torch.compile(lambda *inputs: network(*inputs), dynamic=False, isolate_recompiles=freezes)
+        call = torch.compile(lambda *inputs: network(*inputs), dynamic=False, isolate_recompiles=True)
 
     @torch.inference_mode()
     def run(batch: Placed) -> Tensor:
@@ -117,7 +117,7 @@ def make_loss(network: nn.Module, mode: str) -> Callable[[list[Tensor], Tensor],
         logits = network(*inputs)
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 
-    return torch.compile(loss_of, dynamic=False) if mode == "compile" else loss_of
+    return torch.compile(loss_of, dynamic=False, isolate_recompiles=True) if mode == "compile" else loss_of
 
 
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
