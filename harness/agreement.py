@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -254,7 +255,14 @@ def compare_all(expected: Values, got: Values, dtype: str, noise: Mapping[str, f
 
 
 def check_agreement(
-    worker: Worker, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str, *, again: str
+    worker: Worker,
+    contender: Contender,
+    task: Task,
+    expected: Callable[[], Expected],
+    dtype: str,
+    *,
+    again: str,
+    busy: AbstractContextManager[object],
 ) -> Agreement:
     """Runs `contender` on `task` and compares every quantity with the reference.
 
@@ -266,6 +274,7 @@ def check_agreement(
         expected: gives the reference's side of the same task; called when the contender has done its own.
         dtype: float64 checks the meaning, any other dtype the precision.
         again: the command that repeats this check.
+        busy: held while the worker computes, so that only so many do at a time.
     """
     check: Check = "meaning" if dtype == "float64" else "precision"
     agreement = Agreement(
@@ -276,7 +285,8 @@ def check_agreement(
         again=again,
     )
     try:
-        got = contender_quantities(worker, task, contender.mode, dtype)
+        with busy:
+            got = contender_quantities(worker, task, contender.mode, dtype)
         noise = None if check == "meaning" else expected().noise(dtype)
         agreement.quantities = compare_all(expected().values, got, dtype, noise)
         if not all(quantity.agrees for quantity in agreement.quantities):

@@ -34,7 +34,7 @@ class Budget:
         min_round_s: a round repeats its call until it lasts about this long.
     """
 
-    max_time_s: float = 1.0
+    max_time_s: float = 0.8
     min_rounds: int = 7
     max_rounds: int = 30
     min_round_s: float = MIN_ROUND_S

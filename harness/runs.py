@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -120,6 +121,7 @@ class Engine:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Contender, tuple[int, Workload]] = {}
+        self._busy = threading.Semaphore(options.threads)
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -150,8 +152,14 @@ class Engine:
         def judge(contender: Contender, expected: Callable[[], Expected]) -> list[Agreement]:
             return [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
 
+        def warm(expected: Expected) -> None:
+            for dtype in self._options.dtypes:
+                if dtype != "float64":
+                    expected.noise(dtype)
+
         expected, found = self._side_by_side(
             lambda: Expected(task, self._options.seed),
+            warm,
             judge,
             AGREEMENT_UNITS * len(self._options.dtypes),
             f"agreement: {name}",
@@ -172,21 +180,24 @@ class Engine:
                 check="meaning" if dtype == "float64" else "precision",
             )
             return ended(blank, error)
-        agreement = check_agreement(worker, contender, task, expected, dtype, again=again)
+        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=self._busy)
         self._built[contender] = (worker.process_id, task.workload.replace(dtype=dtype))
         return agreement
 
     def _side_by_side(
         self,
         make_expected: Callable[[], Found],
+        warm: Callable[[Found], None],
         judge: Callable[[Contender, Callable[[], Found]], Judged],
         units: float,
         stage: str,
     ) -> tuple[Callable[[], Found], list[Judged]]:
         """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
-        executor = ThreadPoolExecutor(self._options.threads + 1)
+        # A thread for each: one that waits for the reference must not keep another's worker waiting.
+        executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
         try:
             expected = executor.submit(make_expected)
+            executor.submit(lambda: warm(expected.result()))
             jobs = {
                 executor.submit(judge, contender, expected.result): contender for contender in self._pool.contenders
             }
@@ -303,11 +314,15 @@ class Engine:
                     outcome=error.outcome,
                     reason=str(error),
                 )
-            return judge_training(worker, contender, task, self._options.seed, expected)
+            return judge_training(worker, contender, task, self._options.seed, expected, self._busy)
 
         self._reporter.stage(f"training: {task.name}")
         _, runs = self._side_by_side(
-            lambda: ExpectedTraining(task, self._options.seed), judge, TRAINING_UNITS, f"training: {task.name}"
+            lambda: ExpectedTraining(task, self._options.seed),
+            lambda expected: None,
+            judge,
+            TRAINING_UNITS,
+            f"training: {task.name}",
         )
         self._result.training_runs += runs
 

@@ -7,6 +7,7 @@ reference itself shows over the same training in stochastic arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, see
     """
     cifar = load_cifar10(data_folder) if data_folder else None
     digits = load_digits(seed)
-    text = load_text(sequence_length=24)
+    text = load_text(sequence_length=16)
     momentum = Optimiser("momentum", learning_rate=0.05)
     adam = Optimiser("adam", learning_rate=0.005)
     choices: list[tuple[str, ModelSpec, Dataset, int, int, Optimiser]] = [
@@ -74,7 +75,7 @@ def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, see
         ("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 80, adam),
         (
             "lstm on help text, next character",
-            LstmSpec(len(ALPHABET), 64, len(ALPHABET), 24, many_to_many=True),
+            LstmSpec(len(ALPHABET), 48, len(ALPHABET), 16, many_to_many=True),
             text,
             16,
             60,
@@ -157,7 +158,12 @@ class ExpectedTraining:
 
 
 def judge_training(
-    worker: Worker, contender: Contender, task: TrainingTask, seed: int, expected: Callable[[], ExpectedTraining]
+    worker: Worker,
+    contender: Contender,
+    task: TrainingTask,
+    seed: int,
+    expected: Callable[[], ExpectedTraining],
+    busy: AbstractContextManager[object],
 ) -> TrainingRun:
     """Trains `contender` and compares its loss at every step, and its logits on test data, with the reference's.
 
@@ -167,10 +173,12 @@ def judge_training(
         task: what is trained.
         seed: of the weights.
         expected: gives the reference's side; called when the contender has done its own.
+        busy: held while the worker computes, so that only so many do at a time.
     """
     run = TrainingRun(task=task.name, workload=task.workload.to_json(), contender=str(contender), outcome="ok")
     try:
-        got = train_contender(worker, contender.mode, task, seed)
+        with busy:
+            got = train_contender(worker, contender.mode, task, seed)
     except WorkerError as error:
         return run.model_copy(update={"outcome": error.outcome, "reason": str(error)})
     reference = expected()

@@ -78,5 +78,5 @@ def ledger(spec: RnnSpec, mode: str) -> dict[str, str]:
     loops = {training: "unrolled" if unrolls(spec, mode, training) else "while loop" for training in (False, True)}
     return {
         "kernel": f"two matrix products a step; inference {loops[False]}, gradients and training {loops[True]}",
-        "layout": "sequences (batch_size, sequence_length, input_size), time-major inside; kernels (input_size, hidden_size)",
+        "layout": "sequences (batch_size, sequence_length, input_size), time-major inside",
     }

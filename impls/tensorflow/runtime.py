@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,10 +18,9 @@ from tensorflow.python.util import _pywrap_util_port as port
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
-from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
+from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec, Workload, require_choice
+from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trace_names, trainable_names
 from impls.tensorflow import dense, lstm, residual, rnn
-from impls.tensorflow.optimisers import make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 MODES = ("eager", "graph", "graph-onednn", "xla")
@@ -147,9 +146,9 @@ class TensorFlowModel(Model):
         self._network = self._make_network(workload.model)
         held = {variable.path: variable for variable in self._network.variables}
         self._held = {name: held[path] for name, (path, _) in self._map.items()}
-        trained = [self._held[name] for name in trainable_names(workload.model)]
-        self._trained = [variable.value for variable in trained]
-        self._optimiser = make_optimiser(workload.optimiser, trained)
+        self._trained = [self._held[name] for name in trainable_names(workload.model)]
+        self._statistics = [variable for name, variable in self._held.items() if is_statistic(name)]
+        self._optimiser = make_optimiser(workload.optimiser, self._trained)
         self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
         size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.dtype).size
         self._freezes = mode != "eager" and self._family.FREEZES and size_bytes <= FREEZE_LIMIT_BYTES
@@ -250,20 +249,30 @@ class TensorFlowModel(Model):
     def _differentiate(
         self, inputs: dict[str, tf.Tensor], targets: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]:
-        # In this scope new running statistics are computed but not assigned.
-        with keras.StatelessScope(), tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self._trained)
-            tape.watch(inputs)
+        values = self._read()
+        # In this scope new running statistics are computed and not assigned.
+        with self._scope(values), tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((values, inputs))
             loss = self._loss(inputs, targets)
-        by_weights, by_inputs = tape.gradient(loss, (self._trained, inputs))
-        return loss, by_weights, by_inputs
+        return loss, *tape.gradient(loss, (values, inputs))
 
     def _train(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self._trained)
+        values = self._read()
+        with self._scope(values) as scope, tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
             loss = self._loss(inputs, targets)
-        self._optimiser.apply(tape.gradient(loss, self._trained))
+        self._optimiser.apply(tape.gradient(loss, values))
+        for variable in self._statistics:
+            variable.value.assign(scope.get_current_value(variable))
         return loss
+
+    def _read(self) -> list[tf.Tensor]:
+        """The values of all trained weights; read by each time step inside a loop they would make XLA's slow."""
+        return [tf.convert_to_tensor(variable.value) for variable in self._trained]
+
+    def _scope(self, values: list[tf.Tensor]) -> keras.StatelessScope:
+        """Within it the layers take `values` for the trained weights, and assign to no variable."""
+        return keras.StatelessScope(list(zip(self._trained, values, strict=True)))
 
     def _loss(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
         """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
@@ -273,6 +282,67 @@ class TensorFlowModel(Model):
     def _to_canonical(self, name: str, value: tf.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return np.array(value.numpy().transpose(np.argsort(self._map[name][1])), order="C")
+
+
+class GradientDescent(keras.optimizers.SGD):
+    """w -= learning_rate * g, or with momentum v = momentum * v + g; w -= learning_rate * v.
+
+    TensorFlow's fused kernel does it in one pass over a weight. Keras' own update takes several, and rounds its
+    constants to float32 in every dtype.
+    """
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
+        """Moves the variables that the optimiser was built with, in place."""
+        rate = tf.constant(self.learning_rate, grads[0].dtype)
+        if not self.momentum:
+            for variable, grad in zip(self._trainable_variables, grads, strict=True):
+                tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=rate, delta=grad)
+            return
+        momentum = tf.constant(self.momentum, grads[0].dtype)
+        for variable, velocity, grad in zip(self._trainable_variables, self.momentums, grads, strict=True):
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.value.handle, accum=velocity.value.handle, lr=rate, grad=grad, momentum=momentum
+            )
+
+
+class Adam(keras.optimizers.Adam):
+    """Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root; by the fused kernel likewise."""
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
+        """Moves the variables that the optimiser was built with, in place."""
+        dtype = grads[0].dtype
+        step = tf.cast(self.iterations.value + 1, dtype)
+        rate, beta1, beta2 = (tf.constant(value, dtype) for value in (self.learning_rate, self.beta_1, self.beta_2))
+        power1, power2 = beta1**step, beta2**step
+        # The kernel adds its epsilon to the uncorrected root: sqrt(v) + e * sqrt(1 - beta2^t).
+        epsilon = tf.constant(self.epsilon, dtype) * tf.sqrt(1 - power2)
+        slots = zip(self._trainable_variables, self._momentums, self._velocities, grads, strict=True)
+        for variable, mean, square, grad in slots:
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle, m=mean.value.handle, v=square.value.handle, beta1_power=power1,
+                beta2_power=power2, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad,
+            )  # fmt: skip
+        self.iterations.assign_add(1)
+
+
+def make_optimiser(rule: Optimiser, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+    """A Keras optimiser for `variables` with every constant set."""
+    unused = {
+        "weight_decay": None, "clipnorm": None, "clipvalue": None, "global_clipnorm": None, "use_ema": False,
+        "loss_scale_factor": None, "gradient_accumulation_steps": None,
+    }  # fmt: skip
+    # A plain learning rate would become a float32 variable; a callable's value keeps its digits.
+    optimiser: keras.optimizers.Optimizer
+    if rule.kind == "adam":
+        optimiser = Adam(
+            lambda: rule.learning_rate, beta_1=rule.beta1, beta_2=rule.beta2, epsilon=rule.epsilon, amsgrad=False,
+            **unused,
+        )  # fmt: skip
+    else:
+        momentum = float(rule.momentum) if rule.kind == "momentum" else 0.0
+        optimiser = GradientDescent(lambda: rule.learning_rate, momentum=momentum, nesterov=False, **unused)
+    optimiser.build(variables)
+    return optimiser
 
 
 def _recorder(found: dict[str, np.ndarray], layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
