@@ -344,7 +344,8 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
+                # A group of its own to pause and end; the same session, as Linux shares out cores by session first.
+                process_group=0,
                 cwd=self._temporary.name,
             )
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 from cpuinfo import get_cpu_info
+from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, Task, check_agreement, compare_quantity, ended
 from harness.core.errors import DeviceError, WorkerError
@@ -114,6 +117,13 @@ def describe_machine() -> dict[str, object]:
     }
 
 
+def _in_background(compute: Callable[[], Found]) -> Found:
+    """Computes on one thread that gives way to the workers; their thread pools stall when one core is taken away."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    return compute()
+
+
 class Engine:
     """One run in progress; fills `result`."""
 
@@ -121,7 +131,8 @@ class Engine:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Contender, tuple[int, Workload]] = {}
-        self._busy = threading.Semaphore(options.threads)
+        # Thread pools that share cores spin and wait for each other: one worker and the reference are enough for two.
+        self._busy = threading.Semaphore(max(1, options.threads - 1))
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -195,9 +206,10 @@ class Engine:
         """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
         # A thread for each: one that waits for the reference must not keep another's worker waiting.
         executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
+        one_thread = threadpool_limits(1)
         try:
-            expected = executor.submit(make_expected)
-            executor.submit(lambda: warm(expected.result()))
+            expected = executor.submit(_in_background, make_expected)
+            executor.submit(_in_background, lambda: warm(expected.result()))
             jobs = {
                 executor.submit(judge, contender, expected.result): contender for contender in self._pool.contenders
             }
@@ -211,6 +223,7 @@ class Engine:
             raise
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+            one_thread.restore_original_limits()
 
     def time_step(self, workload: Workload, step: str, expected: Callable[[], Expected]) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""

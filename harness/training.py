@@ -78,7 +78,7 @@ def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, see
             LstmSpec(len(ALPHABET), 48, len(ALPHABET), 16, many_to_many=True),
             text,
             16,
-            60,
+            40,
             adam,
         ),
     ]

@@ -8,7 +8,7 @@ from torch import nn
 from harness.core.spec import RnnSpec
 
 LEDGER = {"layout": "sequences (batch_size, sequence_length, input_size), weights (hidden_size, input_size)"}
-# TorchDynamo does not enter nn.RNN; told to, it unrolls time: a tenth faster, after minutes of compilation.
+# TorchDynamo does not enter nn.RNN; told to, it unrolls time: a tenth faster, but compiling grows with the time steps.
 COMPILED = {"forward": "nothing", "gradients, train_step": "the loss alone"}
 FREEZES = False
 
