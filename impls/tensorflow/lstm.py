@@ -8,6 +8,8 @@ import tensorflow as tf
 from harness.core.spec import LstmSpec
 
 FREEZES = False
+# A graph grows with every time step, and so does the time to build it.
+UNROLL_LIMIT = 128
 
 
 class Network(keras.Model):
@@ -15,12 +17,12 @@ class Network(keras.Model):
 
     Args:
         spec: the sizes.
-        mode: without a graph there is no loop to keep small, so it is unrolled; XLA cannot compile cuDNN's kernel.
+        mode: see `kernel_in`.
     """
 
     def __init__(self, spec: LstmSpec, mode: str) -> None:
         super().__init__(name="network")
-        kernel = kernel_in(mode)
+        kernel = kernel_in(spec, mode)
         self.recurrent = [
             keras.layers.LSTM(
                 spec.hidden_size,
@@ -52,11 +54,15 @@ class Network(keras.Model):
         return self.head(hidden)
 
 
-def kernel_in(mode: str) -> str:
-    """What runs the time steps: `cuDNN`, `unrolled` or `while loop`."""
+def kernel_in(spec: LstmSpec, mode: str) -> str:
+    """What runs the time steps: `cuDNN`, `unrolled` or `while loop`.
+
+    XLA cannot compile cuDNN's kernel, and takes long for an unrolled loop. Without a graph nothing grows.
+    """
     if mode != "xla" and tf.config.list_logical_devices("GPU"):
         return "cuDNN"
-    return "unrolled" if mode == "eager" else "while loop"
+    short = spec.num_layers * spec.sequence_length <= UNROLL_LIMIT
+    return "unrolled" if {"eager": True, "xla": False}.get(mode, short) else "while loop"
 
 
 def weight_map(spec: LstmSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -77,7 +83,7 @@ def weight_map(spec: LstmSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def ledger(spec: LstmSpec, mode: str) -> dict[str, str]:
     """Kernel and layout."""
-    kernel = kernel_in(mode)
+    kernel = kernel_in(spec, mode)
     return {
         "kernel": kernel if kernel == "cuDNN" else f"two matrix products a step, {kernel}",
         "layout": "sequences (batch_size, sequence_length, input_size), time-major inside; gates i, f, c (g), o",

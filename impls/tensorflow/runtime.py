@@ -237,7 +237,8 @@ class TensorFlowModel(Model):
         return graph(batch.inputs, batch.targets)
 
     def _infer(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
-        return self._network(**inputs, training=False)
+        with self._scope(self._read()):
+            return self._network(**inputs, training=False)
 
     def _infer_frozen(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
         constants = [
@@ -261,9 +262,12 @@ class TensorFlowModel(Model):
         with self._scope(values) as scope, tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss = self._loss(inputs, targets)
-        self._optimiser.apply(tape.gradient(loss, values))
+        gradients = tape.gradient(loss, values)
         for variable in self._statistics:
             variable.value.assign(scope.get_current_value(variable))
+        # A weight whose value is still held somewhere would be copied before its update.
+        del values, scope
+        self._optimiser.apply(gradients)
         return loss
 
     def _read(self) -> list[tf.Tensor]:

@@ -240,14 +240,15 @@ def loop(
     """Likewise by a while loop; only the last one if that is enough."""
     count = len(steps)
     read = tf.TensorArray(steps[0].dtype, count).unstack(tf.stack(steps))
-    write = tf.TensorArray(steps[0].dtype, count if needs_all else 0)
+    written = (tf.TensorArray(steps[0].dtype, count),) if needs_all else ()
 
-    def body(t: tf.Tensor, write: tf.TensorArray, *state: tf.Tensor) -> tuple[Any, ...]:
+    def body(t: tf.Tensor, written: tuple[Any, ...], state: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
         state = cell(read.read(t), *state)
-        return t + 1, write.write(t, state[0]) if needs_all else write, *state
+        return t + 1, tuple(array.write(t, state[0]) for array in written), state
 
-    _, write, last, *_ = tf.while_loop(lambda t, *_: t < count, body, (0, write, *state), maximum_iterations=count)
-    return tf.unstack(write.stack(), num=count) if needs_all else [last]
+    start = (tf.constant(0), written, state)
+    _, written, state = tf.while_loop(lambda t, *_: t < count, body, start, maximum_iterations=count)
+    return tf.unstack(written[0].stack(), num=count) if needs_all else [state[0]]
 
 
 NETWORKS: dict[type[ModelSpec], Callable[..., tf.Tensor]] = {
@@ -351,7 +352,8 @@ class EagerNetwork(keras.Model):
             return next(layers)(x)
 
         def convolve(x: tf.Tensor) -> tf.Tensor:
-            return next(layers)(next(layers)(x), training=training)
+            x = next(layers)(x)
+            return next(layers)(x, training=training)
 
         x = tf.nn.relu(convolve(x))
         for _, incoming, outgoing, stride in spec.blocks():
