@@ -334,11 +334,12 @@ class Pool:
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
         environment = worker_environment(contender, self._threads, compile_cache)
         environment["PYTHONPATH"] = str(self._import_root())
+        others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
             command = [python, "-m", "harness.worker", str(theirs.fileno()), contender.framework, str(os.getpid())]
             process = subprocess.Popen(
-                [*command, str(monotonic_ns()), str(self._threads)],
+                [*command, str(monotonic_ns()), str(self._threads), others],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

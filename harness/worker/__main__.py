@@ -1,4 +1,4 @@
-"""Entry of a worker process: `python -m harness.worker FD FRAMEWORK PARENT_PID START_NS THREADS`.
+"""Entry of a worker process: `python -m harness.worker FD FRAMEWORK PARENT_PID START_NS THREADS OTHERS`.
 
 The parent has set the environment (threads, switches) before this interpreter started. Here exactly one framework is
 imported, by name.
@@ -11,6 +11,10 @@ import os
 import signal
 import socket
 import sys
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, List, Optional
 
 from harness.core.clock import monotonic_ns
 
@@ -31,12 +35,35 @@ def use_cores(threads: int) -> None:
         os.sched_setaffinity(0, allowed[:threads])
 
 
+class HiddenModules(Loader):
+    """Finds some modules and fails to import them: TensorFlow would load JAX wherever it is installed.
+
+    Args:
+        names: top-level modules.
+    """
+
+    def __init__(self, names: List[str]) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        """A spec for a hidden module, as its being installed is no secret; every other is left to the next finder."""
+        return ModuleSpec(name, self) if name in self._names else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Fails the import."""
+        raise ModuleNotFoundError(f"{spec.name!r} is hidden from a worker of another framework", name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Never reached: there is no module."""
+
+
 def main() -> None:
     """Serves requests on the socket that the parent passed until it closes."""
     started_ns = monotonic_ns()
-    descriptor, framework, parent_pid, parent_start_ns, threads = sys.argv[1:6]
+    descriptor, framework, parent_pid, parent_start_ns, threads, others = sys.argv[1:7]
     die_with_parent(int(parent_pid))
     use_cores(int(threads))
+    sys.meta_path.insert(0, HiddenModules(others.split(",")))
     # Ctrl-C reaches the whole terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from harness.core.messages import Channel
