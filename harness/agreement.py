@@ -29,18 +29,17 @@ from harness.core.weights import (
     seeded_weights,
     trainable_names,
 )
+from harness.noise import NOISE_RUNS, Values, noise_of, remembered, rms, task_key
 from harness.pool import Worker
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
+from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity
 
 MEANING_LIMIT = 1e-10
 NOISE_LIMIT = 8.0
-NOISE_RUNS = 8
 TRAINING_STEPS = 3
 
 Check = Literal["meaning", "precision"]
-Values = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -154,29 +153,17 @@ class Expected:
         """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
         with self._lock:
             if dtype not in self._noise:
-                runs = [
-                    reference_quantities(self.task, Rounded(dtype, noise_generator(self._seed, run)))
-                    for run in range(NOISE_RUNS)
-                ]
-                self._noise[dtype] = noise_of(self.values, runs, dtype)
+                settings = self.task.workload.to_json(), dtype, self._seed
+                key = task_key("agreement", settings, self.task.weights, self.task.batches)
+                self._noise[dtype] = remembered(key, lambda: self._find_noise(dtype))
             return self._noise[dtype]
 
-
-def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, float]:
-    """The rms distance of stochastic runs from the exact values, by quantity.
-
-    Never finer than the rounding of the result itself: half a unit in the last place of a value of the quantity's size.
-    """
-    noise = {}
-    for name, value in exact.items():
-        spread = [rms(run[name] - value) for run in runs]
-        noise[name] = float(np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[dtype] * rms(value)) ** 2))
-    return noise
-
-
-def rms(values: np.ndarray) -> float:
-    """Root mean square over all elements; 0 for none."""
-    return float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64))))) if np.size(values) else 0.0
+    def _find_noise(self, dtype: str) -> dict[str, float]:
+        runs = [
+            reference_quantities(self.task, Rounded(dtype, noise_generator(self._seed, run)))
+            for run in range(NOISE_RUNS)
+        ]
+        return noise_of(self.values, runs, dtype)
 
 
 def compare_quantity(

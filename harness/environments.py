@@ -5,15 +5,18 @@ Nothing here imports a framework: what is installed is read from package metadat
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import tomllib
+import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,18 +36,29 @@ class Framework:
         module: what `import` takes.
         distributions: packages whose versions are recorded, as far as they are installed.
         modes: mode to the environment variables that its worker needs before it starts.
+        compile_cache: environment variables that keep compiled code between processes; `{}` is the folder.
+        caches_by_default: its users have such a cache without asking for it.
     """
 
     name: str
     module: str
     distributions: tuple[str, ...]
-    modes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    modes: Mapping[str, Mapping[str, str]]
+    compile_cache: Mapping[str, str]
+    caches_by_default: bool = False
 
 
 FRAMEWORKS: dict[str, Framework] = {
     framework.name: framework
     for framework in (
-        Framework("pytorch", "torch", ("torch",), {"eager": {}, "compile": {}}),
+        Framework(
+            "pytorch",
+            "torch",
+            ("torch",),
+            {"eager": {}, "compile": {}},
+            {"TORCHINDUCTOR_CACHE_DIR": "{}"},
+            caches_by_default=True,
+        ),
         Framework(
             "tensorflow",
             "tensorflow",
@@ -55,8 +69,16 @@ FRAMEWORKS: dict[str, Framework] = {
                 "graph-onednn": {"TF_ENABLE_ONEDNN_OPTS": "1"},
                 "xla": {"TF_ENABLE_ONEDNN_OPTS": "0"},
             },
+            # XLA's cache in TensorFlow grows with every process and hardly ever hits: its keys hold counters.
+            {},
         ),
-        Framework("jax", "jax", ("jax", "jaxlib", "flax", "optax"), {"jit": {}}),
+        Framework(
+            "jax",
+            "jax",
+            ("jax", "jaxlib", "flax", "optax"),
+            {"jit": {}},
+            {"JAX_COMPILATION_CACHE_DIR": "{}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"},
+        ),
     )
 }
 
@@ -70,6 +92,7 @@ TILTING_VARIABLES = (
     "JAX_PLATFORMS",
     "JAX_DISABLE_JIT",
     "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_COMPILATION_CACHE_DIR",
     "NPROC",
     "KERAS_BACKEND",
     "MKL_CBWR",
@@ -237,27 +260,52 @@ def parse_contenders(texts: Iterable[str]) -> tuple[Contender, ...]:
     return tuple(dict.fromkeys(chosen)) or all_contenders()
 
 
-def cache_directory() -> Path:
-    """Where compiled code is kept between runs, so that a second run starts sooner."""
+def cache_root() -> Path:
+    """The folder for what can be computed anew but takes long; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "faceoff"
 
 
-def worker_environment(contender: Contender, threads: int, compile_cache: Path) -> dict[str, str]:
+def cache_directory(versions: Mapping[str, str]) -> Path:
+    """The folder, made if need be, where code compiled by these versions on such a processor is kept between runs.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    key = zlib.crc32(repr((sorted(versions.items()), _processor())).encode())
+    folder = cache_root() / f"{key:08x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@functools.cache
+def _processor() -> str:
+    """What code that is compiled for this processor depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+
+
+def worker_environment(contender: Contender, threads: int, compile_cache: Path, cold: bool = False) -> dict[str, str]:
     """The environment variables of a worker, complete before its interpreter starts.
 
     Args:
         contender: whose worker.
         threads: threads of one operation.
-        compile_cache: folder for compiled code; an empty one for a cold start.
+        compile_cache: folder for compiled code.
+        cold: only a framework whose users have a compile cache anyway uses the folder, which should be empty.
     """
+    framework = FRAMEWORKS[contender.framework]
     environment = {name: value for name, value in os.environ.items() if name not in TILTING_VARIABLES}
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     environment.update(
         PYTHONUNBUFFERED="1",
         KERAS_BACKEND="tensorflow",
         TF_CPP_MIN_LOG_LEVEL="2",
-        TORCHINDUCTOR_CACHE_DIR=str(compile_cache / "torchinductor"),
     )
-    environment.update(FRAMEWORKS[contender.framework].modes[contender.mode])
+    if framework.caches_by_default or not cold:
+        environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})
+    environment.update(framework.modes[contender.mode])
     return environment

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -275,7 +275,7 @@ class Pool:
 
     def start_cold(self, contender: Contender) -> Worker:
         """One more process of `contender`, with empty compile caches, for the caller to `kill`; raises WorkerError."""
-        worker = self._spawn(contender, Path(tempfile.mkdtemp(dir=self._temporary.name)))
+        worker = self._spawn(contender, cold=True)
         worker.send_start(self._device, self._threads, self._seed)
         worker.finish_start()
         return worker
@@ -308,7 +308,7 @@ class Pool:
             worker.pause()
 
     def _launch(self, contender: Contender) -> None:
-        worker = self._spawn(contender, cache_directory())
+        worker = self._spawn(contender)
         self._workers[contender] = worker
         worker.send_start(self._device, self._threads, self._seed)
 
@@ -318,7 +318,7 @@ class Pool:
         except WorkerError as error:
             self.failures[contender] = error
 
-    def _spawn(self, contender: Contender, compile_cache: Path) -> Worker:
+    def _spawn(self, contender: Contender, cold: bool = False) -> Worker:
         installation = self.installations[contender.framework]
         if not installation.installed:
             raise WorkerError(
@@ -326,20 +326,20 @@ class Pool:
             )
         if self._closed:
             raise WorkerError("the run is ending", outcome="crashed", where=str(contender))
-        return self._spawner.submit(self._spawn_here, contender, installation.python, compile_cache).result()
+        return self._spawner.submit(self._spawn_here, contender, installation, cold).result()
 
-    def _spawn_here(self, contender: Contender, python: str, compile_cache: Path) -> Worker:
+    def _spawn_here(self, contender: Contender, installation: Installation, cold: bool) -> Worker:
         number = self._count[contender] = self._count.get(contender, -1) + 1
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
-        environment = worker_environment(contender, self._threads, compile_cache)
+        environment = worker_environment(contender, self._threads, self._compile_cache(installation, cold), cold)
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
-            command = [python, "-m", "harness.worker", str(theirs.fileno()), contender.framework, str(os.getpid())]
+            arguments = [str(theirs.fileno()), contender.framework, str(os.getpid()), str(monotonic_ns())]
             process = subprocess.Popen(
-                [*command, str(monotonic_ns()), str(self._threads), others],
+                [installation.python, "-m", "harness.worker", *arguments, str(self._threads), others],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -352,6 +352,13 @@ class Pool:
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
         self._spawned.append(worker)
         return worker
+
+    def _compile_cache(self, installation: Installation, cold: bool) -> Path:
+        """An empty folder for a cold start, or where there is no home to keep compiled code in."""
+        if not cold:
+            with suppress(OSError):
+                return cache_directory(installation.versions)
+        return Path(tempfile.mkdtemp(dir=self._temporary.name))
 
     def _import_root(self) -> Path:
         """A folder with `harness` and `impls` alone, so that another interpreter sees none of this one's packages."""

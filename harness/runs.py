@@ -120,7 +120,7 @@ def describe_machine() -> dict[str, object]:
 def _in_background(compute: Callable[[], Found]) -> Found:
     """Computes on one thread that gives way to the workers; their thread pools stall when one core is taken away."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
     return compute()
 
 
@@ -131,8 +131,9 @@ class Engine:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Contender, tuple[int, Workload]] = {}
-        # Thread pools that share cores spin and wait for each other: one worker and the reference are enough for two.
-        self._busy = threading.Semaphore(max(1, options.threads - 1))
+        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
+        self._compiling = threading.Semaphore(options.threads)
+        self._computing = threading.Semaphore(max(1, options.threads - 1))
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -191,7 +192,7 @@ class Engine:
                 check="meaning" if dtype == "float64" else "precision",
             )
             return ended(blank, error)
-        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=self._busy)
+        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=self._compiling)
         self._built[contender] = (worker.process_id, task.workload.replace(dtype=dtype))
         return agreement
 
@@ -327,7 +328,7 @@ class Engine:
                     outcome=error.outcome,
                     reason=str(error),
                 )
-            return judge_training(worker, contender, task, self._options.seed, expected, self._busy)
+            return judge_training(worker, contender, task, self._options.seed, expected, self._computing)
 
         self._reporter.stage(f"training: {task.name}")
         _, runs = self._side_by_side(

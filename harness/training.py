@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.agreement import NOISE_LIMIT, NOISE_RUNS, compare_quantity, noise_of
+from harness.agreement import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, check_batch, seeded_weights
 from harness.data import ALPHABET, Dataset, held_out_batches, load_cifar10, load_digits, load_text, training_batches
+from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
 from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
@@ -141,20 +142,26 @@ class ExpectedTraining:
 
     def __init__(self, task: TrainingTask, seed: int) -> None:
         self.exact = train_reference(task, seed, Exact())
+        settings = task.workload.to_json(), seed
+        key = task_key("training", settings, seeded_weights(task.workload.model, seed), [*task.batches, *task.test])
+        noise = remembered(key, lambda: self._find_noise(task, seed))
+        (self.logit_noise,), (self.accuracy_noise,) = noise["logits"], noise["accuracy"]
+        self.loss_noise = np.array(noise["losses"])
+
+    def _find_noise(self, task: TrainingTask, seed: int) -> dict[str, list[float]]:
         runs = [train_reference(task, seed, Rounded(DTYPE, noise_generator(seed, run))) for run in range(NOISE_RUNS)]
-        self.logit_noise = noise_of({"logits": self.exact.logits}, [{"logits": r.logits} for r in runs], DTYPE)[
-            "logits"
+        logits = noise_of({"logits": self.exact.logits}, [{"logits": run.logits} for run in runs], DTYPE)["logits"]
+        spread = [
+            noise_of({"loss": loss}, [{"loss": run.losses[step]} for run in runs], DTYPE)["loss"]
+            for step, loss in enumerate(self.exact.losses)
         ]
-        spread = np.array(
-            [
-                noise_of({"loss": loss}, [{"loss": run.losses[step]} for run in runs], DTYPE)["loss"]
-                for step, loss in enumerate(self.exact.losses)
-            ]
-        )
-        # A spread that shrinks again by chance must not turn the steps there into disagreements.
-        self.loss_noise = np.maximum.accumulate(spread)
         accuracy = self.exact.accuracy(task.targets)
-        self.accuracy_noise = max(abs(run.accuracy(task.targets) - accuracy) for run in runs)
+        return {
+            "logits": [logits],
+            # A spread that shrinks again by chance must not turn the steps there into disagreements.
+            "losses": np.maximum.accumulate(spread).tolist(),
+            "accuracy": [max(abs(run.accuracy(task.targets) - accuracy) for run in runs)],
+        }
 
 
 def judge_training(

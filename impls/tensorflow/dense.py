@@ -7,9 +7,6 @@ import tensorflow as tf
 
 from harness.core.spec import DenseSpec
 
-# Weights as constants let the graph optimiser lay them out for the matrix product once, not in every call.
-FREEZES = True
-
 
 class Network(keras.Model):
     """Dense layers with an activation after each but the last.

@@ -10,9 +10,6 @@ import tensorflow as tf
 from harness.core.spec import ResidualSpec
 from harness.core.weights import weight_shapes
 
-# Weights as constants let the graph optimiser fold batch norm into the convolutions.
-FREEZES = True
-
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch norm by TensorFlow's fused kernel, which Keras 3 leaves unused; in float64, which it lacks, Keras' own."""

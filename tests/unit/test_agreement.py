@@ -10,10 +10,10 @@ from harness.agreement import (
     Task,
     compare_all,
     compare_quantity,
-    noise_of,
     reference_quantities,
 )
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
+from harness.noise import noise_of
 from harness.presets import PRESETS
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
 

@@ -104,7 +104,7 @@ def main() -> int:
         command = [sys.executable, "-m", "tests.benchmarks.handwritten", str(contender), "--here"]
         command += ["--models", *asked.models, "--steps", *asked.steps]
         command += ["--passes", str(asked.passes), "--threads", str(asked.threads)]
-        environment = worker_environment(contender, asked.threads, cache_directory())
+        environment = worker_environment(contender, asked.threads, cache_directory({}))
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         for row in json.loads(run.stdout.splitlines()[-1]):
             low, high = row["interval"]

@@ -1,0 +1,80 @@
+"""The rounding noise of a computation: the spread of the reference's runs in stochastic arithmetic.
+
+It depends on the task, the seed and the reference's code alone, so what was found once is kept between runs, next to
+compiled code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from harness.core.weights import Batch
+from harness.environments import cache_root
+from harness.reference.arithmetic import UNIT_ROUNDOFF
+
+NOISE_RUNS = 8
+
+Values = dict[str, np.ndarray]
+Found = TypeVar("Found", dict[str, float], dict[str, list[float]])
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square over all elements; 0 for none."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64))))) if np.size(values) else 0.0
+
+
+def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, float]:
+    """The rms distance of stochastic runs from the exact values, by quantity.
+
+    Never finer than the rounding of the result itself: half a unit in the last place of a value of the quantity's size.
+    """
+    noise = {}
+    for name, value in exact.items():
+        spread = [rms(run[name] - value) for run in runs]
+        noise[name] = float(np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[dtype] * rms(value)) ** 2))
+    return noise
+
+
+def task_key(kind: str, settings: Sequence[object], weights: Values, batches: Sequence[Batch]) -> str:
+    """A name for the noise of one task: a digest of all that it depends on, the reference's source included."""
+    digest = hashlib.sha256(repr((kind, NOISE_RUNS, np.__version__, _source(), *settings)).encode())
+    for name in sorted(weights):
+        digest.update(weights[name].tobytes())
+    for batch in batches:
+        for name in sorted(batch.inputs):
+            digest.update(batch.inputs[name].tobytes())
+        digest.update(batch.targets.tobytes())
+    return digest.hexdigest()
+
+
+def remembered(key: str, compute: Callable[[], Found]) -> Found:
+    """What `compute` returned for this key in this run or an earlier one; a damaged or missing file is made anew."""
+    path = cache_root() / "noise" / f"{key}.json"
+    try:
+        found: Found = json.loads(path.read_text())
+        return found
+    except (OSError, ValueError):
+        noise = compute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(noise))
+        temporary.replace(path)
+    except OSError:
+        return noise  # Without a place to keep it, it is computed again next time.
+    return noise
+
+
+@functools.cache
+def _source() -> str:
+    folder = Path(__file__).parent
+    files = [*sorted((folder / "reference").glob("*.py")), folder / "noise.py", folder / "agreement.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [*files, folder / "training.py"])).hexdigest()

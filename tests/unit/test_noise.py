@@ -1,0 +1,60 @@
+"""Noise that was found once is taken again only for the very same task, and a damaged file costs nothing."""
+
+import dataclasses
+
+import pytest
+
+from harness.agreement import Expected, Task
+from harness.core.spec import DenseSpec, Workload
+from harness.noise import remembered, task_key
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "faceoff" / "noise"
+
+
+def fail():
+    raise AssertionError("computed again")
+
+
+def test_noise_is_computed_once(folder):
+    first = remembered("key", lambda: {"outputs": 0.1})
+    assert first == {"outputs": 0.1} == remembered("key", fail)
+    assert [path.name for path in folder.iterdir()] == ["key.json"]
+
+
+def test_a_cut_off_file_is_made_anew(folder):
+    remembered("key", lambda: {"outputs": 0.1})
+    (folder / "key.json").write_text('{"outputs": 0.')
+    assert remembered("key", lambda: {"outputs": 0.2}) == {"outputs": 0.2} == remembered("key", fail)
+
+
+def test_noise_without_a_place_to_keep_it_is_computed_each_time(folder):
+    folder.parent.mkdir()
+    folder.write_text("a file where the folder should be")
+    assert remembered("key", lambda: {"outputs": 0.1}) == {"outputs": 0.1}
+    with pytest.raises(AssertionError, match="computed again"):
+        remembered("key", fail)
+
+
+def test_another_task_has_another_key():
+    task = Task.seeded(Workload(DenseSpec((3, 4, 2)), 5), 0)
+    keys = {task_key("agreement", ["float32", 0], task.weights, task.batches)}
+    keys.add(task_key("training", ["float32", 0], task.weights, task.batches))
+    keys.add(task_key("agreement", ["float32", 1], task.weights, task.batches))
+    keys.add(task_key("agreement", ["float32", 0], task.weights, task.batches[:2]))
+    other = {**task.weights, "layer.0.bias": task.weights["layer.0.bias"] + 1e-12}
+    keys.add(task_key("agreement", ["float32", 0], other, task.batches))
+    changed = dataclasses.replace(task.batches[0], targets=1 - task.batches[0].targets % 2)
+    keys.add(task_key("agreement", ["float32", 0], task.weights, [changed, *task.batches[1:]]))
+    assert len(keys) == 6
+
+
+def test_what_was_kept_is_what_would_be_computed(folder):
+    task = Task.seeded(Workload(DenseSpec((3, 4, 2)), 5), 0)
+    computed = Expected(task, 0).noise("float32")
+    assert len(list(folder.iterdir())) == 1
+    assert Expected(task, 0).noise("float32") == computed
+    assert Expected(task, 1).noise("float32") != computed
