@@ -1,11 +1,13 @@
 """Does a contender compute what the reference computes? Error measures and the verdict.
 
-Two checks of the same quantities (outputs, loss, all gradients, weights and outputs after training steps):
+The same quantities (outputs, loss, all gradients, weights and outputs after training steps) in every dtype, and one
+limit: the rms error of a quantity stays under `NOISE_LIMIT` units of the rounding noise of this very computation in
+this dtype, measured by running the reference in stochastic arithmetic (`harness.reference.arithmetic`).
 
-- meaning, in float64: the largest error of a quantity, relative to its largest value, stays under `MEANING_LIMIT`. A
-  fault of meaning (gate order, epsilon, padding, a missing bias) stands far above, float64 rounding far below.
-- precision, in the working dtype: the rms error of a quantity stays under `NOISE_LIMIT` units of the rounding noise of
-  this very computation, measured by running the reference in stochastic arithmetic (`harness.reference.arithmetic`).
+- In float64 this is the check of meaning: a fault (gate order, epsilon, padding, a missing bias) stands millions of
+  units above the limit.
+- In any other dtype it is the check of precision: whoever means the same but exceeds the limit computes more coarsely
+  than the dtype allows.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,8 +26,10 @@ from harness.core.spec import Contender, Workload
 from harness.core.weights import (
     Batch,
     Weights,
+    carrier_dtype,
     check_batch,
     check_weights,
+    round_to,
     seeded_batch,
     seeded_weights,
     trainable_names,
@@ -35,7 +40,6 @@ from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity
 
-MEANING_LIMIT = 1e-10
 NOISE_LIMIT = 8.0
 TRAINING_STEPS = 3
 
@@ -48,7 +52,7 @@ class Task:
 
     Args:
         workload: dtype and step do not matter to the reference.
-        weights: canonical, float64.
+        weights: canonical, float64 or exact in it.
         batches: the first serves outputs and gradients; training goes over all of them.
     """
 
@@ -71,10 +75,16 @@ class Task:
         )
 
     def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
-        """Weights and batches in the working dtype."""
-        return {name: value.astype(dtype) for name, value in self.weights.items()}, [
-            b.astype(dtype) for b in self.batches
+        """Weights and batches rounded to the working dtype."""
+        return {name: round_to(value, dtype) for name, value in self.weights.items()}, [
+            batch.astype(dtype) for batch in self.batches
         ]
+
+    def rounded(self, dtype: str) -> Task:
+        """The task as a contender in `dtype` meets it, in float64: its numbers are exact in `dtype`."""
+        weights, batches = self.cast(dtype)
+        wide = {name: value.astype(np.float64) for name, value in weights.items()}
+        return Task(self.workload.replace(dtype=dtype), wide, [batch.astype("float64") for batch in batches])
 
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -115,39 +125,56 @@ def reference_quantities(task: Task, arithmetic: Arithmetic) -> Values:
 
 def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str) -> Values:
     """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError."""
-    weights, batches = task.cast(dtype)
+    weights, _ = task.cast(dtype)
     worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
+    return built_quantities(worker, task, dtype)
+
+
+def built_quantities(worker: Worker, task: Task, dtype: str) -> Values:
+    """All quantities of `task` by a contender whose model is built and holds the starting weights."""
+    _, batches = task.cast(dtype)
     worker.request("load", batches=[batch.to_json() for batch in batches])
     outputs = worker.request("forward", indices=[0])["outputs"][0]
     gradients = worker.request("gradients", index=0)
     unchanged = worker.request("weights")
-    losses = np.asarray(worker.request("train", indices=list(range(len(batches))))["losses"], dtype=dtype)
+    losses = worker.request("train", indices=list(range(len(batches))))["losses"]
     trained = worker.request("weights")
     trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
     return _name_quantities(outputs, gradients, unchanged, losses, trained, trained_outputs)
 
 
 class Expected:
-    """The reference's quantities of a task and their rounding noise, each computed once.
+    """The reference's quantities of a task and their rounding noise in each dtype, each computed once.
 
     Args:
         task: what is computed.
         seed: of the stochastic arithmetic.
+        keep: whether the noise is kept between runs (see `harness.noise`).
     """
 
-    def __init__(self, task: Task, seed: int) -> None:
+    def __init__(self, task: Task, seed: int, keep: bool = True) -> None:
         self.task = task
+        self._keep = keep
         self._seed = seed
-        self.values = reference_quantities(task, Exact())
+        self._values: dict[str, Values] = {}
         self._noise: dict[str, dict[str, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def forward(self, index: int) -> np.ndarray:
-        """The reference's logits of batch `index` with the starting weights."""
-        task = self.task
+    def forward(self, index: int, dtype: str) -> np.ndarray:
+        """The reference's logits of batch `index` with the starting weights, both as rounded to `dtype`."""
+        task = self.task.rounded(dtype)
         return ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact()).forward(
             task.batches[index]
         )
+
+    def values(self, dtype: str) -> Values:
+        """The reference's quantities from weights and batches as rounded to `dtype`, float64."""
+        # What is drawn is exact in float32, so the wide dtypes share their values.
+        shared = dtype if dtype in ("bfloat16", "float16") else "float64"
+        with self._lock:
+            if shared not in self._values:
+                self._values[shared] = reference_quantities(self.task.rounded(shared), Exact())
+            return self._values[shared]
 
     def noise(self, dtype: str) -> dict[str, float]:
         """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
@@ -155,20 +182,19 @@ class Expected:
             if dtype not in self._noise:
                 settings = self.task.workload.to_json(), dtype, self._seed
                 key = task_key("agreement", settings, self.task.weights, self.task.batches)
-                self._noise[dtype] = remembered(key, lambda: self._find_noise(dtype))
+                compute = partial(self._find_noise, dtype)
+                self._noise[dtype] = remembered(key, compute) if self._keep else compute()
             return self._noise[dtype]
 
     def _find_noise(self, dtype: str) -> dict[str, float]:
+        task = self.task.rounded(dtype)
         runs = [
-            reference_quantities(self.task, Rounded(dtype, noise_generator(self._seed, run)))
-            for run in range(NOISE_RUNS)
+            reference_quantities(task, Rounded(dtype, noise_generator(self._seed, run))) for run in range(NOISE_RUNS)
         ]
-        return noise_of(self.values, runs, dtype)
+        return noise_of(self.values(dtype), runs, dtype)
 
 
-def compare_quantity(
-    name: str, got: np.ndarray | None, reference: np.ndarray, dtype: str, noise: float | None
-) -> Quantity:
+def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, dtype: str, noise: float) -> Quantity:
     """One quantity against the reference.
 
     Args:
@@ -176,9 +202,8 @@ def compare_quantity(
         got: the contender's value in `dtype`, or None when it gave none.
         reference: float64.
         dtype: working dtype.
-        noise: rms rounding noise for the check of precision; None for the check of meaning.
+        noise: rms rounding noise of this quantity in `dtype`.
     """
-    limit = MEANING_LIMIT if noise is None else NOISE_LIMIT
     problem = _find_problem(got, reference, dtype)
     if got is None or got.shape != reference.shape:
         return Quantity(
@@ -186,7 +211,7 @@ def compare_quantity(
             agrees=False,
             error=None,
             noise_units=None,
-            limit=limit,
+            limit=NOISE_LIMIT,
             worst_index=[],
             got=None,
             reference=None,
@@ -197,19 +222,16 @@ def compare_quantity(
     scale = float(np.max(np.abs(reference), initial=0.0))
     largest = float(difference[worst])
     error = largest / scale if scale > 0 else (0.0 if largest == 0 else float("inf"))
-    units = None
-    if noise is not None:
-        distance = rms(difference)
-        units = distance / noise if noise > 0 else (0.0 if distance == 0 else float("inf"))
-        if np.isinf(units):
-            problem = problem or "not zero where the reference is"
-    measured = error if units is None else units
+    distance = rms(difference)
+    units = distance / noise if noise > 0 else (0.0 if distance == 0 else float("inf"))
+    if np.isinf(units):
+        problem = problem or "not zero where the reference is"
     return Quantity(
         name=name,
-        agrees=not problem and measured <= limit,
+        agrees=not problem and units <= NOISE_LIMIT,
         error=_finite(error),
         noise_units=_finite(units),
-        limit=limit,
+        limit=NOISE_LIMIT,
         worst_index=[int(i) for i in worst],
         got=_finite(float(got[worst])),
         reference=float(reference[worst]),
@@ -222,10 +244,12 @@ def _find_problem(got: np.ndarray | None, reference: np.ndarray, dtype: str) -> 
         return "missing"
     if got.shape != reference.shape:
         return f"wrong shape: got {list(got.shape)}, expected {list(reference.shape)}"
-    if str(got.dtype) != dtype:
+    if str(got.dtype) != carrier_dtype(dtype):
         return f"wrong dtype: got {got.dtype}, expected {dtype}"
     if not np.isfinite(got).all():
         return "not finite"
+    if dtype == "bfloat16" and not np.array_equal(got, round_to(got, dtype)):
+        return "wrong dtype: got digits that bfloat16 does not hold"
     return ""
 
 
@@ -233,12 +257,9 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
 
 
-def compare_all(expected: Values, got: Values, dtype: str, noise: Mapping[str, float] | None) -> list[Quantity]:
+def compare_all(expected: Values, got: Values, dtype: str, noise: Mapping[str, float]) -> list[Quantity]:
     """Every quantity that the reference has; one that the contender lacks is a disagreement."""
-    return [
-        compare_quantity(name, got.get(name), value, dtype, None if noise is None else noise[name])
-        for name, value in expected.items()
-    ]
+    return [compare_quantity(name, got.get(name), value, dtype, noise[name]) for name, value in expected.items()]
 
 
 def check_agreement(
@@ -274,8 +295,7 @@ def check_agreement(
     try:
         with busy:
             got = contender_quantities(worker, task, contender.mode, dtype)
-        noise = None if check == "meaning" else expected().noise(dtype)
-        agreement.quantities = compare_all(expected().values, got, dtype, noise)
+        agreement.quantities = compare_all(expected().values(dtype), got, dtype, expected().noise(dtype))
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
             agreement.first_difference = find_first_difference(worker, task, dtype, agreement.quantities)
@@ -300,12 +320,11 @@ def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Se
     failing = {quantity.name for quantity in quantities if not quantity.agrees}
     weights, _ = task.cast(dtype)
     worker.request("reset", weights=weights)
+    rounded = task.rounded(dtype)
     for training in (False, True):
-        exact = _reference_trace(task, Exact(), training)
-        noise = None
-        if dtype != "float64":
-            runs = [_reference_trace(task, Rounded(dtype, noise_generator(run)), training) for run in range(NOISE_RUNS)]
-            noise = noise_of(exact, runs, dtype)
+        exact = _reference_trace(rounded, Exact(), training)
+        runs = [_reference_trace(rounded, Rounded(dtype, noise_generator(run)), training) for run in range(NOISE_RUNS)]
+        noise = noise_of(exact, runs, dtype)
         got = dict(worker.request("trace", index=0, training=training)["values"])
         for quantity in compare_all(exact, got, dtype, noise):
             if not quantity.agrees:
@@ -333,8 +352,6 @@ def disagreement_message(agreement: Agreement) -> str:
         head += f"{worst.name}: {worst.problem}"
     elif worst.noise_units is not None:
         head += f"{worst.name} is {worst.noise_units:.3g} noise units off (limit {worst.limit:g})"
-    elif worst.error is not None:
-        head += f"{worst.name} is off by {worst.error:.3g} of its largest value (limit {worst.limit:g})"
     failing = sum(not quantity.agrees for quantity in agreement.quantities)
     lines = [head + f"; {failing} of {len(agreement.quantities)} quantities disagree"]
     if worst.reference is not None:

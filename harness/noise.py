@@ -28,7 +28,10 @@ Found = TypeVar("Found", dict[str, float], dict[str, list[float]])
 
 def rms(values: np.ndarray) -> float:
     """Root mean square over all elements; 0 for none."""
-    return float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64))))) if np.size(values) else 0.0
+    wide = np.asarray(values, dtype=np.float64)
+    largest = float(np.max(np.abs(wide), initial=0.0))
+    # Relative to the largest, so that squares neither vanish nor overflow; NaN stays NaN.
+    return largest * float(np.sqrt(np.mean(np.square(wide / largest)))) if largest not in (0.0, np.inf) else largest
 
 
 def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, float]:

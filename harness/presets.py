@@ -46,7 +46,7 @@ PRESETS: dict[str, Preset] = {
         "seconds instead of minutes: every feature once (strided projection, two layers, many-to-many)",
         (
             Sized(DenseSpec((12, 16, 8, 5), activation="tanh"), 6),
-            Sized(ResidualSpec(8, 8, 2, stage_widths=(4, 8), blocks_per_stage=1, output_size=5), 6),
+            Sized(ResidualSpec(8, 8, 2, stage_widths=(8, 16), blocks_per_stage=1, output_size=5), 6),
             Sized(RnnSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2), 6),
             Sized(
                 LstmSpec(

@@ -78,7 +78,7 @@ def extra_info(case: CaseResult, result: Result) -> dict[str, Any]:
         "seed": result.seed,
         "outcome": case.outcome,
         "agrees": case.outcome == "ok",
-        "meaning_error": meaning.error if meaning else None,
+        "meaning_noise_units": meaning.noise_units if meaning else None,
         "precision_noise_units": precision.noise_units if precision else None,
         "interval_s": list(case.speed.interval_s) if case.speed else None,
         "ledger": case.ledger,

@@ -48,8 +48,8 @@ class Quantity(_Record):
             `weight 'head.bias' after 3 training steps`, ...
         agrees: within the limit of its check.
         error: largest absolute error divided by the reference's largest absolute value; null when not finite.
-        noise_units: rms error in units of this computation's rounding noise; null for float64, or when not finite.
-        limit: what `error` (float64) or `noise_units` (other dtypes) may reach.
+        noise_units: rms error in units of this computation's rounding noise in its dtype; null when not finite.
+        limit: what `noise_units` may reach.
         worst_index, got, reference: the element with the largest error; `got` is null when not finite or absent.
         problem: what else is wrong, such as `not finite`, `wrong shape`, `missing`; empty otherwise.
     """
@@ -96,10 +96,9 @@ class Agreement(_Record):
 
 
 def _badness(quantity: Quantity) -> float:
-    measured = quantity.error if quantity.noise_units is None else quantity.noise_units
-    if quantity.problem or measured is None:
+    if quantity.problem or quantity.noise_units is None:
         return float("inf")
-    return measured / quantity.limit
+    return quantity.noise_units / quantity.limit
 
 
 class Speed(_Record):

@@ -7,8 +7,9 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -132,6 +133,7 @@ class Engine:
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Contender, tuple[int, Workload]] = {}
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
+        self._spent_s: dict[Contender, float] = {}
         self._compiling = threading.Semaphore(options.threads)
         self._computing = threading.Semaphore(max(1, options.threads - 1))
 
@@ -166,8 +168,8 @@ class Engine:
 
         def warm(expected: Expected) -> None:
             for dtype in self._options.dtypes:
-                if dtype != "float64":
-                    expected.noise(dtype)
+                expected.values(dtype)
+                expected.noise(dtype)
 
         expected, found = self._side_by_side(
             lambda: Expected(task, self._options.seed),
@@ -192,9 +194,21 @@ class Engine:
                 check="meaning" if dtype == "float64" else "precision",
             )
             return ended(blank, error)
-        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=self._compiling)
+        agreement = check_agreement(
+            worker, contender, task, expected, dtype, again=again, busy=self._turn(self._compiling, contender)
+        )
         self._built[contender] = (worker.process_id, task.workload.replace(dtype=dtype))
         return agreement
+
+    @contextmanager
+    def _turn(self, slots: threading.Semaphore, contender: Contender) -> Iterator[None]:
+        """Waits for a slot, holds it, and adds the time to what the contender has spent."""
+        with slots:
+            begin_s = time.monotonic()
+            try:
+                yield
+            finally:
+                self._spent_s[contender] = self._spent_s.get(contender, 0.0) + time.monotonic() - begin_s
 
     def _side_by_side(
         self,
@@ -211,13 +225,14 @@ class Engine:
         try:
             expected = executor.submit(_in_background, make_expected)
             executor.submit(_in_background, lambda: warm(expected.result()))
-            jobs = {
-                executor.submit(judge, contender, expected.result): contender for contender in self._pool.contenders
-            }
-            for job in as_completed(jobs):
-                self._reporter.advance(units, f"{stage}: {jobs[job]} done")
+            # Who took longest before begins first, so that none is left to end alone.
+            by_cost = sorted(self._pool.contenders, key=lambda contender: -self._spent_s.get(contender, 0.0))
+            jobs = {contender: executor.submit(judge, contender, expected.result) for contender in by_cost}
+            names = {job: contender for contender, job in jobs.items()}
+            for job in as_completed(names):
+                self._reporter.advance(units, f"{stage}: {names[job]} done")
             expected.result()
-            return expected.result, [job.result() for job in jobs]
+            return expected.result, [jobs[contender].result() for contender in self._pool.contenders]
         except BaseException:
             # Threads that wait for a worker end when it does.
             self._pool.close()
@@ -294,13 +309,14 @@ class Engine:
             self._end(case, error)
             return
         if workload.step == "inference":
-            reference = expected.forward(rounds.last_batch)
-            noise = None if workload.dtype == "float64" else expected.noise(workload.dtype)["outputs"]
+            reference = expected.forward(rounds.last_batch, workload.dtype)
+            noise = expected.noise(workload.dtype)["outputs"]
             quantity = compare_quantity("outputs of the last timed call", value, reference, workload.dtype, noise)
             if not quantity.agrees:
                 case.outcome = "disagrees"
                 case.reason = (
-                    f"{quantity.name}: {quantity.problem or f'error {quantity.error}'} (limit {quantity.limit:g})"
+                    f"{quantity.name}: {quantity.problem or f'{quantity.noise_units} noise units off'} "
+                    f"(limit {quantity.limit:g})"
                 )
                 return
         elif not np.isfinite(value).all():
@@ -328,7 +344,9 @@ class Engine:
                     outcome=error.outcome,
                     reason=str(error),
                 )
-            return judge_training(worker, contender, task, self._options.seed, expected, self._computing)
+            return judge_training(
+                worker, contender, task, self._options.seed, expected, self._turn(self._computing, contender)
+            )
 
         self._reporter.stage(f"training: {task.name}")
         _, runs = self._side_by_side(

@@ -76,9 +76,7 @@ def _agreement_table(result: Result) -> Table:
             checks = [a for a in result.agreements if a.contender == name and _model_name(a.workload) == model]
             cells.append("\n".join(_agreement_cell(check) for check in checks))
         table.add_row(name, *cells)
-    table.caption = (
-        "float64: largest relative error; float32: rms error in units of the computation's own rounding noise"
-    )
+    table.caption = "rms error of the worst quantity in units of this computation's own rounding noise in that dtype"
     return table
 
 
@@ -87,15 +85,8 @@ def _agreement_cell(agreement: Agreement) -> str:
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
     if worst is None:
         return word
-    measured = worst.error if worst.noise_units is None else worst.noise_units
-    figure = (
-        "not finite"
-        if measured is None
-        else f"{measured:.1e}"
-        if agreement.check == "meaning"
-        else f"{measured:.2f} units"
-    )
-    return f"{word} ({figure})"
+    figure = worst.problem or f"{worst.noise_units:.3g} units"
+    return f"{agreement.workload.get('dtype')} {word} ({figure})"
 
 
 def _model_name(workload: dict[str, object]) -> str:

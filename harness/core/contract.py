@@ -54,8 +54,8 @@ class Runtime(ABC):
         """Makes the model from canonical weights, in the workload's dtype. Part of the cold start only."""
 
     @abstractmethod
-    def place(self, batch: Batch) -> Any:
-        """Host arrays to the device, in the dtype they have, and waits. Not timed."""
+    def place(self, batch: Batch, dtype: str) -> Any:
+        """Host arrays to the device, floating-point ones in `dtype`, and waits. Not timed."""
 
     @abstractmethod
     def wait(self, value: Any) -> None:
@@ -63,7 +63,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def fetch(self, value: Any) -> Any:
-        """Device to host: native arrays to NumPy, dicts, tuples and lists kept. Not timed."""
+        """Device to host: native arrays to NumPy, dicts, tuples and lists kept; bfloat16 as float32. Not timed."""
 
     @abstractmethod
     def memory(self) -> Dict[str, int]:
@@ -94,7 +94,7 @@ class Model(ABC):
 
     @abstractmethod
     def weights(self) -> Weights:
-        """Weights and running statistics now held: canonical names and layouts, NumPy, copies."""
+        """Weights and running statistics now held: canonical names and layouts, NumPy, copies; bfloat16 as float32."""
 
     @abstractmethod
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Dict, Mapping, Tuple, Type
 
 from harness.core.errors import InputError
 
-DTYPES = ("float64", "float32")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 STEPS = ("inference", "gradients", "training")
 DEVICES = ("cpu", "gpu")
 ACTIVATIONS = ("relu", "tanh")
@@ -299,6 +299,14 @@ class Workload:
         require_choice(self.dtype, DTYPES, "workload.dtype")
         require_choice(self.device, DEVICES, "workload.device")
         require_choice(self.step, STEPS, "workload.step")
+        if self.dtype == "float16" and self.optimiser.kind == "adam" and self.optimiser.epsilon < 2.0**-24:
+            raise InputError(
+                "Adam's epsilon is zero in this dtype",
+                where="workload.optimiser.epsilon",
+                got=f"{self.optimiser.epsilon:g} in float16",
+                expected=f"at least {2.0**-24:.2g}",
+                next_step="use --optimiser sgd or momentum, or bfloat16",
+            )
 
     @property
     def name(self) -> str:

@@ -140,6 +140,28 @@ def _generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
+def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
+    """`values` rounded to `dtype`, to the nearest, ties to even; C-contiguous.
+
+    NumPy lacks bfloat16: its values come, and travel, as float32 whose lower half is empty.
+
+    Args:
+        values: any shape; for bfloat16 exact in float32.
+        dtype: one of `harness.core.spec.DTYPES`.
+    """
+    if dtype != "bfloat16":
+        return np.ascontiguousarray(values, dtype=dtype).reshape(np.shape(values))
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    rounded = ((bits + half) & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.where(np.isfinite(values), rounded, values).astype(np.float32).reshape(np.shape(values))
+
+
+def carrier_dtype(dtype: str) -> str:
+    """The dtype in which NumPy holds values of `dtype`: float32 for bfloat16, else the same."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
 def _exact_in_float32(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(np.float64)
 
@@ -188,10 +210,8 @@ class Batch:
     targets: np.ndarray
 
     def astype(self, dtype: str) -> Batch:
-        """The same batch with its inputs in `dtype`."""
-        return Batch(
-            {name: np.ascontiguousarray(value, dtype=dtype) for name, value in self.inputs.items()}, self.targets
-        )
+        """The same batch with its inputs rounded to `dtype` (see `round_to`)."""
+        return Batch({name: round_to(value, dtype) for name, value in self.inputs.items()}, self.targets)
 
     def to_json(self) -> Dict[str, Any]:
         """The batch as a message body."""

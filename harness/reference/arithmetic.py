@@ -86,14 +86,13 @@ class Rounded(Arithmetic):
 
     def __init__(self, dtype: str, rng: np.random.Generator) -> None:
         self.unit_roundoff = unit_roundoff(dtype)
+        # Only float16 has so few exponents that values of everyday size meet its smallest number.
+        self._spacing = 2.0**-24 if dtype == "float16" else 0.0
         self._rng = rng
 
     def array(self, values: Any) -> Array:
-        """A copy of `values`, taken to be exact in float32: a narrower dtype rounds them here."""
-        copy = np.array(values, dtype=np.float64, order="C")
-        if self.unit_roundoff > UNIT_ROUNDOFF["float32"]:
-            self.disturb(copy)
-        return self.wrap(copy)
+        """A copy of `values`, which are taken to be exact in the dtype."""
+        return self.wrap(np.array(values, dtype=np.float64, order="C"))
 
     def wrap(self, values: Array) -> RoundedArray:
         """The same memory as an array of this arithmetic."""
@@ -102,11 +101,13 @@ class Rounded(Arithmetic):
         return view
 
     def disturb(self, values: Array, units: float = 1.0) -> None:
-        """Multiplies each element by 1 + units * u * uniform(-1, 1), in place."""
+        """Multiplies each element by 1 + units * u * uniform(-1, 1), in place; in float16 never below its spacing."""
         relative = self._rng.random(values.shape, dtype=np.float32)
         relative -= np.float32(0.5)
         relative *= np.float32(2 * units * self.unit_roundoff)
         values += values * relative
+        if self._spacing:
+            values += units * self._spacing * (self._rng.random(values.shape) - 0.5)
 
     def disturb_sum(self, values: Array, terms: int, squares: Array) -> None:
         """Adds the rounding of a running sum, in place.
@@ -121,8 +122,9 @@ class Rounded(Arithmetic):
             squares: the sum of the squared terms t_k of each.
         """
         relative = self._rng.standard_normal(values.shape, dtype=np.float32)
-        relative *= np.float32(self.unit_roundoff)
-        values += np.sqrt(terms / 18 * (2 * np.square(values) + squares)) * relative
+        variance = terms / 18 * self.unit_roundoff**2 * (2 * np.square(values) + squares)
+        # A uniform error over one spacing has variance 1/12.
+        values += np.sqrt(variance + terms / 12 * self._spacing**2) * relative
 
 
 def noise_generator(*seed: int) -> np.random.Generator:

@@ -9,8 +9,6 @@ from harness.report.text import NOT_FINITE, exact, finite, flatten, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload
 from harness.results import Agreement, ColdStart, Quantity, Result, TrainingRun
 
-CHECK_ORDER = ("meaning", "precision")
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -54,11 +52,12 @@ def agreement_matrix(result: Result, prefix: str) -> Matrix:
     for index, agreement in enumerate(result.agreements):
         workload = describe_workload(agreement.workload)
         workloads.setdefault(workload.model_key, workload)
-        found[agreement.contender, workload.model_key, agreement.check] = index, agreement
+        check = check_label(agreement)
+        found[agreement.contender, workload.model_key, check] = index, agreement
         limits.setdefault(agreement.check, set()).update(quantity.limit for quantity in agreement.quantities)
-    present = {(model, check) for _, model, check in found}
     columns = [
-        Column(workload, [check for check in CHECK_ORDER if (key, check) in present])
+        # Meaning comes first by the alphabet.
+        Column(workload, sorted({check for _, model, check in found if model == key}))
         for key, workload in workloads.items()
     ]
     rows = []
@@ -72,6 +71,11 @@ def agreement_matrix(result: Result, prefix: str) -> Matrix:
     return Matrix(columns, rows, {check: [f"{limit:g}" for limit in sorted(some)] for check, some in limits.items()})
 
 
+def check_label(agreement: Agreement) -> str:
+    """The check and its dtype: `meaning, float64`, `precision, bfloat16`."""
+    return f"{agreement.check}, {agreement.workload.get('dtype', 'unknown dtype')}"
+
+
 def agreement_details(result: Result, prefix: str) -> list[tuple[str, list[tuple[str, Agreement]]]]:
     """Every check by contender, each with the id that the matrix refers to."""
     by_contender: dict[str, list[tuple[str, Agreement]]] = {}
@@ -80,21 +84,16 @@ def agreement_details(result: Result, prefix: str) -> list[tuple[str, list[tuple
     return [(name, by_contender[name]) for name in contender_names(result) if name in by_contender]
 
 
-def measured(quantity: Quantity, check: str) -> float | None:
-    """What the check holds against its limit: the relative error (meaning) or the noise units (precision)."""
-    return quantity.error if check == "meaning" else quantity.noise_units
-
-
 def worst_figure(agreement: Agreement) -> str:
     """The figure of the quantity nearest to, or farthest over, its limit; what is not finite is farthest."""
     failed = (quantity for quantity in agreement.quantities if not quantity.agrees)
-    not_finite = next((quantity for quantity in failed if measured(quantity, agreement.check) is None), None)
+    not_finite = next((quantity for quantity in failed if quantity.noise_units is None), None)
     worst = not_finite or agreement.worst
     if worst is None:
         return ""
     if worst.problem:
         return worst.problem
-    return significant(measured(worst, agreement.check), 2)
+    return significant(worst.noise_units, 2)
 
 
 @dataclass(frozen=True)

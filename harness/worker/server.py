@@ -49,6 +49,7 @@ class Server:
         self._runtime: Optional[Runtime] = None
         self._model: Optional[Model] = None
         self._batches: List[Any] = []
+        self._dtype = "float32"
         self._last: Any = None
 
     def serve(self) -> None:
@@ -86,7 +87,7 @@ class Server:
         imported = monotonic_ns()
         self.runtime.configure(Settings(device=device, threads=threads, seed=seed))
         one = np.ones((1, 1), dtype="float32")
-        self.runtime.wait(self.runtime.place(Batch({"x": one}, np.zeros(1, dtype="int64"))))
+        self.runtime.wait(self.runtime.place(Batch({"x": one}, np.zeros(1, dtype="int64")), "float32"))
         configured = monotonic_ns()
         return {
             "interpreter_s": self._interpreter_s,
@@ -99,12 +100,13 @@ class Server:
     def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self._model, self._batches, self._last = None, [], None
         parsed = Workload.from_json(workload)
+        self._dtype = parsed.dtype
         begin = monotonic_ns()
         self._model = self.runtime.build(parsed, weights, mode)
         return {"build_s": (monotonic_ns() - begin) / 1e9}
 
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
-        self._batches = [self.runtime.place(Batch.from_json(batch)) for batch in batches]
+        self._batches = [self.runtime.place(Batch.from_json(batch), self._dtype) for batch in batches]
         return {}
 
     def do_first_call(self, step: str) -> Dict[str, Any]:
@@ -120,8 +122,8 @@ class Server:
         return self.model.canonical(self.model.gradients(self._batches[index]))
 
     def do_train(self, indices: List[int]) -> Dict[str, Any]:
-        losses = [float(self.runtime.fetch(self.model.train_step(self._batches[index]))) for index in indices]
-        return {"losses": losses}
+        losses = [self.runtime.fetch(self.model.train_step(self._batches[index])) for index in indices]
+        return {"losses": np.stack(losses)}
 
     def do_weights(self) -> Dict[str, Any]:
         return dict(self.model.weights())

@@ -73,10 +73,10 @@ class JaxRuntime(Runtime):
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
         return JaxModel(workload, weights)
 
-    def place(self, batch: Batch) -> PlacedBatch:
+    def place(self, batch: Batch, dtype: str) -> PlacedBatch:
         # Without x64, JAX would make float32 from float64 and say nothing.
         with jax.enable_x64(True):
-            inputs = {name: jnp.array(value) for name, value in batch.inputs.items()}
+            inputs = {name: jnp.array(value, dtype=dtype) for name, value in batch.inputs.items()}
             placed = inputs, jnp.array(batch.targets, dtype=jnp.int32)
         return jax.block_until_ready(placed)
 
@@ -84,7 +84,7 @@ class JaxRuntime(Runtime):
         jax.block_until_ready(value)
 
     def fetch(self, value: Any) -> Any:
-        return jax.tree.map(np.array, value)
+        return jax.tree.map(_to_numpy, value)
 
     def memory(self) -> dict[str, int]:
         resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -171,14 +171,14 @@ class JaxModel(Model):
     def canonical(self, gradients: Any) -> dict[str, Any]:
         loss, by_weights, by_inputs = gradients
         return {
-            "loss": np.array(loss),
+            "loss": _to_numpy(loss),
             "weights": self._to_canonical(by_weights),
-            "inputs": {name: np.array(value) for name, value in by_inputs.items()},
+            "inputs": {name: _to_numpy(value) for name, value in by_inputs.items()},
         }
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         found = self._trace(training, self._trained, self._statistics, batch[0])
-        return {name: np.array(found[name]) for name in trace_names(self._workload.model)}
+        return {name: _to_numpy(found[name]) for name in trace_names(self._workload.model)}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -190,7 +190,7 @@ class JaxModel(Model):
     def _to_canonical(self, arrays: Arrays) -> Weights:
         # argsort inverts a permutation of axes.
         return {
-            name: np.array(np.asarray(arrays[name]).transpose(np.argsort(self._map[name][1])), order="C")
+            name: np.array(_to_numpy(arrays[name]).transpose(np.argsort(self._map[name][1])), order="C")
             for name in self._names
             if name in arrays
         }
@@ -246,6 +246,11 @@ def _optimiser(optimiser: Optimiser) -> optax.GradientTransformation:
         )
     momentum = optimiser.momentum if optimiser.kind == "momentum" else None
     return optax.sgd(optimiser.learning_rate, momentum=momentum, nesterov=False)
+
+
+def _to_numpy(value: jax.Array) -> np.ndarray:
+    # NumPy's own dtypes lack bfloat16; float32 holds all its values.
+    return np.array(value, dtype=np.float32 if value.dtype == jnp.bfloat16 else None)
 
 
 def _pool_threads() -> int:

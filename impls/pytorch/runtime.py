@@ -82,9 +82,10 @@ class PyTorchRuntime(Runtime):
             residual.check_batch_norm(workload.model, workload.batch_size)
         return PyTorchModel(workload, weights, mode, self.device)
 
-    def place(self, batch: Batch) -> PlacedBatch:
+    def place(self, batch: Batch, dtype: str) -> PlacedBatch:
+        kind = getattr(torch, dtype)
         # Always in the same order, which compiled code depends on.
-        inputs = {name: torch.tensor(batch.inputs[name], device=self.device) for name in sorted(batch.inputs)}
+        inputs = {n: torch.tensor(batch.inputs[n], dtype=kind, device=self.device) for n in sorted(batch.inputs)}
         placed = PlacedBatch(inputs, torch.tensor(batch.targets, device=self.device))
         self.wait(placed)
         return placed
@@ -234,6 +235,7 @@ class PyTorchModel(Model):
         return {name: found[name] for name in trace_names(self._workload.model)}
 
     def describe(self) -> dict[str, Any]:
+        kernel = "fused kernel" if is_fused(self._trained[0]) else "one kernel for each operation"
         compiled: dict[str, str] | str = "nothing"
         if self._mode == "compile":
             compiled = dict(self._family.COMPILED)
@@ -243,7 +245,7 @@ class PyTorchModel(Model):
             **self._family.LEDGER,
             "kernels": self._kernels(),
             "compiled": compiled,
-            "optimiser": f"{self._workload.optimiser.kind}, fused kernel, eager",
+            "optimiser": f"{self._workload.optimiser.kind}, {kernel}, eager",
         }
 
     def _kernels(self) -> dict[str, int]:
@@ -331,17 +333,26 @@ def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: 
 
 
 def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """PyTorch's fused optimiser with every constant set."""
+    """PyTorch's fused optimiser with every constant set; in narrow dtypes on a CPU the one that is not fused.
+
+    There the fused kernels of torch 2.13 leave every whole vector of a float16 or bfloat16 weight as it was.
+    """
+    fused = is_fused(parameters[0])
     if optimiser.kind == "adam":
         return torch.optim.Adam(
             parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
-            weight_decay=0.0, amsgrad=False, maximize=False, fused=True,
+            weight_decay=0.0, amsgrad=False, maximize=False, fused=fused,
         )  # fmt: skip
     momentum = optimiser.momentum if optimiser.kind == "momentum" else 0.0
     return torch.optim.SGD(
         parameters, lr=optimiser.learning_rate, momentum=momentum, dampening=0.0, weight_decay=0.0, nesterov=False,
-        maximize=False, fused=True,
+        maximize=False, fused=fused,
     )  # fmt: skip
+
+
+def is_fused(parameter: torch.Tensor) -> bool:
+    """Whether the optimiser's fused kernel can be trusted with this parameter."""
+    return parameter.device.type != "cpu" or parameter.dtype in (torch.float32, torch.float64)
 
 
 def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:
@@ -363,4 +374,6 @@ def _recorder(found: dict[str, np.ndarray], name: str) -> Callable[..., None]:
 
 
 def _to_numpy(value: torch.Tensor) -> np.ndarray:
-    return np.array(value.detach().cpu().numpy(), order="C")
+    value = value.detach().cpu()
+    # NumPy has no bfloat16; float32 holds all its values.
+    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy(), order="C")

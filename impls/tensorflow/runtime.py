@@ -85,8 +85,8 @@ class TensorFlowRuntime(Runtime):
         check_weights(workload.model, weights)
         return TensorFlowModel(workload, weights, mode)
 
-    def place(self, batch: Batch) -> PlacedBatch:
-        inputs = {name: tf.constant(value) for name, value in batch.inputs.items()}
+    def place(self, batch: Batch, dtype: str) -> PlacedBatch:
+        inputs = {name: tf.cast(tf.constant(value), dtype) for name, value in batch.inputs.items()}
         placed = PlacedBatch(inputs, tf.constant(batch.targets), len(batch.targets))
         self.wait(placed)
         return placed
@@ -97,7 +97,7 @@ class TensorFlowRuntime(Runtime):
             tf.test.experimental.sync_devices()
 
     def fetch(self, value: Any) -> Any:
-        return tf.nest.map_structure(lambda item: item.numpy() if tf.is_tensor(item) else item, value)
+        return tf.nest.map_structure(lambda item: _to_numpy(item) if tf.is_tensor(item) else item, value)
 
     def memory(self) -> dict[str, int]:
         resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -184,9 +184,9 @@ class TensorFlowModel(Model):
         loss, by_weights, by_inputs = gradients
         names = trainable_names(self._workload.model)
         return {
-            "loss": loss.numpy(),
+            "loss": _to_numpy(loss),
             "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
-            "inputs": {name: by_inputs[name].numpy() for name in input_shapes(self._workload.model, 1)},
+            "inputs": {name: _to_numpy(by_inputs[name]) for name in input_shapes(self._workload.model, 1)},
         }
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
@@ -243,7 +243,8 @@ class TensorFlowModel(Model):
 
     def _infer_frozen(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
         constants = [
-            (self._held[name], self._first_weights[name].transpose(axes)) for name, (_, axes) in self._map.items()
+            (self._held[name], tf.constant(self._first_weights[name].transpose(axes), self._workload.dtype))
+            for name, (_, axes) in self._map.items()
         ]
         with keras.StatelessScope(constants):
             return self._network(**inputs, training=False)
@@ -286,7 +287,7 @@ class TensorFlowModel(Model):
 
     def _to_canonical(self, name: str, value: tf.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
-        return np.array(value.numpy().transpose(np.argsort(self._map[name][1])), order="C")
+        return np.array(_to_numpy(value).transpose(np.argsort(self._map[name][1])), order="C")
 
 
 class GradientDescent(keras.optimizers.SGD):
@@ -356,10 +357,15 @@ def _recorder(found: dict[str, np.ndarray], layer: keras.layers.Layer) -> Callab
 
     def recorded(*args: Any, **kwargs: Any) -> tf.Tensor:
         outputs = call(*args, **kwargs)
-        found[layer.name] = outputs.numpy()
+        found[layer.name] = _to_numpy(outputs)
         return outputs
 
     return recorded
+
+
+def _to_numpy(value: tf.Tensor) -> np.ndarray:
+    # NumPy has no bfloat16; float32 holds all its values.
+    return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
 
 
 def _version(distribution: str) -> str | None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from harness.agreement import (
-    MEANING_LIMIT,
     NOISE_LIMIT,
     Expected,
     Task,
@@ -13,14 +12,18 @@ from harness.agreement import (
     reference_quantities,
 )
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
-from harness.noise import noise_of
+from harness.core.weights import round_to
+from harness.noise import noise_of, rms
 from harness.presets import PRESETS
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
 
 REFERENCE = np.random.default_rng(0).standard_normal((4, 5))
 
 
-def compare(got, noise=None, dtype="float64", reference=REFERENCE):
+NOISE = 1e-16
+
+
+def compare(got, noise=NOISE, dtype="float64", reference=REFERENCE):
     return compare_quantity("outputs", got, reference, dtype, noise)
 
 
@@ -30,12 +33,12 @@ def test_equal_values_agree():
 
 def test_an_error_above_the_limit_of_meaning_disagrees_at_its_place():
     got = REFERENCE.copy()
-    got[2, 3] += 3e-10
+    got[2, 3] += 3e-14
     quantity = compare(got)
     assert not quantity.agrees
     assert quantity.worst_index == [2, 3]
-    assert quantity.error == pytest.approx(3e-10 / np.abs(REFERENCE).max(), rel=1e-4)
-    assert quantity.limit == MEANING_LIMIT
+    assert quantity.error == pytest.approx(3e-14 / np.abs(REFERENCE).max(), rel=0.02)
+    assert quantity.limit == NOISE_LIMIT
 
 
 def test_an_error_is_measured_in_units_of_noise():
@@ -57,27 +60,39 @@ def test_an_error_is_measured_in_units_of_noise():
     ],
     ids=["missing", "shape", "dtype", "nan", "inf"],
 )
-@pytest.mark.parametrize("noise", [None, 1e30])
+@pytest.mark.parametrize("noise", [NOISE, 1e30])
 def test_what_is_not_a_value_of_the_right_kind_never_agrees(got, problem, noise):
     quantity = compare(got, noise)
     assert not quantity.agrees
     assert problem in quantity.problem
 
 
-@pytest.mark.parametrize("noise", [None, 1e-7])
+def test_digits_that_bfloat16_does_not_hold_are_a_wrong_dtype():
+    rounded = round_to(REFERENCE, "bfloat16")
+    assert compare(rounded, 1e-2, "bfloat16").agrees
+    assert "bfloat16" in compare(REFERENCE.astype("float32"), 1e-2, "bfloat16").problem
+
+
+def test_tiny_differences_do_not_vanish_in_their_squares():
+    assert rms(np.array([3e-300, -4e-300])) == pytest.approx(3.5355e-300, rel=1e-3)
+    assert rms(np.array([0.0, np.inf])) == np.inf
+    assert np.isnan(rms(np.array([1.0, np.nan])))
+
+
+@pytest.mark.parametrize("noise", [NOISE, 1e-7])
 def test_all_zeros_do_not_agree_with_values(noise):
     assert not compare(np.zeros_like(REFERENCE), noise).agrees
 
 
 def test_zeros_agree_with_zeros_and_nothing_else_does():
     zeros = np.zeros((2, 2))
-    assert compare(zeros.copy(), reference=zeros).agrees
-    assert not compare(zeros + 1e-300, reference=zeros).agrees
+    assert compare(zeros.copy(), 0.0, reference=zeros).agrees
+    assert not compare(zeros + 1e-300, 0.0, reference=zeros).agrees
     assert not compare(np.full((2, 2), 1e-30, "float32"), 0.0, "float32", zeros).agrees
 
 
 def test_a_quantity_that_is_missing_is_a_disagreement():
-    quantities = compare_all({"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", None)
+    quantities = compare_all({"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", {"a": NOISE, "b": NOISE})
     assert [quantity.agrees for quantity in quantities] == [True, False]
 
 
@@ -94,14 +109,14 @@ def test_a_float32_evaluation_of_the_reference_is_about_one_noise_unit_off(sized
     noise = expected.noise("float32")
     rounded = reference_quantities(task, Rounded("float32", noise_generator(99)))
     units = {
-        name: compare_quantity(name, value.astype("float32"), expected.values[name], "float32", noise[name]).noise_units
+        name: compare_quantity(
+            name, value.astype("float32"), expected.values("float64")[name], "float32", noise[name]
+        ).noise_units
         for name, value in rounded.items()
     }
     assert max(units.values()) < NOISE_LIMIT / 2
-    wrong = compare_quantity(
-        "outputs", (1.001 * expected.values["outputs"]).astype("float32"), expected.values["outputs"], "float32",
-        noise["outputs"],
-    )  # fmt: skip
+    outputs = expected.values("float64")["outputs"]
+    wrong = compare_quantity("outputs", (1.001 * outputs).astype("float32"), outputs, "float32", noise["outputs"])
     assert wrong.noise_units is not None
     assert wrong.noise_units > 20 * NOISE_LIMIT
 

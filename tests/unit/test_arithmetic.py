@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import InputError
+from harness.core.spec import DTYPES
 from harness.reference import Exact, Rounded, noise_generator, unit_roundoff
 from harness.reference.arithmetic import UNIT_ROUNDOFF, RoundedArray
 
@@ -185,17 +186,17 @@ def test_an_operation_without_a_rounding_rule_is_refused(name: str) -> None:
         REFUSED[name](rounded(np.eye(3)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_values_that_are_exact_in_float32_enter_unchanged(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_enter_unchanged(dtype: str) -> None:
     x = np.random.default_rng(8).standard_normal(100).astype(np.float32)
     np.testing.assert_array_equal(plain(rounded(x, dtype)), x.astype(np.float64))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_a_narrower_dtype_rounds_what_enters(dtype: str) -> None:
-    x = np.random.default_rng(8).standard_normal(1000).astype(np.float32).astype(np.float64)
-    relative = plain(rounded(x, dtype)) / x - 1
-    assert rms(relative) == pytest.approx(unit_roundoff(dtype) / np.sqrt(3), rel=0.1)
+def test_tiny_values_in_float16_are_rounded_to_the_spacing_of_its_smallest_numbers() -> None:
+    x = np.full(1000, 1e-7)
+    error = plain(rounded(x, "float16") * 1.0) - x
+    assert rms(error) == pytest.approx(2.0**-24 / np.sqrt(12), rel=0.1)
+    assert rms(plain(rounded(x, "bfloat16") * 1.0) - x) < 1e-9
 
 
 def test_an_unknown_dtype_is_refused() -> None:

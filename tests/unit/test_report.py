@@ -136,7 +136,7 @@ class TestAnswer:
 class TestAgreement:
     def test_every_cell_says_its_outcome_in_words(self, main_page: Element) -> None:
         rows = main_page.all("table", "matrix")[0].rows()
-        assert rows[1] == ["meaning", "precision"] * 4
+        assert rows[1] == ["meaning, float64", "precision, float32"] * 4
         assert [row[0] for row in rows[2:]] == list(samples.CONTENDERS)
         for row in rows[2:]:
             assert all(re.fullmatch(r"✓ agrees ?[\d.e-]+", cell) for cell in row[1:]), row
@@ -152,11 +152,12 @@ class TestAgreement:
         details = troubled_page.by_id(link.attributes["href"].removeprefix("#"))
         rows = details.all("table", "quantities")[0].rows()
         assert rows[1] == [
-            "gradient of 'layer.0.weight_hh'", "✗ disagrees", "0.31", "1e-10", "[3, 17]", "0.1234568", "0.1834691",
+            "gradient of 'layer.0.weight_hh'", "✗ disagrees", "0.31", "4.1e+07", "8", "[3, 17]", "0.1234568",
+            "0.1834691",
         ]  # fmt: skip
-        assert rows[2][1:4] == ["✗ not finite", "not finite", "1e-10"]
-        assert rows[2][5] == "not finite"
-        assert rows[3][1:3] == ["✗ missing", "missing"]
+        assert rows[2][1:4] == ["✗ not finite", "not finite", "not finite"]
+        assert rows[2][6] == "not finite"
+        assert rows[3][1:4] == ["✗ missing", "missing", "missing"]
         assert rows[4][1] == "✓"
         assert len(rows) == 1 + 15 + 3
         assert "First layer that differs: layer.0, gate f (training)" in details.text

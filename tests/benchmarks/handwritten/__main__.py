@@ -55,7 +55,7 @@ def compare(
         batches = [seeded_batch(workload, 0, index) for index in range(3)]
         model = runtime.build(workload, weights, contender.mode)
         hand = by_hand.build(workload, weights, contender.mode)
-        ours, theirs = [runtime.place(b) for b in batches], [by_hand.place(b) for b in batches]
+        ours, theirs = [runtime.place(b, workload.dtype) for b in batches], [by_hand.place(b) for b in batches]
         outputs = np.asarray(runtime.fetch(model.forward(ours[0])))
         difference = float(np.abs(outputs - np.asarray(runtime.fetch(hand["inference"](theirs[0])))).max())
         assert difference < 1e-3, f"{sized.model.kind}: the hand-written model computes something else ({difference})"
