@@ -278,7 +278,7 @@ def check_agreement(
         agreement.quantities = compare_all(expected().values, got, dtype, noise)
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
-            agreement.first_difference = find_first_difference(worker, task, dtype, agreement.quantities)
+            agreement.first_difference = _place(worker, task, dtype, agreement.quantities)
             agreement.message = disagreement_message(agreement)
     except WorkerError as error:
         return ended(agreement, error)
@@ -290,6 +290,14 @@ def ended(agreement: Agreement, error: WorkerError) -> Agreement:
     return agreement.model_copy(
         update={"outcome": error.outcome, "reason": str(error), "log_tail": error.log_tail, "quantities": []}
     )
+
+
+def _place(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
+    try:
+        return find_first_difference(worker, task, dtype, quantities)
+    except WorkerError as error:
+        # What was found already is no less a disagreement because the search for its place failed.
+        return f"not found: {error.what}"
 
 
 def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
