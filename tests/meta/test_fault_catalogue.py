@@ -63,7 +63,7 @@ def skip_unless_installed(contender: str) -> None:
         ("dense", "adam", "float64"),
         ("residual", "sgd", "float32"),
     ],
-    ids="-".join,
+    ids=str,
 )
 def test_an_unharmed_copy_agrees(catalogue, contender, model, optimiser, dtype):
     skip_unless_installed(contender)

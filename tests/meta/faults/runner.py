@@ -20,7 +20,7 @@ from harness.results import Agreement
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
-SETTINGS = {"device": "cpu", "threads": 1, "seed": 0}
+SETTINGS = {"device": "cpu", "threads": 2, "seed": 0}
 TIMEOUT_S = 120.0
 SEED = 11
 

@@ -83,7 +83,7 @@ RNN = (
     ), "layer.0 (inference)"),
     Fault("last but one hidden state", EAGER, "rnn", (
         ("rnn.py", "return_sequences=spec.many_to_many or index < spec.num_layers - 1", "return_sequences=True"),
-        ("rnn.py", "return self.head(hidden)", "return self.head(hidden[:, -2])"),
+        ("rnn.py", "return self.head(hidden)", "return self.head(hidden[:, -2:][:, 0])"),
     ), "head (inference)"),
     Fault("sequence reversed in training", EAGER, "rnn", (
         ("rnn.py", "        hidden = x\n", "        hidden = x[:, ::-1] if training else x\n"),
@@ -100,9 +100,6 @@ RESIDUAL = (
     Fault("padding on one side", EAGER, "residual", (
         ("residual.py", "keras.layers.ZeroPadding2D(1)", "keras.layers.ZeroPadding2D(((0, 1), (0, 1)))"),
     ), "stage.1.block.0 (inference)"),
-    Fault("second norm held in inference", EAGER, "residual", (
-        ("residual.py", "self.norm2(self.conv2(y), training=training)", "self.norm2(self.conv2(y), training=False)"),
-    ), "stage.0.block.0 (training)"),
     Fault("first norm trains in inference too", EAGER, "residual", (
         ("residual.py", "self.norm1(y, training=training)", "self.norm1(y, training=True)"),
     ), "stage.0.block.0 (inference)"),
