@@ -46,7 +46,7 @@ LSTM = (
         ("lstm.py", "nn.init.zeros_(parameter.requires_grad_(False))", "nn.init.zeros_(parameter)"),
         ("runtime.py", "make_optimiser(self._workload.optimiser, self._trained)",
          "make_optimiser(self._workload.optimiser, list(self._network.parameters()))"),
-    ), "layer.0 (inference) after training step 1"),
+    ), "layer.0 (inference)"),
     Fault("h and c swapped", EAGER, "lstm", (("lstm.py", "(x, (h0, c0))", "(x, (c0, h0))"),), "layer.0 (inference)"),
     Fault("initial cell state given to the first layer only", EAGER, "lstm", (
         ("lstm.py", "(x, (h0, c0))", "(x, (h0, torch.cat([c0[:1], torch.zeros_like(c0[1:])])))"),
@@ -196,7 +196,7 @@ TRAINING = (
     ), "all weights after training step 1"),
     Fault("gradients added up over the steps", EAGER, "dense", in_runtime(
         "        self._optimiser.zero_grad(set_to_none=True)\n", "",
-    ), "all weights after training step 2"),
+    ), "all weights after training step"),
     Fault("weights updated before there are gradients", EAGER, "dense", in_runtime(
         "        loss.backward()\n        self._optimiser.step()\n",
         "        self._optimiser.step()\n        loss.backward()\n",

@@ -22,6 +22,11 @@ from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 ROOT = IMPLEMENTATIONS.parent
 SETTINGS = {"device": "cpu", "threads": 2, "seed": 0}
 TIMEOUT_S = 120.0
+# Here each program runs a few times at most, and most are the same for many faults.
+QUICK_COMPILING = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 SEED = 11
 
 
@@ -81,7 +86,7 @@ class Runner:
         cache.mkdir(exist_ok=True)
         threads = SETTINGS["threads"]
         environment = worker_environment(contender, threads, cache)
-        environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
+        environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         log_path = self._folder / f"{contender.framework}.txt"
