@@ -15,76 +15,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.core.weights import (
-    Batch,
-    Weights,
-    carrier_dtype,
-    check_batch,
-    check_weights,
-    round_to,
-    seeded_batch,
-    seeded_weights,
-    trainable_names,
-)
-from harness.noise import NOISE_RUNS, Values, noise_of, remembered, rms, task_key
+from harness.first_difference import find_first_difference
+from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
 from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity
-
-NOISE_LIMIT = 8.0
-TRAINING_STEPS = 3
+from harness.task import Task
 
 Check = Literal["meaning", "precision"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What reference and contender both compute: a workload, its starting weights, and its batches.
-
-    Args:
-        workload: dtype and step do not matter to the reference.
-        weights: canonical, float64 or exact in it.
-        batches: the first serves outputs and gradients; training goes over all of them.
-    """
-
-    workload: Workload
-    weights: Weights
-    batches: Sequence[Batch]
-
-    def __post_init__(self) -> None:
-        check_weights(self.workload.model, self.weights)
-        for index, batch in enumerate(self.batches):
-            check_batch(self.workload.model, self.workload.batch_size, batch, f"batch {index}")
-
-    @staticmethod
-    def seeded(workload: Workload, seed: int, batches: int = TRAINING_STEPS) -> Task:
-        """Weights and synthetic batches that depend only on the workload's sizes and `seed`."""
-        return Task(
-            workload.replace(step="training"),
-            seeded_weights(workload.model, seed),
-            [seeded_batch(workload.replace(dtype="float64"), seed, index) for index in range(batches)],
-        )
-
-    def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
-        """Weights and batches rounded to the working dtype."""
-        return {name: round_to(value, dtype) for name, value in self.weights.items()}, [
-            batch.astype(dtype) for batch in self.batches
-        ]
-
-    def rounded(self, dtype: str) -> Task:
-        """The task as a contender in `dtype` meets it, in float64: its numbers are exact in `dtype`."""
-        weights, batches = self.cast(dtype)
-        wide = {name: value.astype(np.float64) for name, value in weights.items()}
-        return Task(self.workload.replace(dtype=dtype), wide, [batch.astype("float64") for batch in batches])
 
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -194,74 +141,6 @@ class Expected:
         return noise_of(self.values(dtype), runs, dtype)
 
 
-def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, dtype: str, noise: float) -> Quantity:
-    """One quantity against the reference.
-
-    Args:
-        name: of the quantity.
-        got: the contender's value in `dtype`, or None when it gave none.
-        reference: float64.
-        dtype: working dtype.
-        noise: rms rounding noise of this quantity in `dtype`.
-    """
-    problem = _find_problem(got, reference, dtype)
-    if got is None or got.shape != reference.shape:
-        return Quantity(
-            name=name,
-            agrees=False,
-            error=None,
-            noise_units=None,
-            limit=NOISE_LIMIT,
-            worst_index=[],
-            got=None,
-            reference=None,
-            problem=problem,
-        )
-    difference = np.abs(np.asarray(got, dtype=np.float64) - reference)
-    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), reference.shape)
-    scale = float(np.max(np.abs(reference), initial=0.0))
-    largest = float(difference[worst])
-    error = largest / scale if scale > 0 else (0.0 if largest == 0 else float("inf"))
-    distance = rms(difference)
-    units = distance / noise if noise > 0 else (0.0 if distance == 0 else float("inf"))
-    if np.isinf(units):
-        problem = problem or "not zero where the reference is"
-    return Quantity(
-        name=name,
-        agrees=not problem and units <= NOISE_LIMIT,
-        error=_finite(error),
-        noise_units=_finite(units),
-        limit=NOISE_LIMIT,
-        worst_index=[int(i) for i in worst],
-        got=_finite(float(got[worst])),
-        reference=float(reference[worst]),
-        problem=problem,
-    )
-
-
-def _find_problem(got: np.ndarray | None, reference: np.ndarray, dtype: str) -> str:
-    if got is None:
-        return "missing"
-    if got.shape != reference.shape:
-        return f"wrong shape: got {list(got.shape)}, expected {list(reference.shape)}"
-    if str(got.dtype) != carrier_dtype(dtype):
-        return f"wrong dtype: got {got.dtype}, expected {dtype}"
-    if not np.isfinite(got).all():
-        return "not finite"
-    if dtype == "bfloat16" and not np.array_equal(got, round_to(got, dtype)):
-        return "wrong dtype: got digits that bfloat16 does not hold"
-    return ""
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
-
-
-def compare_all(expected: Values, got: Values, dtype: str, noise: Mapping[str, float]) -> list[Quantity]:
-    """Every quantity that the reference has; one that the contender lacks is a disagreement."""
-    return [compare_quantity(name, got.get(name), value, dtype, noise[name]) for name, value in expected.items()]
-
-
 def check_agreement(
     worker: Worker,
     contender: Contender,
@@ -298,7 +177,7 @@ def check_agreement(
         agreement.quantities = compare_all(expected().values(dtype), got, dtype, expected().noise(dtype))
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
-            agreement.first_difference = find_first_difference(worker, task, dtype, agreement.quantities)
+            agreement.first_difference = _place(worker, task, dtype, agreement.quantities)
             agreement.message = disagreement_message(agreement)
     except WorkerError as error:
         return ended(agreement, error)
@@ -312,32 +191,12 @@ def ended(agreement: Agreement, error: WorkerError) -> Agreement:
     )
 
 
-def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
-    """Names the first layer whose output differs, forward; or, if none does, the first gradient, backward.
-
-    Runs the contender once more, in training mode if its outputs in inference mode agree. Raises WorkerError.
-    """
-    failing = {quantity.name for quantity in quantities if not quantity.agrees}
-    weights, _ = task.cast(dtype)
-    worker.request("reset", weights=weights)
-    rounded = task.rounded(dtype)
-    for training in (False, True):
-        exact = _reference_trace(rounded, Exact(), training)
-        runs = [_reference_trace(rounded, Rounded(dtype, noise_generator(run)), training) for run in range(NOISE_RUNS)]
-        noise = noise_of(exact, runs, dtype)
-        got = dict(worker.request("trace", index=0, training=training)["values"])
-        for quantity in compare_all(exact, got, dtype, noise):
-            if not quantity.agrees:
-                return f"{quantity.name} ({'training' if training else 'inference'})"
-    for name in reversed(trainable_names(task.workload.model)):
-        if f"gradient of {name!r}" in failing:
-            return f"gradient of {name!r} (backward)"
-    return ""
-
-
-def _reference_trace(task: Task, arithmetic: Arithmetic, training: bool) -> Values:
-    model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
-    return model.trace(task.batches[0], training)
+def _place(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
+    try:
+        return find_first_difference(worker, task, dtype, quantities)
+    except WorkerError as error:
+        # What was found already is no less a disagreement because the search for its place failed.
+        return f"not found: {error.what}"
 
 
 def disagreement_message(agreement: Agreement) -> str:
@@ -357,5 +216,5 @@ def disagreement_message(agreement: Agreement) -> str:
     if worst.reference is not None:
         got = "not finite" if worst.got is None else f"{worst.got:.9g}"
         lines.append(f"  worst at {worst.worst_index}: got {got}, reference {worst.reference:.9g}")
-    lines.append(f"  first layer that differs: {agreement.first_difference or 'none'}        again: {agreement.again}")
+    lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
     return "\n".join(lines)

@@ -72,7 +72,7 @@ class Agreement(_Record):
         workload: as `Workload.to_json`; its step is `training`, which covers all quantities.
         check: `meaning` (float64) or `precision` (the working dtype).
         outcome: `ok`, `disagrees`, or how the case ended otherwise; `reason` says more.
-        first_difference: the first layer whose output differs, empty when all agree.
+        first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.

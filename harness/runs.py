@@ -18,7 +18,8 @@ import psutil
 from cpuinfo import get_cpu_info
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, Task, check_agreement, compare_quantity, ended
+from harness.agreement import Expected, check_agreement, ended
+from harness.comparison import compare_quantity
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.measure import Rounds, compare_speeds, last_value, measure
@@ -26,6 +27,7 @@ from harness.options import Options
 from harness.pool import Pool, Worker
 from harness.progress import Reporter
 from harness.results import Agreement, CaseResult, ColdStart, ContenderInfo, Result, Speed, TrainingRun
+from harness.task import Task
 from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.agreement import NOISE_LIMIT, compare_quantity
+from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, check_batch, seeded_weights

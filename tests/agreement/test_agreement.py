@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import agree
-from harness.agreement import NOISE_LIMIT
+from harness.comparison import NOISE_LIMIT
 from harness.core.spec import MODEL_KINDS, Contender
 from harness.results import Result
 

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import NOISE_LIMIT, Expected, Task, built_quantities, compare_all, contender_quantities
+from harness.agreement import Expected, built_quantities, contender_quantities
+from harness.comparison import NOISE_LIMIT, compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import (
     DTYPES,
@@ -39,6 +40,7 @@ from harness.environments import Configuration, all_contenders
 from harness.noise import NOISE_RUNS
 from harness.pool import Pool
 from harness.runs import describe_machine
+from harness.task import Task
 
 MODELS: tuple[ModelSpec, ...] = (
     DenseSpec((6, 8, 4)),

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from harness.agreement import Task
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.core.weights import seeded_weights, trace_names, trainable_names
 from harness.environments import FRAMEWORKS
 from harness.pool import Worker
 from harness.presets import PRESETS
+from harness.task import Task
 
 every_model = pytest.mark.parametrize("sized", PRESETS["small"].sized, ids=lambda sized: sized.model.kind)
 

@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.agreement import Task
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.environments import variable_name
 from harness.pool import Pool
 from harness.presets import choose
+from harness.task import Task
 from tests.conftest import new_pool
 
 ROOT = Path(__file__).resolve().parents[2]

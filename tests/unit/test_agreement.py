@@ -3,19 +3,14 @@
 import numpy as np
 import pytest
 
-from harness.agreement import (
-    NOISE_LIMIT,
-    Expected,
-    Task,
-    compare_all,
-    compare_quantity,
-    reference_quantities,
-)
+from harness.agreement import Expected, reference_quantities
+from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
 from harness.noise import noise_of, rms
 from harness.presets import PRESETS
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
+from harness.task import Task
 
 REFERENCE = np.random.default_rng(0).standard_normal((4, 5))
 

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from harness.agreement import Expected, Task
+from harness.agreement import Expected
 from harness.core.spec import DenseSpec, Workload
 from harness.noise import remembered, task_key
+from harness.task import Task
 
 
 @pytest.fixture(autouse=True)

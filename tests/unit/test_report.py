@@ -160,7 +160,7 @@ class TestAgreement:
         assert rows[3][1:4] == ["✗ missing", "missing", "missing"]
         assert rows[4][1] == "✓"
         assert len(rows) == 1 + 15 + 3
-        assert "First layer that differs: layer.0, gate f (training)" in details.text
+        assert "First difference: layer.0, gate f (training)" in details.text
         assert "Again: faceoff agree --models lstm --contenders jax:jit --seed 7" in details.text
         assert "worst at [3, 17]: got 0.1234568" in details.all("pre", "message")[0].text
 

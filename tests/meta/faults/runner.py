@@ -1,0 +1,101 @@
+"""Runs the agreement check on copies of the sources, in one long-lived worker for each framework."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import nullcontext
+from pathlib import Path
+
+from harness.agreement import Expected, check_agreement
+from harness.core.clock import monotonic_ns
+from harness.core.messages import Channel
+from harness.core.spec import Contender, Optimiser, Workload
+from harness.environments import FRAMEWORKS, Configuration, find_installation, worker_environment
+from harness.pool import Worker
+from harness.results import Agreement
+from harness.task import Task
+from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
+
+ROOT = IMPLEMENTATIONS.parent
+SETTINGS = {"device": "cpu", "threads": 2, "seed": 0}
+TIMEOUT_S = 120.0
+# Here each program runs a few times at most, and most are the same for many faults.
+QUICK_COMPILING = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+SEED = 11
+
+
+@functools.cache
+def task_and_expected(model: str, optimiser: str) -> tuple[Task, Expected]:
+    """What every contender has to compute, and the reference's side of it."""
+    task = Task.seeded(Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
+    return task, Expected(task, SEED)
+
+
+def is_installed(framework: str) -> bool:
+    return find_installation(FRAMEWORKS[framework], Configuration()).installed
+
+
+class Runner:
+    """Workers that load one copy of the implementation after another.
+
+    Args:
+        folder: where the copies and logs go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._workers: dict[str, Worker] = {}
+        self._copies = 0
+
+    def close(self) -> None:
+        """Ends every process."""
+        for worker in self._workers.values():
+            worker.kill()
+
+    def check(self, contender: str, model: str, optimiser: str, dtype: str, fault: Fault | None = None) -> Agreement:
+        """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
+        chosen = Contender.parse(contender)
+        root = self._folder / f"{chosen.framework}-{self._copies}"
+        self._copies += 1
+        folder = root / "impls" / chosen.framework
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(IMPLEMENTATIONS / chosen.framework, folder, ignore=ignored)
+        if fault is not None:
+            fault.plant(folder)
+        worker = self._worker(chosen)
+        reply = worker.request("reload", root=str(root), **SETTINGS)
+        assert Path(reply["loaded"]) == folder / "runtime.py"
+        task, expected = task_and_expected(model, optimiser)
+        return check_agreement(worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext())
+
+    def _worker(self, contender: Contender) -> Worker:
+        worker = self._workers.get(contender.framework)
+        if worker is None or not worker.alive:
+            worker = self._workers[contender.framework] = self._start(contender)
+        return worker
+
+    def _start(self, contender: Contender) -> Worker:
+        installation = find_installation(FRAMEWORKS[contender.framework], Configuration())
+        cache = self._folder / "compiled"
+        cache.mkdir(exist_ok=True)
+        threads = SETTINGS["threads"]
+        environment = worker_environment(contender, threads, cache)
+        environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
+        others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
+        ours, theirs = socket.socketpair()
+        log_path = self._folder / f"{contender.framework}.txt"
+        with theirs, log_path.open("ab") as log:
+            arguments = [theirs.fileno(), contender.framework, os.getpid(), monotonic_ns(), threads, others]
+            process = subprocess.Popen(
+                [installation.python, "-m", "tests.meta.faults.worker", *map(str, arguments)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+                pass_fds=[theirs.fileno()], process_group=0, cwd=self._folder,
+            )  # fmt: skip
+        return Worker(contender, process, Channel(ours), log_path, TIMEOUT_S)

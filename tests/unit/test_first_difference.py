@@ -1,0 +1,181 @@
+"""Where a disagreement begins: found in order, from the starting weights through every training step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness.agreement import Expected, contender_quantities
+from harness.comparison import compare_all
+from harness.core.spec import DenseSpec, Optimiser, ResidualSpec, Workload
+from harness.core.weights import Batch
+from harness.first_difference import find_first_difference
+from harness.reference import ReferenceModel
+from harness.task import Task
+
+DENSE = Task.seeded(Workload(DenseSpec((4, 5, 3)), 6, optimiser=Optimiser("momentum")), 2)
+RESIDUAL = Task.seeded(Workload(ResidualSpec(4, 4, 2, (3, 4), 1, 5), 4), 2)
+
+
+class ReferenceWorker:
+    """Answers a worker's requests with the reference in this process; its subclasses make one mistake each."""
+
+    def request(self, kind, **body):
+        return getattr(self, kind)(**body)
+
+    def build(self, workload, mode, weights):
+        self.workload = Workload.from_json(workload)
+        self.reset(weights)
+
+    def reset(self, weights):
+        self.model = ReferenceModel(self.workload.model, weights, self.workload.optimiser)
+
+    def load(self, batches):
+        self.batches = [Batch.from_json(batch) for batch in batches]
+
+    def forward(self, indices):
+        return {"outputs": [self.model.forward(self.batches[index]) for index in indices]}
+
+    def gradients(self, index):
+        return self.model.gradients(self.batches[index])
+
+    def train(self, indices):
+        return {"losses": np.array([self.model.train_step(self.batches[index]) for index in indices])}
+
+    def weights(self):
+        return self.model.weights()
+
+    def trace(self, index, training):
+        return {"values": list(self.model.trace(self.batches[index], training).items())}
+
+
+class OtherOutputs(ReferenceWorker):
+    def forward(self, indices):
+        return {"outputs": [2 * outputs for outputs in super().forward(indices)["outputs"]]}
+
+
+class OtherLayer(ReferenceWorker):
+    def reset(self, weights):
+        super().reset({**weights, "layer.1.bias": weights["layer.1.bias"] + 1e-6})
+
+
+class BatchStatisticsOff(ReferenceWorker):
+    def trace(self, index, training):
+        return super().trace(index, False)
+
+
+class OtherLoss(ReferenceWorker):
+    def gradients(self, index):
+        found = super().gradients(index)
+        return {**found, "loss": 1.5 * found["loss"], "weights": {n: 1.5 * g for n, g in found["weights"].items()}}
+
+
+class NoGradientBehind(ReferenceWorker):
+    def gradients(self, index):
+        found = super().gradients(index)
+        kept = ("layer.1.weight", "layer.1.bias")
+        return {**found, "weights": {n: g if n in kept else 0 * g for n, g in found["weights"].items()}}
+
+
+class NoInputGradient(ReferenceWorker):
+    def gradients(self, index):
+        found = super().gradients(index)
+        return {**found, "inputs": {name: 0 * gradient for name, gradient in found["inputs"].items()}}
+
+
+class StatisticsMovedByGradients(ReferenceWorker):
+    def gradients(self, index):
+        found = super().gradients(index)
+        held = self.model.weights()
+        self.reset({**held, "stem.norm.variance": 1.01 * held["stem.norm.variance"]})
+        return found
+
+
+class OtherMomentum(ReferenceWorker):
+    def reset(self, weights):
+        rule = dataclasses.replace(self.workload.optimiser, momentum=0.91)
+        self.model = ReferenceModel(self.workload.model, weights, rule)
+
+
+class FrozenBias(ReferenceWorker):
+    def train(self, indices):
+        kept = self.model.weights()["layer.0.bias"]
+        losses = super().train(indices)
+        self.model = ReferenceModel(
+            self.workload.model, {**self.model.weights(), "layer.0.bias": kept}, self.workload.optimiser
+        )
+        return losses
+
+
+class HiddenState(ReferenceWorker):
+    """Something beside the weights moves in training and adds to the input."""
+
+    def reset(self, weights):
+        super().reset(weights)
+        self.hidden = 0.0
+
+    def train(self, indices):
+        losses = super().train(indices)
+        self.hidden += 1e-3
+        return losses
+
+    def trace(self, index, training):
+        batch = self.batches[index]
+        moved = Batch({"x": batch.inputs["x"] + self.hidden}, batch.targets)
+        return {"values": list(self.model.trace(moved, training).items())}
+
+    def forward(self, indices):
+        return {"outputs": [self.trace(index, False)["values"][-1][1] for index in indices]}
+
+
+def first_difference(worker, task):
+    got = contender_quantities(worker, task, "eager", "float64")
+    expected = Expected(task, 0)
+    quantities = compare_all(expected.values("float64"), got, "float64", expected.noise("float64"))
+    return find_first_difference(worker, task, "float64", quantities)
+
+
+@pytest.mark.parametrize("task", [DENSE, RESIDUAL], ids=["dense", "residual"])
+def test_the_reference_differs_nowhere_from_itself(task):
+    assert first_difference(ReferenceWorker(), task) == ""
+
+
+@pytest.mark.parametrize(
+    ("worker", "task", "place"),
+    [
+        (OtherLayer, DENSE, "layer.1 (inference)"),
+        (OtherOutputs, DENSE, "outputs"),
+        (BatchStatisticsOff, RESIDUAL, "stem (training)"),
+        (OtherLoss, DENSE, "loss"),
+        (NoGradientBehind, DENSE, "gradient of 'layer.0.bias' (backward)"),
+        (NoInputGradient, DENSE, "gradient of input 'x' (backward)"),
+        (StatisticsMovedByGradients, RESIDUAL, "'stem.norm.variance' before training"),
+        (FrozenBias, DENSE, "'layer.0.bias' after training step 1"),
+        (OtherMomentum, DENSE, "all weights after training step 2"),
+        (HiddenState, DENSE, "layer.0 (inference) after training step 1"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else None,
+)
+def test_a_mistake_is_placed_where_it_begins(worker, task, place):
+    assert first_difference(worker(), task) == place
+
+
+def test_a_step_of_float32_is_placed_within_its_own_noise():
+    """One frozen bias is told from rounding in the working dtype too."""
+    found = find_first_difference(Float32(), DENSE, "float32", [])
+    assert found == "'layer.0.bias' after training step 1"
+
+
+class Float32(FrozenBias):
+    """The same, its weights rounded to float32 whenever they are asked for."""
+
+    def reset(self, weights):
+        self.workload = DENSE.workload
+        self.batches = list(DENSE.batches)
+        super().reset(weights)
+
+    def weights(self):
+        return {name: value.astype("float32") for name, value in super().weights().items()}
+
+    def trace(self, index, training):
+        return {"values": [(name, value.astype("float32")) for name, value in super().trace(index, training)["values"]]}
