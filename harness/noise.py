@@ -77,4 +77,5 @@ def remembered(key: str, compute: Callable[[], Found]) -> Found:
 def _source() -> str:
     folder = Path(__file__).parent
     files = [*sorted((folder / "reference").glob("*.py")), folder / "noise.py", folder / "agreement.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in [*files, folder / "training.py"])).hexdigest()
+    files += [folder / "training.py", folder / "gradient_norms.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -20,15 +21,16 @@ from threadpoolctl import threadpool_limits
 from harness.agreement import Expected, Task, check_agreement, compare_quantity, ended
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Case, Contender, Workload
+from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.measure import Rounds, compare_speeds, last_value, measure
 from harness.options import Options
 from harness.pool import Pool, Worker
 from harness.progress import Reporter
-from harness.results import Agreement, CaseResult, ColdStart, ContenderInfo, Result, Speed, TrainingRun
+from harness.results import Agreement, CaseResult, ColdStart, ContenderInfo, GradientNorms, Result, Speed, TrainingRun
 from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
-START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 4.0
+START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
 
 Found = TypeVar("Found")
 Judged = TypeVar("Judged")
@@ -54,7 +56,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         if training
         else []
     )
-    total = len(options.contenders) * (
+    norms = [kind for kind in SPECS if options.gradient_norms and kind in {w.model.kind for w in options.workloads}]
+    total = NORM_UNITS * len(norms) * len(choose_contenders(options.contenders)) + len(options.contenders) * (
         START_UNITS
         + AGREEMENT_UNITS * len(options.workloads) * len(options.dtypes)
         + SPEED_UNITS * len(options.workloads) * len(options.steps) * speed
@@ -72,6 +75,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
                     engine.time_step(workload, step, expected)
             for task in tasks:
                 engine.train(task)
+            for kind in norms:
+                engine.follow_gradients(kind)
             if cold_start:
                 engine.start_cold()
         except KeyboardInterrupt:
@@ -199,10 +204,11 @@ class Engine:
     def _side_by_side(
         self,
         make_expected: Callable[[], Found],
-        warm: Callable[[Found], None],
+        warm: Callable[[Found], object],
         judge: Callable[[Contender, Callable[[], Found]], Judged],
         units: float,
         stage: str,
+        contenders: Sequence[Contender] | None = None,
     ) -> tuple[Callable[[], Found], list[Judged]]:
         """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
         # A thread for each: one that waits for the reference must not keep another's worker waiting.
@@ -212,7 +218,8 @@ class Engine:
             expected = executor.submit(_in_background, make_expected)
             executor.submit(_in_background, lambda: warm(expected.result()))
             jobs = {
-                executor.submit(judge, contender, expected.result): contender for contender in self._pool.contenders
+                executor.submit(judge, contender, expected.result): contender
+                for contender in contenders or self._pool.contenders
             }
             for job in as_completed(jobs):
                 self._reporter.advance(units, f"{stage}: {jobs[job]} done")
@@ -318,16 +325,7 @@ class Engine:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
 
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
-            try:
-                worker = self._pool.worker(contender)
-            except WorkerError as error:
-                return TrainingRun(
-                    task=task.name,
-                    workload=task.workload.to_json(),
-                    contender=str(contender),
-                    outcome=error.outcome,
-                    reason=str(error),
-                )
+            worker = functools.partial(self._pool.worker, contender)
             return judge_training(worker, contender, task, self._options.seed, expected, self._computing)
 
         self._reporter.stage(f"training: {task.name}")
@@ -339,6 +337,30 @@ class Engine:
             f"training: {task.name}",
         )
         self._result.training_runs += runs
+
+    def follow_gradients(self, kind: str) -> None:
+        """Follows the gradient of a recurrent model back through time, by one contender of each framework."""
+        options, stage = self._options, f"gradient norms: {kind}"
+
+        def judge(contender: Contender, expected: Callable[[], list[ExpectedNorms]]) -> list[GradientNorms]:
+            found = []
+            for dtype in options.dtypes:
+                workload = next(w for w in options.workloads if w.model.kind == kind)
+                again = options.again(workload, contender, dtype) + " --gradient-norms"
+                worker = functools.partial(self._pool.worker, contender)
+                found += judge_norms(worker, contender, expected, dtype, again=again, busy=self._compiling)
+            return found
+
+        self._reporter.stage(stage)
+        _, found = self._side_by_side(
+            lambda: make_expected(kind, options.device, options.seed),
+            lambda expected: [e.noise(dtype) for e in expected for dtype in options.dtypes if dtype != "float64"],
+            judge,
+            NORM_UNITS,
+            stage,
+            choose_contenders(options.contenders),
+        )
+        self._result.gradient_norms += [norms for records in found for norms in records]
 
     def start_cold(self) -> None:
         """Starts every contender once more, alone; builds and first-calls each model in it."""
