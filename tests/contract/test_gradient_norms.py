@@ -16,11 +16,11 @@ from harness.environments import all_contenders
 from harness.gradient_norms import (
     SPECS,
     SPECTRAL_RADII,
-    STEPS_LEFT,
     ExpectedNorms,
     choose_contenders,
     judge_norms,
     make_expected,
+    steps_left,
 )
 from harness.pool import Worker
 from harness.results import GradientNorms
@@ -42,7 +42,7 @@ def test_the_curve_agrees_at_every_spectral_radius(worker, contender, kind, dtyp
     found = judge(worker, contender, make_expected(kind, "cpu", 0), dtype)
     assert [(record.outcome, record.reason) for record in found] == [("ok", "")] * len(SPECTRAL_RADII)
     for record in found:
-        assert record.time_steps == sorted(60 - left for left in STEPS_LEFT)
+        assert record.time_steps == sorted(60 - left for left in steps_left(contender))
         assert record.underflow == []
         assert record.norms == pytest.approx(record.reference_norms, rel=1e-12 if dtype == "float64" else 1e-4)
     if kind == "rnn":
