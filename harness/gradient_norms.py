@@ -33,11 +33,11 @@ SPECTRAL_RADII = (0.5, 1.0, 1.5)
 # A power of two, so that scaled values stay exact in float32.
 SIGNAL = 2.0**-30
 # Time steps left after t. Geometric: each length is a model of its own, to be built and compiled.
-STEPS_LEFT = (60, 44, 31, 22, 16, 11, 8, 6, 4, 3, 2, 1)
+STEPS_LEFT = (60, 40, 25, 15, 8, 4, 2, 1)
 # Modes that build fast enough to be chosen, and those of them that compile nothing: one XLA program takes a second.
 QUICK_MODES = ("eager", "jit")
 UNCOMPILED_MODES = ("eager",)
-FEW_STEPS_LEFT = (60, 22, 1)
+FEW_STEPS_LEFT = (60, 25, 1)
 
 Curve = dict[int, np.ndarray]
 """dLoss/dh_t `(batch_size, hidden_size)` by t."""

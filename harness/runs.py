@@ -348,7 +348,7 @@ class Engine:
                 workload = next(w for w in options.workloads if w.model.kind == kind)
                 again = options.again(workload, contender, dtype) + " --gradient-norms"
                 worker = functools.partial(self._pool.worker, contender)
-                found += judge_norms(worker, contender, expected, dtype, again=again, busy=self._compiling)
+                found += judge_norms(worker, contender, expected, dtype, again=again, busy=self._computing)
             return found
 
         self._reporter.stage(stage)
