@@ -145,6 +145,7 @@ def compare(**keywords: Any) -> int:
 @cli.command()
 @run_options
 @click.option("--dtype", type=Names(DTYPES), default=("float64", "float32"), show_default="float64,float32")
+@click.option("--gradient-norms", is_flag=True, help="Also the norm of dLoss/dh_t over the time steps of RNN and LSTM.")
 def agree(**keywords: Any) -> int:
     """Does every contender compute what the NumPy reference computes?
 

@@ -36,6 +36,7 @@ class Options:
         data: folder with CIFAR-10, or None.
         timeout_s: time limit of one request, or None for the default.
         budget: of the timed rounds.
+        gradient_norms: follow the gradient back through time.
         configuration: from `faceoff.toml`.
         quiet: no progress.
     """
@@ -56,6 +57,7 @@ class Options:
     data: Path | None
     timeout_s: float | None
     budget: Budget
+    gradient_norms: bool
     configuration: Configuration
     quiet: bool
 
@@ -80,6 +82,8 @@ class Options:
         parts += ["--dtype", ",".join(self.dtypes) if self.command == "agree" else self.workloads[0].dtype]
         if self.batch_sizes:
             parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
+        if self.command == "agree" and self.gradient_norms:
+            parts.append("--gradient-norms")
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
@@ -109,6 +113,7 @@ def make_options(
     data: str | Path | None = None,
     timeout_s: float | None = None,
     budget: Budget | None = None,
+    gradient_norms: bool = False,
     quiet: bool = False,
 ) -> Options:
     """Checks what was asked for and fills in the rest.
@@ -130,6 +135,7 @@ def make_options(
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
         budget: of the timed rounds.
+        gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         quiet: no progress.
 
     Raises:
@@ -177,6 +183,7 @@ def make_options(
         data=Path(data) if data else None,
         timeout_s=timeout_s,
         budget=budget or Budget(),
+        gradient_norms=gradient_norms or command == "compare",
         configuration=configuration,
         quiet=quiet,
     )

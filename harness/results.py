@@ -212,6 +212,37 @@ class TrainingRun(_Record):
     accuracy_noise: float = 0.0
 
 
+class GradientNorms(_Record):
+    """A contender's norm of dLoss/dh_t over the time steps of one recurrent model at one spectral radius of W_hh.
+
+    Attributes:
+        workload: model, batch size and dtype; the model has the whole sequence length.
+        spectral_radius: of W_hh; of an LSTM's four gates, the largest.
+        time_steps: the t, ascending, 0 being the initial state; the lists below follow their order.
+        norms: Euclidean, over all examples and hidden units, of the mean loss's gradient; null when not finite.
+        reference_norms: the float64 reference's.
+        noise: the reference's rounding noise of the gradient, rms over its elements.
+        distances: rms error in noise units; null when not finite.
+        limit: what each distance may reach.
+        underflow: the t at which the gradient is too small for the dtype: recorded, not judged.
+        again: the command that repeats it.
+    """
+
+    workload: dict[str, Any]
+    spectral_radius: float
+    contender: str
+    outcome: Outcome
+    reason: str = ""
+    time_steps: list[int] = []
+    norms: list[float | None] = []
+    reference_norms: list[float | None] = []
+    noise: list[float] = []
+    distances: list[float | None] = []
+    limit: float = 0.0
+    underflow: list[int] = []
+    again: str = ""
+
+
 class Result(_Record):
     """Everything one run found.
 
@@ -235,16 +266,17 @@ class Result(_Record):
     comparisons: list[Comparison] = []
     cold_starts: list[ColdStart] = []
     training_runs: list[TrainingRun] = []
+    gradient_norms: list[GradientNorms] = []
     interrupted: bool = False
 
     @property
-    def records(self) -> list[Agreement | CaseResult | ColdStart | TrainingRun]:
+    def records(self) -> list[Agreement | CaseResult | ColdStart | TrainingRun | GradientNorms]:
         """Everything that was run, each with contender, outcome and reason."""
-        return [*self.agreements, *self.cases, *self.cold_starts, *self.training_runs]
+        return [*self.agreements, *self.cases, *self.cold_starts, *self.training_runs, *self.gradient_norms]
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """The outcome of every contender, agreement, case, cold start and training run."""
+        """The outcome of every contender, agreement, case, cold start, training run and curve of gradient norms."""
         return [record.outcome for record in (*self.contenders, *self.records)]
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,19 +20,21 @@ from cpuinfo import get_cpu_info
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement, ended
+from harness.cold_start import start_cold_one
 from harness.comparison import compare_quantity
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Case, Contender, Workload
+from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.measure import Rounds, compare_speeds, last_value, measure
 from harness.options import Options
-from harness.pool import Pool, Worker
+from harness.pool import Pool
 from harness.progress import Reporter
-from harness.results import Agreement, CaseResult, ColdStart, ContenderInfo, Result, Speed, TrainingRun
+from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, Speed, TrainingRun
 from harness.task import Task
 from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
-START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 4.0
+START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
 
 Found = TypeVar("Found")
 Judged = TypeVar("Judged")
@@ -57,7 +60,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         if training
         else []
     )
-    total = len(options.contenders) * (
+    norms = [kind for kind in SPECS if options.gradient_norms and kind in {w.model.kind for w in options.workloads}]
+    total = NORM_UNITS * len(norms) * len(choose_contenders(options.contenders)) + len(options.contenders) * (
         START_UNITS
         + AGREEMENT_UNITS * len(options.workloads) * len(options.dtypes)
         + SPEED_UNITS * len(options.workloads) * len(options.steps) * speed
@@ -75,6 +79,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
                     engine.time_step(workload, step, expected)
             for task in tasks:
                 engine.train(task)
+            for kind in norms:
+                engine.follow_gradients(kind)
             if cold_start:
                 engine.start_cold()
         except KeyboardInterrupt:
@@ -125,6 +131,11 @@ def _in_background(compute: Callable[[], Found]) -> Found:
     if sys.platform == "linux":
         os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
     return compute()
+
+
+def end_case(case: CaseResult, error: WorkerError) -> None:
+    """The case ends as `error` says."""
+    case.outcome, case.reason, case.log_tail = error.outcome, str(error), error.log_tail
 
 
 class Engine:
@@ -215,10 +226,11 @@ class Engine:
     def _side_by_side(
         self,
         make_expected: Callable[[], Found],
-        warm: Callable[[Found], None],
+        warm: Callable[[Found], object],
         judge: Callable[[Contender, Callable[[], Found]], Judged],
         units: float,
         stage: str,
+        contenders: Sequence[Contender] | None = None,
     ) -> tuple[Callable[[], Found], list[Judged]]:
         """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
         # A thread for each: one that waits for the reference must not keep another's worker waiting.
@@ -228,13 +240,14 @@ class Engine:
             expected = executor.submit(_in_background, make_expected)
             executor.submit(_in_background, lambda: warm(expected.result()))
             # Who took longest before begins first, so that none is left to end alone.
-            by_cost = sorted(self._pool.contenders, key=lambda contender: -self._spent_s.get(contender, 0.0))
+            chosen = contenders or self._pool.contenders
+            by_cost = sorted(chosen, key=lambda contender: -self._spent_s.get(contender, 0.0))
             jobs = {contender: executor.submit(judge, contender, expected.result) for contender in by_cost}
             names = {job: contender for contender, job in jobs.items()}
             for job in as_completed(names):
                 self._reporter.advance(units, f"{stage}: {names[job]} done")
             expected.result()
-            return expected.result, [jobs[contender].result() for contender in self._pool.contenders]
+            return expected.result, [jobs[contender].result() for contender in chosen]
         except BaseException:
             # Threads that wait for a worker end when it does.
             self._pool.close()
@@ -260,12 +273,12 @@ class Engine:
             try:
                 results[contender].ledger = self._prepare(contender, workload, expected())
             except WorkerError as error:
-                self._end(results[contender], error)
+                end_case(results[contender], error)
                 ready.remove(contender)
         measured = measure(self._pool, ready, step, self._options.budget, self._options.seed, on_pass)
         for contender, rounds in measured.items():
             if isinstance(rounds, WorkerError):
-                self._end(results[contender], rounds)
+                end_case(results[contender], rounds)
             else:
                 self._judge_timed(results[contender], contender, timed, rounds, expected())
         on_pass(1.0)
@@ -308,7 +321,7 @@ class Engine:
         try:
             value = last_value(self._pool.worker(contender), workload.step)
         except WorkerError as error:
-            self._end(case, error)
+            end_case(case, error)
             return
         if workload.step == "inference":
             reference = expected.forward(rounds.last_batch, workload.dtype)
@@ -326,29 +339,12 @@ class Engine:
             return
         case.speed = rounds.summary()
 
-    @staticmethod
-    def _end(record: CaseResult | ColdStart, error: WorkerError) -> None:
-        record.outcome, record.reason = error.outcome, str(error)
-        if isinstance(record, CaseResult):
-            record.log_tail = error.log_tail
-
     def train(self, task: TrainingTask) -> None:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
 
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
-            try:
-                worker = self._pool.worker(contender)
-            except WorkerError as error:
-                return TrainingRun(
-                    task=task.name,
-                    workload=task.workload.to_json(),
-                    contender=str(contender),
-                    outcome=error.outcome,
-                    reason=str(error),
-                )
-            return judge_training(
-                worker, contender, task, self._options.seed, expected, self._turn(self._computing, contender)
-            )
+            worker, turn = functools.partial(self._pool.worker, contender), self._turn(self._computing, contender)
+            return judge_training(worker, contender, task, self._options.seed, expected, turn)
 
         self._reporter.stage(f"training: {task.name}")
         _, runs = self._side_by_side(
@@ -360,38 +356,39 @@ class Engine:
         )
         self._result.training_runs += runs
 
+    def follow_gradients(self, kind: str) -> None:
+        """Follows the gradient of a recurrent model back through time, by one contender of each framework."""
+        options, stage = self._options, f"gradient norms: {kind}"
+        # The signal is too small for the range of float16, and bfloat16's noise would hide the curve.
+        dtypes = [dtype for dtype in options.dtypes if dtype in ("float64", "float32")]
+
+        def judge(contender: Contender, expected: Callable[[], list[ExpectedNorms]]) -> list[GradientNorms]:
+            found = []
+            for dtype in dtypes:
+                workload = next(w for w in options.workloads if w.model.kind == kind)
+                again = options.again(workload, contender, dtype) + " --gradient-norms"
+                worker = functools.partial(self._pool.worker, contender)
+                turn = self._turn(self._computing, contender)
+                found += judge_norms(worker, contender, expected, dtype, again=again, busy=turn)
+            return found
+
+        self._reporter.stage(stage)
+        _, found = self._side_by_side(
+            lambda: make_expected(kind, options.device, options.seed),
+            lambda expected: [e.noise(dtype) for e in expected for dtype in dtypes],
+            judge,
+            NORM_UNITS,
+            stage,
+            choose_contenders(options.contenders),
+        )
+        self._result.gradient_norms += [norms for records in found for norms in records]
+
     def start_cold(self) -> None:
         """Starts every contender once more, alone; builds and first-calls each model in it."""
         with self._pool.quiet():
             for contender in self._options.contenders:
                 self._reporter.stage(f"cold start: {contender}")
-                self._result.cold_starts += self._start_cold_one(contender)
-                self._reporter.advance(COLD_UNITS)
-
-    def _start_cold_one(self, contender: Contender) -> Iterable[ColdStart]:
-        worker: Worker | None = None
-        records = []
-        for workload in self._options.workloads:
-            task = Task.seeded(workload, self._options.seed, batches=1)
-            weights, batches = task.cast(workload.dtype)
-            called = workload.replace(step="inference")
-            record = ColdStart(workload=called.to_json(), contender=str(contender), outcome="ok")
-            records.append(record)
-            try:
-                if worker is None or not worker.alive:
-                    worker = self._pool.start_cold(contender)
-                start = worker.start_reply
-                built = worker.request("build", workload=called.to_json(), mode=contender.mode, weights=weights)
-                worker.request("load", batches=[batch.to_json() for batch in batches])
-                record.first_call_s = worker.request("first_call", step="inference")["first_call_s"]
-                record.build_s = built["build_s"]
-                record.interpreter_s, record.import_s, record.configure_s = (
-                    start["interpreter_s"],
-                    start["import_s"],
-                    start["configure_s"],
+                self._result.cold_starts += start_cold_one(
+                    self._pool, contender, self._options.workloads, self._options.seed
                 )
-            except WorkerError as error:
-                self._end(record, error)
-        if worker is not None:
-            worker.kill()
-        return records
+                self._reporter.advance(COLD_UNITS)

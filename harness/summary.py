@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.spec import Workload
-from harness.results import Agreement, CaseResult, Comparison, Result
+from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result
 
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
 
@@ -23,7 +23,7 @@ def format_duration(seconds: float) -> str:
 
 
 def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
-    """Prints agreement, speed, training, what went wrong, and where result and page are."""
+    """Prints agreement, speed, training, gradient norms, what went wrong, and where result and page are."""
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
     if result.agreements:
         console.print(_agreement_table(result))
@@ -32,6 +32,8 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
             console.print(table)
     if result.training_runs:
         console.print(_training_table(result))
+    if result.gradient_norms:
+        console.print(_norm_table(result))
     for agreement in result.agreements:
         if agreement.outcome == "disagrees":
             console.print(f"AgreementError: {agreement.message}", markup=False, highlight=False, soft_wrap=True)
@@ -154,3 +156,44 @@ def _training_table(result: Result) -> Table:
         ),
     )
     return table
+
+
+def _norm_table(result: Result) -> Table:
+    curves = list(dict.fromkeys(_curve_name(record) for record in result.gradient_norms))
+    title = "Norm of dLoss/dh_t over the time steps, by spectral radius of W_hh: largest distance from the reference"
+    table = Table("contender", *curves, title=title, title_justify="left")
+    for name in dict.fromkeys(record.contender for record in result.gradient_norms):
+        own = [record for record in result.gradient_norms if record.contender == name]
+        cells = [[_norm_cell(record) for record in own if _curve_name(record) == curve] for curve in curves]
+        table.add_row(name, *("\n".join(cell) for cell in cells))
+    changes = []
+    for curve in curves:
+        found = (_change(record) for record in result.gradient_norms if _curve_name(record) == curve)
+        changes.append(next((change for change in found if change), ""))
+    table.add_row("reference, back in time", *changes)
+    return table
+
+
+def _curve_name(record: GradientNorms) -> str:
+    return f"{Workload.from_json(record.workload).model.kind} {record.spectral_radius:g}"
+
+
+def _norm_cell(record: GradientNorms) -> str:
+    word = OUTCOME_WORDS.get(record.outcome, record.outcome)
+    if not record.norms:
+        return word
+    points = zip(record.time_steps, record.distances, strict=True)
+    judged = [distance for t, distance in points if t not in record.underflow]
+    known = [distance for distance in judged if distance is not None]
+    if len(known) < len(judged):
+        return f"{word} (not finite)"
+    if not known:
+        return f"{word} (underflow)"
+    return f"{word} ({max(known):.3g} units)"
+
+
+def _change(record: GradientNorms) -> str:
+    if len(record.reference_norms) < 2:
+        return ""
+    first, last = record.reference_norms[0], record.reference_norms[-1]
+    return f"factor {first / last:.1e}" if first and last else ""

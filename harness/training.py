@@ -165,7 +165,7 @@ class ExpectedTraining:
 
 
 def judge_training(
-    worker: Worker,
+    get_worker: Callable[[], Worker],
     contender: Contender,
     task: TrainingTask,
     seed: int,
@@ -174,8 +174,10 @@ def judge_training(
 ) -> TrainingRun:
     """Trains `contender` and compares its loss at every step, and its logits on test data, with the reference's.
 
+    A worker that cannot start, dies, hangs or refuses becomes the outcome.
+
     Args:
-        worker: of the contender.
+        get_worker: gives the contender's worker, or raises WorkerError.
         contender: who trains.
         task: what is trained.
         seed: of the weights.
@@ -185,7 +187,7 @@ def judge_training(
     run = TrainingRun(task=task.name, workload=task.workload.to_json(), contender=str(contender), outcome="ok")
     try:
         with busy:
-            got = train_contender(worker, contender.mode, task, seed)
+            got = train_contender(get_worker(), contender.mode, task, seed)
     except WorkerError as error:
         return run.model_copy(update={"outcome": error.outcome, "reason": str(error)})
     reference = expected()

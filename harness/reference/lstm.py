@@ -67,5 +67,10 @@ def steps_backward(spec: LstmSpec, grad_hidden: Array, weight_hh: Array, saved: 
     return grad_projected, (dh, dc)
 
 
+def cells_before(saved: Any) -> Array:
+    """The cell state before each time step, `(sequence_length, batch_size, hidden_size)`, from what `steps` saved."""
+    return np.stack([previous for _, _, _, _, previous, _ in saved])
+
+
 def _gates(stacked: Array, hidden_size: int) -> list[Array]:
     return [stacked[:, gate * hidden_size : (gate + 1) * hidden_size] for gate in range(4)]

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from harness.core.spec import ModelSpec, Optimiser
+from harness.core.errors import InputError
+from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec
 from harness.core.weights import Batch, Weights, check_batch, check_weights, trainable_names, weight_shapes
 from harness.reference import dense, recurrent, residual
 from harness.reference.arithmetic import Arithmetic, Array, Exact
@@ -116,6 +117,29 @@ class ReferenceModel:
             training: batch statistics instead of running ones.
         """
         return {name: _plain(value) for name, value in self._pass(batch, training).trace.items()}
+
+    def through_time(self, batch: Batch) -> tuple[dict[str, Array], Array]:
+        """States and the gradients by them along the sequence, in one backward pass. Changes nothing.
+
+        Returns:
+            `{"h0": ..., "c0": ...}`: h_t and c_t before each time step; and dLoss/dh_t, where h_t and c_t are taken as
+            independent. Each `(sequence_length, batch_size, hidden_size)`, t = 0 to sequence_length - 1.
+
+        Raises:
+            InputError: not a recurrent model of one layer, many-to-one.
+        """
+        spec = self._spec
+        if not isinstance(spec, RecurrentSpec) or spec.num_layers != 1 or spec.many_to_many:
+            raise InputError(
+                "no gradient by each state",
+                where="reference",
+                got=spec.label,
+                expected="a recurrent model of one layer, many-to-one",
+            )
+        passed = self._pass(batch, training=True)
+        by_logits = softmax_cross_entropy(passed.logits, batch.targets)[1]
+        states, gradients = recurrent.through_time(spec, self._weights, passed.saved, by_logits)
+        return {name: _plain(value) for name, value in states.items()}, _plain(gradients)
 
     def _pass(self, batch: Batch, training: bool) -> Forward:
         check_batch(self._spec, len(batch.targets), batch)

@@ -43,16 +43,8 @@ def forward(spec: RecurrentSpec, weights: Mapping[str, Array], inputs: Mapping[s
 
 def backward(spec: RecurrentSpec, weights: Mapping[str, Array], saved: list[Any], grad: Array) -> Backward:
     """Gradients from the one by the logits. Weight gradients are one product over all steps of all examples."""
-    gradients: dict[str, Array] = {}
     by_states: list[tuple[Array, ...]] = []
-    top = saved[-1][2]
-    if spec.many_to_many:
-        head = affine_backward(grad.swapaxes(0, 1), top, weights["head.weight"])
-        gradients["head.weight"], gradients["head.bias"], grad_hidden = head
-    else:
-        grad_hidden = np.zeros_like(top)
-        head = affine_backward(grad, top[-1], weights["head.weight"])
-        gradients["head.weight"], gradients["head.bias"], grad_hidden[-1] = head
+    gradients, grad_hidden = _head_backward(spec, weights, saved[-1][2], grad)
     for index in reversed(range(spec.num_layers)):
         name = f"layer.{index}"
         below, h0, hidden, steps = saved[index]
@@ -69,3 +61,38 @@ def backward(spec: RecurrentSpec, weights: Mapping[str, Array], saved: list[Any]
         state: np.stack(layers) for state, layers in zip(spec.state_names, zip(*by_states, strict=True), strict=True)
     }
     return Backward(gradients, {"x": grad_hidden.swapaxes(0, 1), **by_input})
+
+
+def _head_backward(
+    spec: RecurrentSpec, weights: Mapping[str, Array], top: Array, grad: Array
+) -> tuple[dict[str, Array], Array]:
+    """Gradients by the head's weights, and by the top layer's hidden states as far as the head sees them."""
+    if spec.many_to_many:
+        by_weight, by_bias, grad_hidden = affine_backward(grad.swapaxes(0, 1), top, weights["head.weight"])
+    else:
+        grad_hidden = np.zeros_like(top)
+        by_weight, by_bias, grad_hidden[-1] = affine_backward(grad, top[-1], weights["head.weight"])
+    return {"head.weight": by_weight, "head.bias": by_bias}, grad_hidden
+
+
+def through_time(
+    spec: RecurrentSpec, weights: Mapping[str, Array], saved: list[Any], grad: Array
+) -> tuple[dict[str, Array], Array]:
+    """The states before each time step, and the loss's gradient by each of these hidden states, in one backward pass.
+
+    Args:
+        spec: one layer, many-to-one: then h_t acts on the loss through the later time steps alone.
+        grad: by the logits.
+
+    Returns:
+        `{"h0": ..., "c0": ...}` with h_t and c_t, and dLoss/dh_t; each `(sequence_length, batch_size, hidden_size)`,
+        t = 0 (the initial state) to sequence_length - 1.
+    """
+    ((_, h0, hidden, steps),) = saved
+    states = [np.concatenate([h0[np.newaxis], hidden[:-1]])]
+    if isinstance(spec, LstmSpec):
+        states.append(lstm.cells_before(steps))
+    _, grad_hidden = _head_backward(spec, weights, hidden, grad)
+    weight_hh = weights["layer.0.weight_hh"]
+    grad_projected, _ = _cell(spec).steps_backward(spec, grad_hidden, weight_hh, steps)
+    return dict(zip(spec.state_names, states, strict=True)), grad_projected @ weight_hh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.report.norms import norms_text
 from harness.report.speed import SpeedGroup
 from harness.report.text import counted, listed, with_interval
 from harness.report.words import OUTCOMES, contender_names, describe_workload
@@ -229,6 +230,10 @@ def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
     for run in result.training_runs:
         if run.outcome != "ok":
             found.append((run.contender, run.outcome, run.reason, "", f"training on {run.task}"))
+    for norms in result.gradient_norms:
+        if norms.outcome != "ok":
+            place = f"gradient norms, {norms_text(norms)}"
+            found.append((norms.contender, norms.outcome, norms.reason, norms.again, place))
     return found
 
 

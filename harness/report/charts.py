@@ -8,9 +8,10 @@ from typing import Any
 
 import altair as alt
 
+from harness.report.norms import NormGroup, change
 from harness.report.sections import ColdGroup, Task
 from harness.report.speed import SpeedGroup
-from harness.report.text import duration, finite
+from harness.report.text import duration, finite, significant
 from harness.report.words import Identity
 
 Spec = dict[str, Any]
@@ -21,6 +22,8 @@ LOG_AXIS_RATIO = 4.0
 ROW_HEIGHT = 30
 LOSS_HEIGHT = 240
 MARKED_POINTS = 8
+# Below, at and above 1 look apart from one another; the contenders' own colours would say something else.
+RADIUS_COLOURS = ("var(--p2)", "var(--p1)", "var(--p5)", "var(--c3)", "var(--c4)", "var(--c7)")
 PHASES = ("interpreter", "import", "configure", "build", "first call")
 CONFIG: Spec = {
     "background": "var(--surface)",
@@ -157,6 +160,77 @@ def distance_from_reference(task: Task) -> dict[str, list[float | None]]:
         ]
         for run in task.runs
     }
+
+
+def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
+    """The norm of dLoss/dh_t over t: the reference as lines, contenders as hollow marks; None if nothing can be drawn.
+
+    Curves that agree coincide, so each contender's marks have a size of their own. A norm of 0 has no place on a
+    logarithmic axis and is left out.
+    """
+    names = group.drawn_contenders
+    labels, shapes = [identities[n].label for n in names], [identities[n].shape for n in names]
+    sizes = [40 + 70 * place for place in range(len(names))]
+    size = alt.Size("contender:N", legend=None, scale=alt.Scale(domain=labels, range=sizes))
+    shape = alt.Shape("contender:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
+    judged = alt.Opacity("judged:N", legend=None, scale=alt.Scale(domain=["judged", "underflow"], range=[1, 0.4]))
+    hints = [alt.Tooltip(f"{name}:N") for name in ("contender", "radius", "t", "norm", "judged")]
+    layers: list[alt.Chart] = []
+    shown: list[float] = []
+    for radius in group.radii:
+        colour = radius_colour(group, radius)
+        steps = sorted(group.reference[radius].items())
+        line: list[dict[str, Any]] = [{"t": t, "value": _rounded(norm or None, 4)} for t, norm in steps]
+        marks: list[dict[str, Any]] = [
+            {
+                "contender": identities[record.contender].label,
+                "radius": f"{radius:g}",
+                "t": t,
+                "value": _rounded(norm, 4),
+                "norm": significant(norm),
+                "judged": "underflow" if t in record.underflow else "judged",
+            }
+            for record in group.drawn
+            if record.spectral_radius == radius
+            for t, norm in zip(record.time_steps, record.norms, strict=False)
+            if norm and finite(norm)
+        ]
+        values = [row["value"] for row in (*line, *marks) if row["value"]]
+        if not values:
+            continue
+        shown += values
+        lines = alt.Chart(alt.InlineData(values=line)).mark_line(color=colour, strokeWidth=2)
+        points = alt.Chart(alt.InlineData(values=marks)).mark_point(filled=False, color=colour, strokeWidth=1.5)
+        layers += [
+            lines.encode(x="t:Q", y="value:Q"),
+            points.encode(x="t:Q", y="value:Q", shape=shape, size=size, opacity=judged, tooltip=hints),
+        ]
+    if not layers:
+        return None
+    low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
+    decades = [float(f"1e{exponent}") for exponent in range(low, high + 1, max(1, (high - low) // 8))]
+    first = layers[0].encode(
+        x=alt.X("t:Q", title="time step t", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=6, format="d")),
+        y=alt.Y(
+            "value:Q",
+            title="norm of dLoss/dh_t, logarithmic",
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(values=decades, format=".0e"),
+        ),
+    )
+    return _finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
+
+
+def radius_colour(group: NormGroup, radius: float) -> str:
+    """The colour of a spectral radius in the chart and in its legend."""
+    return RADIUS_COLOURS[group.radii.index(radius) % len(RADIUS_COLOURS)]
+
+
+def norm_label(group: NormGroup) -> str:
+    """The chart of gradient norms in words."""
+    changes = [f"spectral radius {radius:g}: factor {significant(change(group, radius), 2)}" for radius in group.radii]
+    what = f"{group.workload.kind}, from the last time step back to the first"
+    return chart_label("Norm of the loss's gradient by the hidden state", what, changes)
 
 
 def chart_label(kind: str, what: str, figures: list[str]) -> str:

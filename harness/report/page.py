@@ -11,7 +11,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from harness.report import answer, charts, sections, speed, text, words
+from harness.report import answer, charts, norms, sections, speed, text, words
 from harness.result_file import write_text
 from harness.results import Result
 
@@ -112,6 +112,14 @@ def _view(
             )
             for i, task in enumerate(tasks)
         ],
+        "norms": [
+            (
+                group,
+                drawn.add(f"{prefix}-g{i}", charts.norm_chart(group, identities)),
+                charts.norm_label(group),
+            )
+            for i, group in enumerate(norms.norm_groups(result))
+        ],
         "contenders": words.contender_names(result),
         "ledger": sections.ledger(result),
         "failed": failed,
@@ -150,6 +158,8 @@ def _environment() -> jinja2.Environment:
         quantity_rows=sections.quantity_rows,
         describe=words.describe_workload,
         not_finite_steps=sections.not_finite_steps,
+        norms=norms,
+        radius_colour=charts.radius_colour,
     )
     return environment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from harness.report.norms import norms_text
 from harness.report.text import NOT_FINITE, exact, finite, flatten, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload
 from harness.results import Agreement, ColdStart, Quantity, Result, TrainingRun
@@ -290,6 +291,8 @@ def case_rows(result: Result) -> list[CaseRow]:
         rows.append(CaseRow("Cold start", title, start.contender, start.outcome, start.reason))
     for run in result.training_runs:
         rows.append(CaseRow("Training", run.task, run.contender, run.outcome, run.reason))
+    for norms in result.gradient_norms:
+        rows.append(CaseRow("Gradient norms", norms_text(norms), norms.contender, norms.outcome, norms.reason))
     return rows
 
 

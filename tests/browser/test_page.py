@@ -35,7 +35,7 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
     "empty": lambda: [("empty", samples.empty())],
 }
-NUM_CHARTS = {"main": 20, "troubled": 20, "several": 25, "empty": 0}
+NUM_CHARTS = {"main": 22, "troubled": 22, "several": 27, "empty": 0}
 
 
 @dataclass

@@ -13,6 +13,7 @@ from harness.results import (
     ColdStart,
     Comparison,
     ContenderInfo,
+    GradientNorms,
     Quantity,
     Result,
     Speed,
@@ -48,6 +49,9 @@ VERSIONS = {
     "jax": {"jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8", "numpy": "2.4.1"},
 }
 CONTENDERS = tuple(FACTORS)
+# Of which the gradient is followed back through time, one of each framework; and its factor over a time step.
+NORM_CONTENDERS = ("pytorch:eager", "tensorflow:eager", "jax:jit")
+SHRINKS_BY = {"rnn": {0.5: 0.5, 1.0: 0.98, 1.5: 1.45}, "lstm": {0.5: 0.6, 1.0: 0.75, 1.5: 0.88}}
 
 
 def workload(model: ModelSpec, step: str = "inference", **changes: Any) -> Workload:
@@ -200,6 +204,26 @@ def training_run(name: str, model: ModelSpec, task: str, rng: random.Random, ste
     )
 
 
+def gradient_norms(name: str, model: ModelSpec, radius: float, dtype: str) -> GradientNorms:
+    """A curve that agrees, over all 50 time steps."""
+    steps = [0, 20, 40, 48, 49]
+    reference = [0.5 * SHRINKS_BY[model.kind][radius] ** (49 - t) for t in steps]
+    exact = dtype == "float64"
+    return GradientNorms(
+        workload=workload(model, "gradients", dtype=dtype).to_json(),
+        spectral_radius=radius,
+        contender=name,
+        outcome="ok",
+        time_steps=steps,
+        norms=[norm * (1 + (1e-16 if exact else 1e-7)) for norm in reference],
+        reference_norms=list(reference),
+        noise=[(1e-16 if exact else 1e-7) * norm for norm in reference],
+        distances=[0.7] * len(steps),
+        limit=8.0,
+        again=f"faceoff agree --models {model.kind} --contenders {name} --dtype {dtype} --gradient-norms",
+    )
+
+
 def empty(**changes: Any) -> Result:
     """A result with nothing in it but what was asked."""
     fields: dict[str, Any] = {
@@ -237,6 +261,14 @@ def main_job(
         models, ("dense on digits", "residual on digits", "rnn on digits", "lstm on help text"), strict=False
     ):
         result.training_runs += [training_run(name, model, task, rng) for name in contenders]
+    for model in models:
+        result.gradient_norms += [
+            gradient_norms(name, model, radius, dtype)
+            for name in contenders
+            if name in NORM_CONTENDERS
+            for dtype in ("float64", "float32")
+            for radius in SHRINKS_BY.get(model.kind, ())
+        ]
     return result
 
 
@@ -304,6 +336,10 @@ def troubled() -> Result:
             "accuracy": None,
         }
     )
+    curve = result.gradient_norms[-1]
+    curve.outcome, curve.reason = "disagrees", "dLoss/dh_20 is not finite: norm not finite, reference 0.0135"
+    curve.norms[1] = curve.distances[1] = None
+    curve.underflow = [0]
     result.interrupted = True
     return result
 
@@ -313,9 +349,8 @@ def hostile() -> Result:
     script, image, bidi, long_name = HOSTILE
     result = main_job(("pytorch:eager", "jax:jit"), MODELS[2:])
     renamed = {"pytorch:eager": script, "jax:jit": long_name}
-    for part in (result.contenders, result.agreements, result.cases, result.cold_starts, result.training_runs):
-        for record in part:
-            record.contender = renamed[record.contender]
+    for record in (*result.contenders, *result.records):
+        record.contender = renamed[record.contender]
     for pair in result.comparisons:
         pair.contender, pair.baseline = renamed[pair.contender], renamed[pair.baseline]
     result.command = result.created = image
@@ -342,4 +377,8 @@ def hostile() -> Result:
     result.cases[1].workload = {"model": script, "batch_size": image}
     for run in result.training_runs:
         run.task, run.reason = script, image
+    for curve in result.gradient_norms:
+        curve.reason, curve.again = script, image
+    result.gradient_norms[0].outcome = "disagrees"
+    result.gradient_norms[1].workload = {"model": script, "dtype": image}
     return result

@@ -131,7 +131,7 @@ class TestPage:
         page = page_of(result)
         assert page.all("p", "headline")[0].text == "– Agreement with the reference was not checked in this run."
         assert "No speed was measured in this run." in page.by_id("r1-answer").text
-        for part in ("agreement", "speed", "cold", "training", "ledger"):
+        for part in ("agreement", "speed", "cold", "training", "norms", "ledger"):
             assert page.by_id(f"r1-{part}").all("p")[0].text.startswith("No ")
         assert len(page.all("table")) == (1 if result.contenders else 0)
         assert "agree with" not in page.text
@@ -156,7 +156,7 @@ class TestPage:
         assert set(charts_of(page)) == {chart.attributes["id"] for chart in page.all("div", "chart")}
 
     def test_every_chart_has_a_label_and_a_table_beside_it(self, main_page: Element) -> None:
-        assert len(main_page.all("div", "chart")) == 8 + 4 + 8
+        assert len(main_page.all("div", "chart")) == 8 + 4 + 8 + 2
         for article in main_page.all("article"):
             assert article.all("table")
             assert all(chart.attributes["aria-label"] for chart in article.all("div", "chart"))

@@ -1,0 +1,48 @@
+"""Cold start: a new process to the first result, alone on the machine, with empty compile caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.core.errors import WorkerError
+from harness.core.spec import Contender, Workload
+from harness.pool import Pool, Worker
+from harness.results import ColdStart
+from harness.task import Task
+
+
+def start_cold_one(pool: Pool, contender: Contender, workloads: Sequence[Workload], seed: int) -> list[ColdStart]:
+    """Starts one more process of `contender`, builds and first-calls each model in it, and ends it.
+
+    Args:
+        pool: quiet, so that no other worker takes processor time.
+        contender: who starts.
+        workloads: their models share the process's start.
+        seed: of weights and batches.
+    """
+    worker: Worker | None = None
+    records = []
+    for workload in workloads:
+        task = Task.seeded(workload, seed, batches=1)
+        weights, batches = task.cast(workload.dtype)
+        called = workload.replace(step="inference")
+        record = ColdStart(workload=called.to_json(), contender=str(contender), outcome="ok")
+        records.append(record)
+        try:
+            if worker is None or not worker.alive:
+                worker = pool.start_cold(contender)
+            start = worker.start_reply
+            built = worker.request("build", workload=called.to_json(), mode=contender.mode, weights=weights)
+            worker.request("load", batches=[batch.to_json() for batch in batches])
+            record.first_call_s = worker.request("first_call", step="inference")["first_call_s"]
+            record.build_s = built["build_s"]
+            record.interpreter_s, record.import_s, record.configure_s = (
+                start["interpreter_s"],
+                start["import_s"],
+                start["configure_s"],
+            )
+        except WorkerError as error:
+            record.outcome, record.reason = error.outcome, str(error)
+    if worker is not None:
+        worker.kill()
+    return records
