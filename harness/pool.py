@@ -280,6 +280,16 @@ class Pool:
         worker.finish_start()
         return worker
 
+    def start_untouched(self, contender: Contender) -> Worker:
+        """One more process of `contender`, for the caller to `kill`; it configures nothing.
+
+        The framework is imported at the first probe, and is then as its users find it.
+
+        Raises:
+            WorkerError: the framework is missing.
+        """
+        return self._spawn(contender)
+
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Keeps every worker paused while the block runs, but for the one inside `awake`."""
