@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from harness.core.errors import InputError, Outcome, WorkerError
 from harness.core.spec import Contender
 from harness.defaults.asking import Asker, Observed
@@ -66,7 +68,9 @@ def find_defaults(
     observed: dict[str, Observed] = {}
     failures: dict[str, WorkerError] = {}
     total = len(names) * (len(MEASUREMENTS) + 1) + EFFECT_UNITS
+    # Many small products: handing them to a second thread costs more than it saves.
     with (
+        threadpool_limits(1),
         Reporter(total, quiet) as reporter,
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
         Pool(
@@ -77,11 +81,11 @@ def find_defaults(
         for contender in contenders:
             name = contender.framework
             try:
-                observed[name] = _observe(pool, contender, seed, reporter)
+                observed[name] = observe(pool, contender, seed, reporter)
             except WorkerError as error:
                 failures[name] = error
         versions = {name: pool.installations[name].versions for name in names}
-        rows = _rows(names, observed, failures)
+        rows = make_rows(names, observed, failures)
         if effects:
             _add_effects(rows, observed, seed, reporter)
     outcomes: dict[str, Outcome] = {name: failures[name].outcome if name in failures else "ok" for name in names}
@@ -95,7 +99,7 @@ def find_defaults(
     )
 
 
-def _observe(pool: Pool, contender: Contender, seed: int, reporter: Reporter) -> Observed:
+def observe(pool: Pool, contender: Contender, seed: int, reporter: Reporter) -> Observed:
     """Everything that is measured of one framework; its worker is alone, as some take all of a GPU's memory."""
     worker = pool.start_untouched(contender)
     try:
@@ -112,7 +116,7 @@ def _observe(pool: Pool, contender: Contender, seed: int, reporter: Reporter) ->
         worker.kill()
 
 
-def _rows(names: Sequence[str], observed: dict[str, Observed], failures: dict[str, WorkerError]) -> list[Row]:
+def make_rows(names: Sequence[str], observed: dict[str, Observed], failures: dict[str, WorkerError]) -> list[Row]:
     """One row for each word that any framework was asked, in the order of the questions."""
     words = dict.fromkeys(key for seen in observed.values() for key in seen.findings)
     rows = []
