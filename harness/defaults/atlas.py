@@ -38,12 +38,15 @@ class Effect(_Record):
         values: the quantity for each framework's default; empty for an array, of which only the difference is told.
         relative_difference: largest minus smallest value over the mean of their sizes; for arrays the largest rms
             difference between two frameworks over the largest rms.
+        chance: where weights are drawn, the largest standard error of a framework's mean over its draws, relative to
+            that mean; a difference of about that size tells nothing. Null where nothing is drawn.
     """
 
     measured_on: str
     quantity: str
     values: dict[str, float] = {}
     relative_difference: float
+    chance: float | None = None
 
 
 class Row(_Record):

@@ -18,7 +18,7 @@ from harness.defaults.optimisers import RULES, Rule, State
 from harness.reference import ReferenceModel
 from harness.reference.layers import softmax_cross_entropy
 
-STEPS, BATCH_SIZE, REPETITIONS, TEST_BATCHES = 20, 50, 3, 8
+STEPS, BATCH_SIZE, REPETITIONS, TEST_BATCHES = 20, 50, 5, 8
 DENSE = DenseSpec((64, 32, 10))
 RESIDUAL = ResidualSpec(8, 8, 1, (8, 16), 1)
 RNN = RnnSpec(8, 32, 10, 8)
@@ -123,6 +123,22 @@ def array_spread(arrays: Mapping[str, np.ndarray]) -> float:
     return max(apart, default=0.0) / largest if largest else 0.0
 
 
+def effect_of_draws(where: str, quantity: str, values: Mapping[str, list[float]]) -> Effect:
+    """The means over repetitions, and how far chance alone moves them.
+
+    Every repetition has its own remaining weights, the same ones for all frameworks. They move all means together, so
+    they are taken out first: chance is what is left when each repetition's mean over the frameworks is subtracted.
+    """
+    table = np.array(list(values.values()))
+    apart = table - table.mean(axis=0) + table.mean()
+    errors = apart.std(axis=1, ddof=1) / np.sqrt(table.shape[1]) / table.mean(axis=1)
+    means = {framework: float(np.mean(numbers)) for framework, numbers in values.items()}
+    return Effect(
+        measured_on=where, quantity=quantity, values=means, relative_difference=spread_of(means),
+        chance=float(errors.max()),
+    )  # fmt: skip
+
+
 class EffectFinder:
     """Finds the effects of the rows that differ.
 
@@ -155,26 +171,25 @@ class EffectFinder:
             rows: only these rows of them; all unless given.
         """
         task = self.task(spec)
-        sizes: dict[str, float] = {}
-        losses: dict[str, float] = {}
+        sizes: dict[str, list[float]] = {}
+        losses: dict[str, list[float]] = {}
         for framework, seen in self._observed.items():
-            outputs, ends = [], []
             for repetition, draw in enumerate(seen.draws.get(spec.kind, [])):
                 weights = seeded_weights(spec, self._seed + repetition)
                 for name in filter(part, draw):
                     weights[name][rows or slice(None)] = draw[name][rows or slice(None)]
-                outputs.append(np.sqrt(np.mean(task.logits(weights) ** 2)))
-                ends.append(task.test_loss(task.logits(task.train(weights))))
-            if ends:
-                sizes[framework], losses[framework] = float(np.mean(outputs)), float(np.mean(ends))
+                before = float(np.sqrt(np.mean(task.logits(weights) ** 2)))
+                sizes.setdefault(framework, []).append(before)
+                losses.setdefault(framework, []).append(task.test_loss(task.logits(task.train(weights))))
         where = f"{task.name}, mean of {REPETITIONS} draws"
         return [
-            Effect(measured_on=where, quantity=quantity, values=values, relative_difference=spread_of(values))
+            effect_of_draws(where, quantity, values)
             for quantity, values in (
-                ("rms of the logits before training", sizes), (f"test loss after {STEPS} steps", losses),
+                ("rms of the logits before training", sizes),
+                (f"test loss after {STEPS} steps", losses),
             )
             if len(values) > 1
-        ]  # fmt: skip
+        ]
 
     def of_logits(self, task: Task, where: str, logits: Mapping[str, np.ndarray]) -> list[Effect]:
         """The difference of logits, and of the loss on the test examples, after training."""

@@ -14,7 +14,8 @@ def effect_words(effect: Effect) -> str:
     values = ""
     if effect.values:
         values = " (" + ", ".join(f"{name} {value:.3g}" for name, value in effect.values.items()) + ")"
-    return f"{_share(effect.relative_difference)} on {effect.quantity}{values}; {effect.measured_on}"
+    chance = "" if effect.chance is None else f" (chance: {_share(effect.chance)})"
+    return f"{_share(effect.relative_difference)}{chance} on {effect.quantity}{values}; {effect.measured_on}"
 
 
 def _share(relative: float) -> str:

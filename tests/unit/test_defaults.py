@@ -14,7 +14,7 @@ from harness.core.weights import seeded_weights
 from harness.defaults import Atlas, Effect, Finding, print_atlas
 from harness.defaults.asking import Observed
 from harness.defaults.atlas import make_row
-from harness.defaults.effects import RESIDUAL, TRAINING, EffectFinder, array_spread, spread_of
+from harness.defaults.effects import RESIDUAL, TRAINING, EffectFinder, array_spread, effect_of_draws, spread_of
 from harness.defaults.fitting import FitError
 from harness.defaults.initialisation import canonical_recurrent, find_gates, find_orthogonality
 from harness.defaults.layers import activation_forms, gelu
@@ -122,6 +122,14 @@ def test_spreads_are_relative():
     assert spread_of({"a": 0.0, "b": 0.0}) == 0.0
     assert array_spread({"a": np.ones(4), "b": np.ones(4)}) == 0.0
     assert array_spread({"a": np.ones(4), "b": np.full(4, 2.0), "c": np.ones(4)}) == pytest.approx(0.5)
+
+
+def test_chance_is_what_draws_do_beyond_what_all_frameworks_share():
+    shared = effect_of_draws("here", "loss", {"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 4.0]})
+    assert shared.values == {"a": 2.0, "b": 3.0}
+    assert shared.chance == pytest.approx(0, abs=1e-12)
+    own = effect_of_draws("here", "loss", {"a": [1.0, 2.0, 3.0], "b": [4.0, 3.0, 2.0]})
+    assert own.chance == pytest.approx(1 / 3**0.5 / 2)
 
 
 def test_the_effect_of_a_constant_is_the_difference_that_the_reference_itself_shows():
