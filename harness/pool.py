@@ -281,7 +281,7 @@ class Pool:
         return worker
 
     def start_untouched(self, contender: Contender) -> Worker:
-        """One more process of `contender`, for the caller to `kill`; it configures nothing, nor sets the mode's variables.
+        """One more process of `contender`, for the caller to `kill`, without configuration and variables of its mode.
 
         The framework is imported at the first probe, and is then as its users find it.
 
