@@ -280,6 +280,16 @@ class Pool:
         worker.finish_start()
         return worker
 
+    def start_untouched(self, contender: Contender) -> Worker:
+        """One more process of `contender`, for the caller to `kill`, without configuration and variables of its mode.
+
+        The framework is imported at the first probe, and is then as its users find it.
+
+        Raises:
+            WorkerError: the framework is missing.
+        """
+        return self._spawn(contender, untouched=True)
+
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Keeps every worker paused while the block runs, but for the one inside `awake`."""
@@ -318,7 +328,7 @@ class Pool:
         except WorkerError as error:
             self.failures[contender] = error
 
-    def _spawn(self, contender: Contender, cold: bool = False) -> Worker:
+    def _spawn(self, contender: Contender, cold: bool = False, untouched: bool = False) -> Worker:
         installation = self.installations[contender.framework]
         if not installation.installed:
             raise WorkerError(
@@ -326,13 +336,16 @@ class Pool:
             )
         if self._closed:
             raise WorkerError("the run is ending", outcome="crashed", where=str(contender))
-        return self._spawner.submit(self._spawn_here, contender, installation, cold).result()
+        return self._spawner.submit(self._spawn_here, contender, installation, cold, untouched).result()
 
-    def _spawn_here(self, contender: Contender, installation: Installation, cold: bool) -> Worker:
+    def _spawn_here(self, contender: Contender, installation: Installation, cold: bool, untouched: bool) -> Worker:
         number = self._count[contender] = self._count.get(contender, -1) + 1
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
         environment = worker_environment(contender, self._threads, self._compile_cache(installation, cold), cold)
+        if untouched:
+            for name in FRAMEWORKS[contender.framework].modes[contender.mode]:
+                environment.pop(name, None)
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()

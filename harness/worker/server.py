@@ -12,6 +12,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `weights`, `reset`, `trace`, `describe`, `memory` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `last_value` | step | what the last timed call returned, for a check |
+| `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
 """
 
 from __future__ import annotations
@@ -162,6 +163,13 @@ class Server:
         """The value of the last timed call: the logits, or the loss."""
         value = self.model.canonical(self._last)["loss"] if step == "gradients" else self.runtime.fetch(self._last)
         return {"value": np.asarray(value)}
+
+    def do_probe(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
+        """Runs a probe of `impls.<framework>.defaults`. Without `start` the framework is as its users find it."""
+        probes = importlib.import_module(f"impls.{self._framework}.defaults").PROBES
+        if name not in probes:
+            raise InputError("unknown probe", where="worker", got=name, expected=", ".join(sorted(probes)))
+        return dict(probes[name](**arguments))
 
     def do_sleep(self, seconds: float) -> Dict[str, Any]:
         """Does nothing for a while; lets the pool's time limit be tested on a real worker."""

@@ -46,6 +46,8 @@ def empty_folder(tmp_path, monkeypatch):
         (["compare", "--timeout", "nan"], "seconds above 0"),
         (["compare", "--optimiser", "lion"], "lion"),
         (["compare", "--models", "dense", "--data", "nowhere", "--quiet"], "data_batch_1"),
+        (["defaults", "--frameworks", "mxnet"], "mxnet"),
+        (["defaults", "--frameworks", ","], "no name"),
         (["nonsense"], "nonsense"),
         (["report"], "RESULTS"),
         (["report", "nothing.json"], "No such file"),
@@ -129,7 +131,7 @@ def test_the_list_names_everything_that_can_be_asked_for(capsys):
     assert "jax:jit" in out
 
 
-@pytest.mark.parametrize("command", ["compare", "agree", "bench", "report", "list", "doctor"])
+@pytest.mark.parametrize("command", ["compare", "agree", "bench", "report", "list", "doctor", "defaults"])
 def test_every_command_has_help(command, capsys):
     status, out, _ = run([command, "--help"], capsys)
     assert status == 0

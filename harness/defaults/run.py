@@ -1,0 +1,145 @@
+"""Makes the atlas: one framework after the other, then the comparison."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from harness.core.errors import InputError, Outcome, WorkerError
+from harness.core.spec import Contender
+from harness.defaults.asking import Asker, Observed
+from harness.defaults.atlas import Atlas, Finding, Row, make_row
+from harness.defaults.effects import EffectFinder, collect_draws
+from harness.defaults.initialisation import RECURRENT, measure_initialisation
+from harness.defaults.layers import (
+    PADDING,
+    measure_activations,
+    measure_dropout,
+    measure_loss,
+    measure_normalisation,
+    measure_padding,
+    measure_precision,
+)
+from harness.defaults.steps import measure_optimisers
+from harness.defaults.units import unit_effects
+from harness.environments import FRAMEWORKS, Configuration, read_configuration
+from harness.pool import Pool
+from harness.progress import Reporter
+
+MEASUREMENTS = (
+    measure_initialisation, measure_normalisation, measure_padding, measure_activations, measure_precision,
+    measure_optimisers, measure_loss, measure_dropout,
+)  # fmt: skip
+EFFECT_UNITS = 8
+
+
+def find_defaults(
+    frameworks: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    configuration: Configuration | None = None,
+    quiet: bool = False,
+    effects: bool = True,
+) -> Atlas:
+    """Finds what each framework does by default, and what the differences are worth.
+
+    Args:
+        frameworks: names; all unless given.
+        seed: of draws, data and batches.
+        configuration: interpreters and time limit; read from `faceoff.toml` and the environment unless given.
+        quiet: no progress on standard error.
+        effects: train the reference with each default; without, rows have no effects.
+
+    Raises:
+        InputError: an unknown framework.
+    """
+    begin_s = time.monotonic()
+    names = tuple(dict.fromkeys(frameworks)) or tuple(FRAMEWORKS)
+    for name in names:
+        if name not in FRAMEWORKS:
+            raise InputError("unknown framework", where="frameworks", got=name, expected=", ".join(FRAMEWORKS))
+    contenders = [Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names]
+    observed: dict[str, Observed] = {}
+    failures: dict[str, WorkerError] = {}
+    total = len(names) * (len(MEASUREMENTS) + 1) + EFFECT_UNITS
+    # Many small products: handing them to a second thread costs more than it saves.
+    with (
+        threadpool_limits(1),
+        Reporter(total, quiet) as reporter,
+        tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
+        Pool(
+            contenders, device="cpu", threads=os.cpu_count() or 1, seed=seed, log_directory=Path(logs),
+            configuration=configuration or read_configuration(),
+        ) as pool,
+    ):  # fmt: skip
+        for contender in contenders:
+            name = contender.framework
+            try:
+                observed[name] = observe(pool, contender, seed, reporter)
+            except WorkerError as error:
+                failures[name] = error
+        versions = {name: pool.installations[name].versions for name in names}
+        rows = make_rows(names, observed, failures)
+        if effects:
+            _add_effects(rows, observed, seed, reporter)
+    outcomes: dict[str, Outcome] = {name: failures[name].outcome if name in failures else "ok" for name in names}
+    return Atlas(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seed=seed,
+        duration_s=time.monotonic() - begin_s,
+        frameworks=versions,
+        outcomes=outcomes,
+        rows=sorted(rows, key=lambda row: row.agree),
+    )
+
+
+def observe(pool: Pool, contender: Contender, seed: int, reporter: Reporter) -> Observed:
+    """Everything that is measured of one framework; its worker is alone, as some take all of a GPU's memory."""
+    worker = pool.start_untouched(contender)
+    try:
+        asker = Asker(worker, seed)
+        for measure in MEASUREMENTS:
+            reporter.advance(0, f"{contender.framework}: {measure.__name__.removeprefix('measure_')}")
+            measure(asker)
+            reporter.advance(1)
+        order = asker.observed.findings[RECURRENT, "lstm gate order"]
+        collect_draws(asker, tuple(order.words.split(", ")) if order.outcome == "ok" else None)
+        reporter.advance(1)
+        return asker.observed
+    finally:
+        worker.kill()
+
+
+def make_rows(names: Sequence[str], observed: dict[str, Observed], failures: dict[str, WorkerError]) -> list[Row]:
+    """One row for each word that any framework was asked, in the order of the questions."""
+    words = dict.fromkeys(key for seen in observed.values() for key in seen.findings)
+    rows = []
+    for topic, word in words:
+        findings = {}
+        for name in names:
+            if name in failures:
+                error = failures[name]
+                words_ = "missing" if error.outcome == "missing" else f"{error.outcome}: {error.what}"
+                findings[name] = Finding(words=words_, outcome=error.outcome)
+            elif (topic, word) in observed[name].findings:
+                findings[name] = observed[name].findings[topic, word]
+        rows.append(make_row(topic, word, findings))
+    return rows
+
+
+def _add_effects(rows: list[Row], observed: dict[str, Observed], seed: int, reporter: Reporter) -> None:
+    finder = EffectFinder(observed, seed)
+    by_number = next((row.findings for row in rows if row.topic == PADDING and row.word.startswith("number")), {})
+    differing = [row for row in rows if not row.agree]
+    for row in differing:
+        reporter.advance(EFFECT_UNITS / len(differing), f"effect of {row.word}")
+        row.effects = [
+            *finder.measured(row.topic, row.word),
+            *unit_effects(row.topic, row.word, row.findings, by_number, seed),
+        ]
