@@ -27,7 +27,7 @@ from harness.first_difference import find_first_difference
 from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
 from harness.pool import Worker
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity
 from harness.task import Task
 
@@ -218,3 +218,22 @@ def disagreement_message(agreement: Agreement) -> str:
         lines.append(f"  worst at {worst.worst_index}: got {got}, reference {worst.reference:.9g}")
     lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
     return "\n".join(lines)
+
+
+def name_precision_findings(agreements: Sequence[Agreement]) -> None:
+    """Says of each disagreement in a narrower dtype, where the same contender agrees in float64, what it is.
+
+    Args:
+        agreements: one contender's on one workload, in every dtype that was checked; messages are added to.
+    """
+    if not any(agreement.check == "meaning" and agreement.outcome == "ok" for agreement in agreements):
+        return
+    for agreement in agreements:
+        if agreement.check == "precision" and agreement.outcome == "disagrees":
+            dtype = str(agreement.workload["dtype"])
+            text = f"\n  a finding of precision, not of meaning: it agrees in float64 and differs in {dtype} only"
+            worst = agreement.worst
+            if worst is not None and worst.noise_units is not None:
+                own = UNIT_ROUNDOFF[dtype]
+                text += f", as arithmetic of unit roundoff {worst.noise_units * own:.1g} would ({dtype} has {own:.1g})"
+            agreement.message += text

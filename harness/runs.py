@@ -19,7 +19,7 @@ import psutil
 from cpuinfo import get_cpu_info
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, check_agreement, ended
+from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.cold_start import start_cold_one
 from harness.comparison import compare_quantity
 from harness.core.errors import DeviceError, WorkerError
@@ -177,7 +177,9 @@ class Engine:
         self._reporter.stage(f"agreement: {name}")
 
         def judge(contender: Contender, expected: Callable[[], Expected]) -> list[Agreement]:
-            return [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
+            found = [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
+            name_precision_findings(found)
+            return found
 
         def warm(expected: Expected) -> None:
             for dtype in self._options.dtypes:

@@ -235,7 +235,9 @@ class PyTorchModel(Model):
         return {name: found[name] for name in trace_names(self._workload.model)}
 
     def describe(self) -> dict[str, Any]:
-        kernel = "fused kernel" if is_fused(self._trained[0]) else "one kernel for each operation"
+        kernel = (
+            "fused kernel" if is_fused(self._workload.optimiser, self._trained[0]) else "one kernel for each operation"
+        )
         compiled: dict[str, str] | str = "nothing"
         if self._mode == "compile":
             compiled = dict(self._family.COMPILED)
@@ -333,11 +335,8 @@ def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: 
 
 
 def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """PyTorch's fused optimiser with every constant set; in narrow dtypes on a CPU the one that is not fused.
-
-    There the fused kernels of torch 2.13 leave every whole vector of a float16 or bfloat16 weight as it was.
-    """
-    fused = is_fused(parameters[0])
+    """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`)."""
+    fused = is_fused(optimiser, parameters[0])
     if optimiser.kind == "adam":
         return torch.optim.Adam(
             parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
@@ -350,9 +349,13 @@ def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torc
     )  # fmt: skip
 
 
-def is_fused(parameter: torch.Tensor) -> bool:
-    """Whether the optimiser's fused kernel can be trusted with this parameter."""
-    return parameter.device.type != "cpu" or parameter.dtype in (torch.float32, torch.float64)
+def is_fused(optimiser: Optimiser, parameter: torch.Tensor) -> bool:
+    """Whether the optimiser's fused kernel does what it should.
+
+    On a CPU that of SGD in torch 2.13 leaves every 16 elements of a float16 or bfloat16 weight as they were.
+    """
+    wide = parameter.dtype in (torch.float32, torch.float64)
+    return wide or optimiser.kind == "adam" or parameter.device.type != "cpu"
 
 
 def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:

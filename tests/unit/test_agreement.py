@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from harness.agreement import Expected, reference_quantities
+from harness.agreement import Expected, name_precision_findings, reference_quantities
 from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
 from harness.noise import noise_of, rms
 from harness.presets import PRESETS
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
+from harness.results import Agreement
 from harness.task import Task
 
 REFERENCE = np.random.default_rng(0).standard_normal((4, 5))
@@ -131,3 +132,19 @@ def test_every_weight_and_every_input_has_its_gradient_compared(spec, count):
     assert sum(name.startswith("gradient of") for name in values) == count
     assert {"outputs", "loss", "losses in training", "weights before training"} <= set(values)
     assert "outputs after 3 training steps" in values
+
+
+@pytest.mark.parametrize(("meaning", "named"), [("ok", True), ("disagrees", False), ("crashed", False)])
+def test_what_agrees_in_float64_alone_is_a_finding_of_precision(meaning, named):
+    workload = Workload(DenseSpec((4, 3, 2)), 3)
+    coarse = compare((REFERENCE + 1e-3).astype("float32"), 1e-7, "float32")
+    assert not coarse.agrees
+    records = [
+        Agreement(workload=workload.replace(dtype=dtype).to_json(), contender="jax:jit", check=check, outcome=outcome)
+        for dtype, check, outcome in (("float64", "meaning", meaning), ("float32", "precision", "disagrees"))
+    ]
+    records[1].quantities = [coarse]
+    name_precision_findings(records)
+    assert ("finding of precision" in records[1].message) is named
+    assert ("unit roundoff 0.0006 would (float32 has 6e-08)" in records[1].message) is named
+    assert records[0].message == ""
