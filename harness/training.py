@@ -71,9 +71,9 @@ def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, see
     adam = Optimiser("adam", learning_rate=0.005)
     choices: list[tuple[str, ModelSpec, Dataset, int, int, Optimiser]] = [
         ("dense on digits", DenseSpec((64, 32, 10)), digits, 50, 80, momentum),
-        ("residual on digits", ResidualSpec(8, 8, 1, (8, 16), 1), digits, 50, 40, momentum),
-        ("rnn on digits, row by row", RnnSpec(8, 32, 10, 8), digits, 50, 80, momentum),
-        ("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 80, adam),
+        ("residual on digits", ResidualSpec(8, 8, 1, (8, 16), 1), digits, 50, 30, momentum),
+        ("rnn on digits, row by row", RnnSpec(8, 32, 10, 8), digits, 50, 60, momentum),
+        ("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 60, adam),
         (
             "lstm on help text, next character",
             LstmSpec(len(ALPHABET), 48, len(ALPHABET), 16, many_to_many=True),

@@ -171,9 +171,9 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
     names = group.drawn_contenders
     labels, shapes = [identities[n].label for n in names], [identities[n].shape for n in names]
     sizes = [40 + 70 * place for place in range(len(names))]
-    size = alt.Size("contender:N", legend=None, scale=alt.Scale(domain=labels, range=sizes))
+    size = alt.Size("size:Q", scale=None)
     shape = alt.Shape("contender:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
-    judged = alt.Opacity("judged:N", legend=None, scale=alt.Scale(domain=["judged", "underflow"], range=[1, 0.4]))
+    opacity = alt.Opacity("opacity:Q", scale=None)
     hints = [alt.Tooltip(f"{name}:N") for name in ("contender", "radius", "t", "norm", "judged")]
     layers: list[alt.Chart] = []
     shown: list[float] = []
@@ -189,6 +189,8 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
                 "value": _rounded(norm, 4),
                 "norm": significant(norm),
                 "judged": "underflow" if t in record.underflow else "judged",
+                "opacity": 0.4 if t in record.underflow else 1,
+                "size": sizes[names.index(record.contender)],
             }
             for record in group.drawn
             if record.spectral_radius == radius
@@ -203,7 +205,7 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
         points = alt.Chart(alt.InlineData(values=marks)).mark_point(filled=False, color=colour, strokeWidth=1.5)
         layers += [
             lines.encode(x="t:Q", y="value:Q"),
-            points.encode(x="t:Q", y="value:Q", shape=shape, size=size, opacity=judged, tooltip=hints),
+            points.encode(x="t:Q", y="value:Q", shape=shape, size=size, opacity=opacity, tooltip=hints),
         ]
     if not layers:
         return None

@@ -58,7 +58,7 @@ def test_the_curve_of_other_recurrent_weights_disagrees(worker, contender, dtype
     for reference in expected:
         weights = reference.task.weights
         transposed = {**weights, "layer.0.weight_hh": weights["layer.0.weight_hh"].T.copy()}
-        reference.noise("float32")
+        reference.noise(dtype)
         reference.task = dataclasses.replace(reference.task, weights=transposed)
     found = judge(worker, contender, expected, dtype)
     assert {record.outcome for record in found} == {"disagrees"}
