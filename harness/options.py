@@ -163,12 +163,16 @@ def make_options(
     parsed = parse_contenders(contenders)
     device = resolve_device(device, parsed, configuration)
     chosen_optimiser = Optimiser(kind=optimiser)
-    sized = choose(preset, models, batch_size)
+    workloads = tuple(
+        Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
+        for item in choose(preset, models, batch_size)
+    )
+    for checked in dtypes:
+        # Made for its check alone: not every optimiser has a meaning in every dtype.
+        workloads[0].replace(dtype=checked)
     return Options(
         command=command,
-        workloads=tuple(
-            Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser) for item in sized
-        ),
+        workloads=workloads,
         contenders=parsed,
         steps=chosen_steps,
         dtypes=dtypes,

@@ -39,6 +39,7 @@ def empty_folder(tmp_path, monkeypatch):
         (["compare", "--batch-size", "many"], "whole numbers"),
         (["compare", "--dtype", "float8"], "float8"),
         (["agree", "--dtype", "float32,int4"], "int4"),
+        (["agree", "--dtype", "float64,float16", "--optimiser", "adam"], "epsilon is zero in this dtype"),
         (["compare", "--device", "tpu"], "tpu"),
         (["compare", "--seed", "-1"], "seed"),
         (["compare", "--threads", "100000"], "cores of this machine"),
