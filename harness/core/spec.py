@@ -305,7 +305,15 @@ class Workload:
                 where="workload.optimiser.epsilon",
                 got=f"{self.optimiser.epsilon:g} in float16",
                 expected=f"at least {2.0**-24:.2g}",
-                next_step="use --optimiser sgd or momentum, or bfloat16",
+                next_step="use --optimiser sgd or momentum",
+            )
+        if self.dtype == "bfloat16" and self.optimiser.kind == "adam" and 1 - self.optimiser.beta2 < 2.0**-8:
+            raise InputError(
+                "Adam's beta2 is one in this dtype",
+                where="workload.optimiser.beta2",
+                got=f"{self.optimiser.beta2:g} in bfloat16",
+                expected=f"at most {1 - 2.0**-8:.4g}",
+                next_step="use --optimiser sgd or momentum",
             )
 
     @property

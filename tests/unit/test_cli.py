@@ -40,6 +40,7 @@ def empty_folder(tmp_path, monkeypatch):
         (["compare", "--dtype", "float8"], "float8"),
         (["agree", "--dtype", "float32,int4"], "int4"),
         (["agree", "--dtype", "float64,float16", "--optimiser", "adam"], "epsilon is zero in this dtype"),
+        (["agree", "--dtype", "bfloat16", "--optimiser", "adam"], "beta2 is one in this dtype"),
         (["compare", "--device", "tpu"], "tpu"),
         (["compare", "--seed", "-1"], "seed"),
         (["compare", "--threads", "100000"], "cores of this machine"),
