@@ -114,6 +114,14 @@ def speed_options(command: Command) -> Command:
         help="What is timed.",
         callback=lambda context, option, value: (value,),
     )(command)
+    command = click.option(
+        "--baseline",
+        metavar="CONTENDER",
+        help="What speeds are compared with; the fastest of each workload by default.",
+    )(command)
+    command = click.option(
+        "--budget", default="standard", show_default=True, help="quick, standard, thorough, or seconds of timed rounds."
+    )(command)
     return click.option(
         "--steps",
         type=Names(STEPS),

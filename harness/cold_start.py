@@ -11,14 +11,19 @@ from harness.results import ColdStart
 from harness.task import Task
 
 
-def start_cold_one(pool: Pool, contender: Contender, workloads: Sequence[Workload], seed: int) -> list[ColdStart]:
-    """Starts one more process of `contender`, builds and first-calls each model in it, and ends it.
+def start_cold_one(
+    pool: Pool, contender: Contender, workloads: Sequence[Workload], seed: int
+) -> tuple[list[ColdStart], Worker | None]:
+    """Starts one more process of `contender`, builds and first-calls each model in it.
 
     Args:
         pool: quiet, so that no other worker takes processor time.
         contender: who starts.
         workloads: their models share the process's start.
         seed: of weights and batches.
+
+    Returns:
+        A record for each workload, and the process if one lives, for the caller to keep or end.
     """
     worker: Worker | None = None
     records = []
@@ -43,6 +48,4 @@ def start_cold_one(pool: Pool, contender: Contender, workloads: Sequence[Workloa
             )
         except WorkerError as error:
             record.outcome, record.reason = error.outcome, str(error)
-    if worker is not None:
-        worker.kill()
-    return records
+    return records, worker if worker is not None and worker.alive else None

@@ -1,110 +1,129 @@
-"""The schedule of rounds: interleaved over the contenders in random order, every other worker paused.
+"""The schedule of rounds: interleaved over all processes of all contenders in random order, every other one paused.
 
-A pass runs one round of each contender, in an order drawn anew, so that drift of the machine hits all alike. Before
-each round, one call that is not timed brings back what the pause let go cold.
+A pass runs one round of each process, in an order drawn anew, so that drift of the machine hits all alike. Before each
+round, one call that is not timed brings back what the pause let go cold.
 """
 
 from __future__ import annotations
 
 import statistics as central
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from harness.budget import Budget
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.pool import Pool, Worker
-from harness.results import Comparison, Speed
-from harness.statistics import median_interval, ratio_interval, verdict
+from harness.pool import Pool, Seat, Worker
+from harness.results import Comparison, NoiseFloor, Process, Speed
+from harness.statistics import Precision, Sample, adjusted, drift, verdict
 
-MIN_ROUND_S = 0.01
 WARMUP_CALLS = 3
-WARMUP_S = 0.2
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to measure.
-
-    Args:
-        max_time_s: seconds of timed rounds for one case; passes end when the mean case has spent it.
-        min_rounds: passes that are run whatever they cost.
-        max_rounds: passes after which measuring ends.
-        min_round_s: a round repeats its call until it lasts about this long.
-    """
-
-    max_time_s: float = 0.8
-    min_rounds: int = 7
-    max_rounds: int = 30
-    min_round_s: float = MIN_ROUND_S
+# Rounds that get faster by less than this are warm.
+WARMING = 0.03
+PIPELINED_ROUNDS = 3
+# What a pause let go cold costs a call this long less than a hundredth.
+LONG_CALL_S = 0.1
+# A round is disturbed when cores were taken away for this share of it.
+DISTURBED_SHARE = 0.1
+SLEPT_S = 0.001
+# A process that changes by more than this over its rounds, beyond chance, has not reached a steady state.
+STEADY = 0.05
+CHECK_EVERY = 3
 
 
 @dataclass
 class Rounds:
-    """What was measured of one case so far: seconds per call of each round, calls a round, warm-up calls."""
+    """What was measured of one process so far, one entry a round."""
 
-    durations_s: list[float]
     iterations: int
     warmup_calls: int
+    first_call_s: float
+    fastest_s: float
+    durations_s: list[float] = field(default_factory=list)
+    disturbed: list[bool] = field(default_factory=list)
+    calls_s: list[np.ndarray] = field(default_factory=list)
+    pipelined_s: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    stolen_s: float = 0.0
+    waited_s: float = 0.0
     last_batch: int = 0
 
-    def summary(self) -> Speed:
-        """Median and interval of the rounds."""
-        return Speed(
-            rounds_s=self.durations_s,
-            iterations=self.iterations,
-            warmup_calls=self.warmup_calls,
-            median_s=central.median(self.durations_s),
-            interval_s=median_interval(self.durations_s),
-        )
 
-
-Measured = dict[Contender, "Rounds | WorkerError"]
+Measured = dict[Contender, "list[Rounds] | WorkerError"]
 
 
 def measure(
-    pool: Pool, contenders: Sequence[Contender], step: str, budget: Budget, seed: int, on_round: Callable[[float], None]
+    pool: Pool, seats: Sequence[Seat], step: str, budget: Budget, seed: int, on_round: Callable[[float], None]
 ) -> Measured:
-    """Times one step of the model that each worker holds.
+    """Times one step of the model that each process holds.
 
     Args:
-        pool: of the workers; each of `contenders` has built its model and loaded its batches.
-        contenders: who is timed.
+        pool: of the workers; each of `seats` has built its model and loaded its batches.
+        seats: the processes that are timed, of each contender as many.
         step: `inference`, `gradients` or `training`.
         budget: how long.
         seed: of the order.
         on_round: called with the share done, 0 to 1, after each pass.
 
     Returns:
-        The rounds of each contender, or the WorkerError that ended it; the others went on.
+        The rounds of each contender's processes, or the WorkerError that ended it; the others went on.
     """
-    measured: Measured = {}
+    measured: dict[Seat, Rounds] = {}
+    failed: dict[Contender, WorkerError] = {}
     order = np.random.default_rng(seed)
+
+    def attempt(seat: Seat, action: Callable[[Worker], None]) -> None:
+        try:
+            with pool.awake(seat) as worker:
+                action(worker)
+        except WorkerError as error:
+            failed.setdefault(seat.contender, error)
+
+    def running() -> list[Seat]:
+        return [seat for seat in seats if seat.contender not in failed]
+
     with pool.quiet():
-        for contender in contenders:
-            try:
-                with pool.awake(contender) as worker:
-                    measured[contender] = _warm_up(worker, step, budget)
-            except WorkerError as error:
-                measured[contender] = error
+        for seat in seats:
+            if seat.contender not in failed:
+                attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
         spent_s = 0.0
-        for index in range(budget.max_rounds):
-            running = [contender for contender in contenders if isinstance(measured[contender], Rounds)]
-            if not running or (index >= budget.min_rounds and spent_s >= budget.max_time_s * len(running)):
+        for index in range(budget.max_passes):
+            now = running()
+            allowed_s = budget.max_time_s * len({seat.contender for seat in now})
+            if not now or (index >= budget.min_passes and spent_s >= allowed_s):
                 break
-            for position in order.permutation(len(running)):
-                spent_s += _run_round(pool, running[position], step, measured)
-            on_round(max((index + 1) / budget.max_rounds, spent_s / (budget.max_time_s * len(running))))
-    return measured
+            for position in order.permutation(len(now)):
+                rounds = measured[now[position]]
+                attempt(now[position], partial(_run_round, step=step, rounds=rounds))
+                spent_s += rounds.durations_s[-1] * rounds.iterations if rounds.durations_s else 0.0
+            on_round(max((index + 1) / budget.max_passes, spent_s / allowed_s))
+            passes = index + 1
+            if passes >= budget.min_passes and passes % CHECK_EVERY == 0 and _is_narrow(measured, running(), budget):
+                break
+        for seat in running():
+            attempt(seat, partial(_run_pipelined, step=step, rounds=measured[seat]))
+    kept: Measured = dict(failed)
+    for seat in running():
+        kept.setdefault(seat.contender, []).append(measured[seat])  # type: ignore[union-attr]
+    return kept
 
 
-def _warm_up(worker: Worker, step: str, budget: Budget) -> Rounds:
-    """Calls until the first-call costs are past, and finds how many calls make a round."""
-    calls, spent_s, fastest_s = 0, 0.0, float("inf")
-    while calls < WARMUP_CALLS or spent_s < WARMUP_S:
-        duration_s = worker.request("time", step=step, warmup=0, iterations=1, start=calls)["duration_ns"] / 1e9
-        calls, spent_s, fastest_s = calls + 1, spent_s + duration_s, min(fastest_s, duration_s)
+def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rounds], seat: Seat) -> None:
+    """Calls until they get no faster, and finds how many calls make a round."""
+    calls_s: list[float] = []
+    while True:
+        reply = worker.request("time", step=step, warmup=0, iterations=1, start=len(calls_s))
+        calls_s.append(reply["duration_ns"] / 1e9)
+        spent_s, half = sum(calls_s[1:]), len(calls_s) // 2
+        warm = central.median(calls_s[half:]) >= (1 - WARMING) * central.median(calls_s[1 : half + 1] or calls_s)
+        enough = len(calls_s) >= WARMUP_CALLS and spent_s >= budget.min_warmup_s and warm
+        if enough or (len(calls_s) >= WARMUP_CALLS and spent_s >= budget.max_warmup_s):
+            break
+    fastest_s = min(calls_s)
     if not fastest_s > 0:
         raise WorkerError(
             "the clock stands still",
@@ -113,24 +132,106 @@ def _warm_up(worker: Worker, step: str, budget: Budget) -> Rounds:
             got=f"{fastest_s} s for a call",
             expected="more than 0 s",
         )
-    return Rounds([], max(1, round(budget.min_round_s / fastest_s)), calls)
+    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), len(calls_s), calls_s[0], fastest_s)
 
 
-def _run_round(pool: Pool, contender: Contender, step: str, measured: Measured) -> float:
-    rounds = measured[contender]
-    assert isinstance(rounds, Rounds)
-    try:
-        with pool.awake(contender) as worker:
-            reply = worker.request(
-                "time", step=step, warmup=1, iterations=rounds.iterations, start=len(rounds.durations_s)
-            )
-    except WorkerError as error:
-        measured[contender] = error
-        return 0.0
+def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
+    warmup = int(rounds.fastest_s < LONG_CALL_S)
+    start = len(rounds.durations_s)
+    reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
     duration_s = float(reply["duration_ns"]) / 1e9
     rounds.durations_s.append(duration_s / rounds.iterations)
+    rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
+    rounds.disturbed.append(is_disturbed(reply, duration_s))
+    rounds.cpu_s += reply["cpu_s"]
+    rounds.stolen_s += reply["stolen_s"]
+    rounds.waited_s += reply["waited_s"]
     rounds.last_batch = reply["last_batch"]
-    return duration_s
+
+
+def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
+    for _ in range(PIPELINED_ROUNDS):
+        reply = worker.request("time", step=step, warmup=1, iterations=rounds.iterations, start=0, pipelined=True)
+        rounds.pipelined_s.append(float(reply["duration_ns"]) / 1e9 / rounds.iterations)
+    rounds.last_batch = reply["last_batch"]
+
+
+def is_disturbed(accounting: Mapping[str, Any], duration_s: float) -> bool:
+    """Whether the kernel says that something other than the work itself took time of a round; never by its duration.
+
+    Args:
+        accounting: of the round, from `harness.worker.accounting`.
+        duration_s: of the round.
+    """
+    taken_s = accounting["stolen_s"] + accounting["waited_s"]
+    taken = taken_s > DISTURBED_SHARE * duration_s
+    return bool(taken or accounting["major_faults"] > 0 or accounting["asleep_s"] > SLEPT_S)
+
+
+def _sample(processes: Sequence[Rounds]) -> Sample:
+    # A contender whose process died is not here, so all have run in every pass.
+    return Sample(
+        np.array([rounds.durations_s for rounds in processes]), np.array([rounds.disturbed for rounds in processes])
+    )
+
+
+def _is_narrow(measured: Mapping[Seat, Rounds], seats: Sequence[Seat], budget: Budget) -> bool:
+    """Whether more rounds of these processes would no longer make any interval narrower than is wanted."""
+    by_contender: dict[Contender, list[Rounds]] = {}
+    for seat in seats:
+        by_contender.setdefault(seat.contender, []).append(measured[seat])
+    return all(
+        1.96 * (_sample(rounds).sampling_variance() / len(rounds)) ** 0.5 <= budget.precision
+        for rounds in by_contender.values()
+    )
+
+
+def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, Speed]:
+    """The speed of each contender on one workload, with what its own processes and everybody's say of its spread.
+
+    Args:
+        measured: rounds of each contender's processes; every contender has as many processes and passes.
+    """
+    if not measured:
+        return {}
+    samples = {contender: _sample(processes) for contender, processes in measured.items()}
+    precision = Precision(samples)
+    rows = {
+        (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
+    }
+    speeds = {}
+    for contender, processes in measured.items():
+        middle_s, low_s, high_s = precision.interval(contender)
+        calls_s = np.concatenate([call for rounds in processes for call in rounds.calls_s])
+        pipelined_s = [duration_s for rounds in processes for duration_s in rounds.pipelined_s]
+        records = []
+        for index, rounds in enumerate(processes):
+            others_s = np.array([row for key, row in rows.items() if key != (contender, index)])
+            records.append(
+                Process(
+                    passes=len(rounds.durations_s),
+                    disturbed=[int(number) for number in np.flatnonzero(rounds.disturbed)],
+                    stolen_s=rounds.stolen_s,
+                    waited_s=rounds.waited_s,
+                    warmup_calls=rounds.warmup_calls,
+                    first_call_s=rounds.first_call_s,
+                    drift=drift(rows[contender, index], others_s),
+                )
+            )
+        p50_s, p90_s, p99_s = (float(value) for value in np.quantile(calls_s, [0.5, 0.9, 0.99]))
+        calls = sum(len(rounds.durations_s) * rounds.iterations for rounds in processes)
+        speeds[contender] = Speed(
+            rounds_s=[duration_s for rounds in processes for duration_s in rounds.durations_s],
+            iterations=processes[0].iterations,
+            warmup_calls=sum(rounds.warmup_calls for rounds in processes),
+            median_s=middle_s,
+            interval_s=(low_s, high_s),
+            processes=records,
+            latency_s=(p50_s, p90_s, p99_s),
+            pipelined_s=central.median(pipelined_s) if pipelined_s else None,
+            cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
+        )
+    return speeds
 
 
 def last_value(worker: Worker, step: str) -> np.ndarray:
@@ -139,30 +240,54 @@ def last_value(worker: Worker, step: str) -> np.ndarray:
     return value
 
 
-def compare_speeds(workload: Workload, speeds: Mapping[Contender, Speed], seed: int) -> list[Comparison]:
-    """Each contender against the fastest one on this workload, by ratio of medians.
+def compare_speeds(
+    workload: Workload, measured: Mapping[Contender, Sequence[Rounds]], baseline: Contender | None = None
+) -> tuple[list[Comparison], NoiseFloor | None]:
+    """Each contender against the baseline on this workload, its verdict still to come (`decide`).
 
     Args:
         workload: what was run.
-        speeds: of the contenders that agree, in the order of the report.
-        seed: of the bootstrap.
+        measured: rounds of the processes of the contenders that agree, in the order of the report.
+        baseline: what all are compared with; None means the fastest.
     """
-    if not speeds:
-        return []
-    baseline = min(speeds, key=lambda contender: speeds[contender].median_s)
+    if not measured:
+        return [], None
+    samples = {contender: _sample(processes) for contender, processes in measured.items()}
+    precision = Precision(samples)
+    named = baseline is not None and baseline in samples
+    against = baseline if named else min(samples, key=lambda contender: precision.interval(contender)[0])
+    assert against is not None
     comparisons = []
-    for contender, speed in speeds.items():
-        if contender == baseline:
+    for contender in samples:
+        if contender == against:
             continue
-        ratio, low, high = ratio_interval(speed.rounds_s, speeds[baseline].rounds_s, seed)
+        ratio = precision.ratio(contender, against, picked_from=1 if named else len(samples))
         comparisons.append(
             Comparison(
                 workload=workload.name,
                 contender=str(contender),
-                baseline=str(baseline),
-                ratio=ratio,
-                interval=(low, high),
-                verdict=verdict(low, high),
+                baseline=str(against),
+                ratio=ratio.ratio,
+                interval=(ratio.low, ratio.high),
+                verdict="unresolved",
+                p_value=ratio.p_value,
             )
         )
-    return comparisons
+    disturbed = np.concatenate([sample.disturbed.ravel() for sample in samples.values()])
+    floor = NoiseFloor(
+        workload=workload.name,
+        resolvable=precision.noise_floor(),
+        twins={str(contender): precision.twin_ratio(contender) for contender in samples},
+        disturbed=float(disturbed.mean()),
+        noisy=bool(sum(s.left_out().sum() for s in samples.values()) < disturbed.sum()),
+    )
+    return comparisons, floor
+
+
+def decide(comparisons: Sequence[Comparison]) -> None:
+    """Gives every comparison of a run its verdict, the error rate being held over all of them together."""
+    for comparison, p_value in zip(
+        comparisons, adjusted([1.0 if c.p_value is None else c.p_value for c in comparisons]), strict=True
+    ):
+        comparison.adjusted_p = p_value
+        comparison.verdict = verdict(comparison.interval, comparison.ratio, p_value)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from harness.budget import Budget, parse_budget
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import DEVICES, DTYPES, STEPS, Contender, Optimiser, Workload, require_choice
 from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
-from harness.measure import Budget
 from harness.presets import choose
 
 DEFAULT_STEPS = ("inference", "training")
@@ -35,7 +35,8 @@ class Options:
         out: folder of result, page and logs.
         data: folder with CIFAR-10, or None.
         timeout_s: time limit of one request, or None for the default.
-        budget: of the timed rounds.
+        budget, budget_name: of the timed rounds; the name is empty for one that has none.
+        baseline: what speeds are compared with; None for the fastest of each workload.
         gradient_norms: follow the gradient back through time.
         configuration: from `faceoff.toml`.
         quiet: no progress.
@@ -57,6 +58,8 @@ class Options:
     data: Path | None
     timeout_s: float | None
     budget: Budget
+    budget_name: str
+    baseline: Contender | None
     gradient_norms: bool
     configuration: Configuration
     quiet: bool
@@ -79,6 +82,8 @@ class Options:
         parts += ["--contenders", ",".join(str(contender) for contender in self.contenders)]
         if self.command != "agree":
             parts += ["--steps", ",".join(self.steps)]
+            parts += ["--budget", self.budget_name] if self.budget_name else []
+            parts += ["--baseline", str(self.baseline)] if self.baseline else []
         parts += ["--dtype", ",".join(self.dtypes) if self.command == "agree" else self.workloads[0].dtype]
         if self.batch_sizes:
             parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
@@ -112,7 +117,8 @@ def make_options(
     out: str | Path | None = None,
     data: str | Path | None = None,
     timeout_s: float | None = None,
-    budget: Budget | None = None,
+    budget: Budget | str = "standard",
+    baseline: str | None = None,
     gradient_norms: bool = False,
     quiet: bool = False,
 ) -> Options:
@@ -134,7 +140,8 @@ def make_options(
         out: folder for result, page and logs; None means a new one under `reports/`.
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
-        budget: of the timed rounds.
+        budget: of the timed rounds: `quick`, `standard`, `thorough`, seconds for all of them, or a Budget.
+        baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         quiet: no progress.
 
@@ -186,11 +193,22 @@ def make_options(
         out=prepare_folder(out),
         data=Path(data) if data else None,
         timeout_s=timeout_s,
-        budget=budget or Budget(),
+        budget=budget
+        if isinstance(budget, Budget)
+        else parse_budget(budget, len(workloads) * len(chosen_steps) * len(parsed)),
+        budget_name=budget if isinstance(budget, str) else "",
+        baseline=_parse_baseline(baseline, parsed),
         gradient_norms=gradient_norms or command == "compare",
         configuration=configuration,
         quiet=quiet,
     )
+
+
+def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Contender | None:
+    if name is None:
+        return None
+    require_choice(name, tuple(str(contender) for contender in contenders), "baseline")
+    return Contender.parse(name)
 
 
 def resolve_device(device: str, contenders: Sequence[Contender], configuration: Configuration) -> str:

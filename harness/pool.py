@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.core.clock import monotonic_ns
 from harness.core.errors import MessageError, Outcome, WorkerError
@@ -170,8 +170,20 @@ class Worker:
         )
 
 
+class Seat(NamedTuple):
+    """One process of a contender: 0 is the first, which agreement is checked with, the others are its replicates."""
+
+    contender: Contender
+    process: int = 0
+
+    def __str__(self) -> str:
+        return str(self.contender) if not self.process else f"{self.contender} (process {self.process + 1})"
+
+
 class Pool:
     """The workers of a run, started side by side. Use it as a context manager: leaving it ends every process.
+
+    A replicate rests (paused) whenever nothing is asked of it, as idle thread pools spin.
 
     Args:
         contenders: whose workers.
@@ -197,7 +209,7 @@ class Pool:
         self._device, self._threads, self._seed = device, threads, seed
         self._log_directory = log_directory
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
-        self._workers: dict[Contender, Worker] = {}
+        self._workers: dict[Seat, Worker] = {}
         self._spawned: list[Worker] = []
         self._count: dict[Contender, int] = {}
         self._timeouts: dict[Contender, int] = {}
@@ -253,7 +265,7 @@ class Pool:
         """
         if contender in self.failures:
             raise self.failures[contender]
-        worker = self._workers.get(contender)
+        worker = self._workers.get(Seat(contender))
         if worker is not None and worker.timed_out:
             self._timeouts[contender] = self._timeouts.get(contender, 0) + 1
             worker.timed_out = False
@@ -271,14 +283,42 @@ class Pool:
             self._finish(contender)
             if contender in self.failures:
                 raise self.failures[contender]
-        return self._workers[contender]
+        return self._workers[Seat(contender)]
 
     def start_cold(self, contender: Contender) -> Worker:
-        """One more process of `contender`, with empty compile caches, for the caller to `kill`; raises WorkerError."""
+        """One more process of `contender`, with empty compile caches, for the caller to `kill` or `keep`.
+
+        Raises:
+            WorkerError: it cannot be started.
+        """
         worker = self._spawn(contender, cold=True)
         worker.send_start(self._device, self._threads, self._seed)
         worker.finish_start()
         return worker
+
+    def keep(self, seat: Seat, worker: Worker) -> None:
+        """Makes `worker` the replicate `seat`, resting until it is wanted."""
+        self._workers[seat] = worker
+        worker.pause()
+
+    def has(self, seat: Seat) -> bool:
+        """Whether this process was started and lives."""
+        return seat in self._workers and self._workers[seat].alive
+
+    @contextmanager
+    def replicate(self, seat: Seat) -> Iterator[Worker]:
+        """Lets a replicate run while the block runs; a fresh one if there is none or it died. Raises WorkerError."""
+        if not self.has(seat):
+            worker = self._spawn(seat.contender)
+            self._workers[seat] = worker
+            worker.send_start(self._device, self._threads, self._seed)
+            worker.finish_start()
+        worker = self._workers[seat]
+        worker.resume()
+        try:
+            yield worker
+        finally:
+            worker.pause()
 
     def start_untouched(self, contender: Contender) -> Worker:
         """One more process of `contender`, for the caller to `kill`, without configuration and variables of its mode.
@@ -298,17 +338,18 @@ class Pool:
         try:
             yield
         finally:
-            for worker in self._workers.values():
-                worker.resume()
+            for seat, worker in self._workers.items():
+                if not seat.process:
+                    worker.resume()
 
     @contextmanager
-    def awake(self, contender: Contender) -> Iterator[Worker]:
-        """Inside `quiet`: lets the worker of `contender` alone run while the block runs.
+    def awake(self, seat: Seat) -> Iterator[Worker]:
+        """Inside `quiet`: lets the worker of `seat` alone run while the block runs.
 
         Raises:
             WorkerError: it has died; a fresh one would hold no model.
         """
-        worker = self._workers[contender]
+        worker = self._workers[seat]
         if not worker.alive:
             raise worker.death("while it was paused")
         worker.resume()
@@ -319,12 +360,12 @@ class Pool:
 
     def _launch(self, contender: Contender) -> None:
         worker = self._spawn(contender)
-        self._workers[contender] = worker
+        self._workers[Seat(contender)] = worker
         worker.send_start(self._device, self._threads, self._seed)
 
     def _finish(self, contender: Contender) -> None:
         try:
-            self._workers[contender].finish_start()
+            self._workers[Seat(contender)].finish_start()
         except WorkerError as error:
             self.failures[contender] = error
 

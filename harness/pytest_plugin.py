@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.agreement import Expected
+    from harness.budget import Budget
     from harness.core.spec import Contender, Workload
     from harness.options import Options
     from harness.results import CaseResult
@@ -51,7 +52,6 @@ class SpeedCase:
 
 def _options(config: pytest.Config) -> Options:
     from harness.core.errors import HarnessError
-    from harness.measure import Budget
     from harness.options import make_options
 
     def listed(name: str) -> tuple[str, ...]:
@@ -68,14 +68,28 @@ def _options(config: pytest.Config) -> Options:
             dtype=listed("dtype"),
             seed=int(config.getoption("--faceoff-seed") or 0),
             out=config.getoption("--faceoff-out"),
-            budget=Budget(
-                max_time_s=float(config.getoption("benchmark_max_time")),
-                min_rounds=int(config.getoption("benchmark_min_rounds")),
-            ),
+            budget=_budget(config),
             quiet=True,
         )
     except (HarnessError, ValueError) as error:
         raise pytest.UsageError(f"faceoff: {error}") from None
+
+
+def _budget(config: pytest.Config) -> Budget:
+    """The engine's budget from pytest-benchmark's own options; a round is never shorter than the engine's."""
+    from harness.budget import Budget
+
+    standard = Budget()
+    rounds = int(config.getoption("benchmark_min_rounds"))
+    warmup = config.getoption("benchmark_warmup")
+    min_passes = max(1, -(-rounds // standard.processes))
+    return Budget(
+        max_time_s=float(config.getoption("benchmark_max_time")),
+        min_passes=min_passes,
+        max_passes=max(min_passes, standard.max_passes),
+        min_round_s=max(standard.min_round_s, float(config.getoption("benchmark_min_time"))),
+        max_warmup_s=standard.max_warmup_s if warmup else 0.0,
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -119,7 +133,7 @@ class _Session:
         if name not in self._cases:
             checked = wanted.workload.replace(step="training")
             if checked not in self._expected:
-                self._expected[checked] = self._engine.check(checked)
+                self._expected[checked] = self._engine.check(checked, timed=True)
             for case in self._engine.time_step(checked, wanted.workload.step, self._expected[checked]):
                 self._cases[case.name] = case
         return self._cases[name]

@@ -101,14 +101,41 @@ def _badness(quantity: Quantity) -> float:
     return quantity.noise_units / quantity.limit
 
 
-class Speed(_Record):
-    """Steady-state rounds of one case.
+class Process(_Record):
+    """The rounds of one process of a contender: one replicate.
 
     Attributes:
-        rounds_s: recorded rounds in the order they were run, seconds per call (iterations divided out).
-        iterations: calls in each round.
+        passes: how many rounds it ran, one in each pass; its part of `Speed.rounds_s`.
+        disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
+        stolen_s, waited_s: time that another machine or another process had its cores while rounds were timed.
         warmup_calls: calls before the first round, not recorded.
-        median_s, interval_s: median of the rounds, and its 95 % interval from order statistics.
+        first_call_s: the first of them, compilation included.
+        drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
+    """
+
+    passes: int
+    disturbed: list[int] = []
+    stolen_s: float = 0.0
+    waited_s: float = 0.0
+    warmup_calls: int = 0
+    first_call_s: float = 0.0
+    drift: float = 0.0
+
+
+class Speed(_Record):
+    """Steady-state rounds of one case, every call waited for.
+
+    Attributes:
+        rounds_s: recorded rounds, process by process, each in the order they were run, seconds per call (iterations
+            divided out).
+        iterations: calls in each round.
+        warmup_calls: calls before the first round, not recorded, of all processes.
+        median_s, interval_s: geometric mean of the processes' medians, and its 95 % interval, which covers the spread
+            of rounds and that of processes.
+        processes: how `rounds_s` is divided.
+        latency_s: 50th, 90th and 99th percentile of single calls.
+        pipelined_s: seconds per call when only the last of a round is waited for: one over the throughput.
+        cpu_s: processor time per call, all threads.
     """
 
     rounds_s: list[float]
@@ -116,6 +143,10 @@ class Speed(_Record):
     warmup_calls: int
     median_s: float
     interval_s: tuple[float, float]
+    processes: list[Process] = []
+    latency_s: tuple[float, float, float] | None = None
+    pipelined_s: float | None = None
+    cpu_s: float | None = None
 
 
 class CaseResult(_Record):
@@ -146,7 +177,9 @@ class Comparison(_Record):
 
     Attributes:
         workload: the workload's name.
-        ratio, interval: ratio of medians and its 95 % bootstrap interval over the interleaved rounds.
+        ratio, interval: ratio of medians and its 95 % interval over processes and rounds.
+        p_value: of no difference, for this comparison by itself.
+        adjusted_p: the same after all verdicts of the run are accounted for.
     """
 
     workload: str
@@ -155,6 +188,26 @@ class Comparison(_Record):
     ratio: float
     interval: tuple[float, float]
     verdict: VerdictWord
+    p_value: float | None = None
+    adjusted_p: float | None = None
+
+
+class NoiseFloor(_Record):
+    """How surely contenders could be told apart on one workload.
+
+    Attributes:
+        workload: its name.
+        resolvable: the smallest ratio above 1 that two contenders must differ by.
+        twins: each contender's slowest process over its fastest: the same thing against itself.
+        disturbed: share of rounds that were disturbed.
+        noisy: so many were that they had to be kept.
+    """
+
+    workload: str
+    resolvable: float
+    twins: dict[str, float]
+    disturbed: float
+    noisy: bool
 
 
 class ColdStart(_Record):
@@ -264,6 +317,7 @@ class Result(_Record):
     cases: list[CaseResult] = []
     agreements: list[Agreement] = []
     comparisons: list[Comparison] = []
+    noise_floors: list[NoiseFloor] = []
     cold_starts: list[ColdStart] = []
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []

@@ -14,23 +14,22 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import numpy as np
 import psutil
 from cpuinfo import get_cpu_info
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.cold_start import start_cold_one
-from harness.comparison import compare_quantity
 from harness.core.errors import DeviceError, WorkerError
-from harness.core.spec import Case, Contender, Workload
+from harness.core.spec import Contender, Workload
+from harness.environments import FRAMEWORKS
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
-from harness.measure import Rounds, compare_speeds, last_value, measure
 from harness.options import Options
-from harness.pool import Pool
+from harness.pool import Pool, Seat
 from harness.progress import Reporter
-from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, Speed, TrainingRun
+from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
 from harness.task import Task
+from harness.timing import Timing
 from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
@@ -73,16 +72,16 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         engine = Engine(options, pool, reporter, result)
         try:
             engine.start()
+            if cold_start:
+                engine.start_cold()
             for workload in options.workloads:
-                expected = engine.check(workload)
+                expected = engine.check(workload, speed)
                 for step in options.steps if speed else ():
                     engine.time_step(workload, step, expected)
             for task in tasks:
                 engine.train(task)
             for kind in norms:
                 engine.follow_gradients(kind)
-            if cold_start:
-                engine.start_cold()
         except KeyboardInterrupt:
             result.interrupted = True
     result.duration_s = time.monotonic() - began_s
@@ -133,18 +132,12 @@ def _in_background(compute: Callable[[], Found]) -> Found:
     return compute()
 
 
-def end_case(case: CaseResult, error: WorkerError) -> None:
-    """The case ends as `error` says."""
-    case.outcome, case.reason, case.log_tail = error.outcome, str(error), error.log_tail
-
-
 class Engine:
     """One run in progress; fills `result`."""
 
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
-        # The process that holds a model built for timing, and that model's workload.
-        self._built: dict[Contender, tuple[int, Workload]] = {}
+        self._timing = Timing(options, pool, result)
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
         self._spent_s: dict[Contender, float] = {}
         self._compiling = threading.Semaphore(options.threads)
@@ -170,8 +163,13 @@ class Engine:
             looked = "; ".join(dict.fromkeys(f"{error.where}: {error.what}" for error in failures))
             raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu")
 
-    def check(self, workload: Workload) -> Callable[[], Expected]:
-        """Checks the agreement of every contender on `workload` in every dtype, two or more at a time."""
+    def check(self, workload: Workload, timed: bool) -> Callable[[], Expected]:
+        """Checks the agreement of every contender on `workload` in every dtype, two or more at a time.
+
+        Args:
+            workload: its step is `training`.
+            timed: it will be timed: let further processes of those that agree compile it meanwhile.
+        """
         task = Task.seeded(workload, self._options.seed)
         name = f"{workload.model.kind}, batch {workload.batch_size}"
         self._reporter.stage(f"agreement: {name}")
@@ -179,6 +177,9 @@ class Engine:
         def judge(contender: Contender, expected: Callable[[], Expected]) -> list[Agreement]:
             found = [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
             name_precision_findings(found)
+            if timed and all(agreement.outcome == "ok" for agreement in found):
+                with self._turn(self._compiling, contender):
+                    self._timing.make_replicates(contender, workload, expected)
             return found
 
         def warm(expected: Expected) -> None:
@@ -212,7 +213,7 @@ class Engine:
         agreement = check_agreement(
             worker, contender, task, expected, dtype, again=again, busy=self._turn(self._compiling, contender)
         )
-        self._built[contender] = (worker.process_id, task.workload.replace(dtype=dtype))
+        self._timing.holds(contender, worker, task.workload.replace(dtype=dtype))
         return agreement
 
     @contextmanager
@@ -260,10 +261,7 @@ class Engine:
 
     def time_step(self, workload: Workload, step: str, expected: Callable[[], Expected]) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
-        timed = workload.replace(step=step)
         self._reporter.stage(f"speed: {workload.model.kind} {step}")
-        results = {contender: self._case_before_timing(timed, contender) for contender in self._options.contenders}
-        ready = [contender for contender, case in results.items() if case.outcome == "ok"]
         units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
         def on_pass(share: float) -> None:
@@ -271,75 +269,9 @@ class Engine:
             self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
             done = max(done, min(1.0, share))
 
-        for contender in list(ready):
-            try:
-                results[contender].ledger = self._prepare(contender, workload, expected())
-            except WorkerError as error:
-                end_case(results[contender], error)
-                ready.remove(contender)
-        measured = measure(self._pool, ready, step, self._options.budget, self._options.seed, on_pass)
-        for contender, rounds in measured.items():
-            if isinstance(rounds, WorkerError):
-                end_case(results[contender], rounds)
-            else:
-                self._judge_timed(results[contender], contender, timed, rounds, expected())
+        cases = self._timing.time(workload, step, expected, on_pass)
         on_pass(1.0)
-        self._result.cases += results.values()
-        speeds: dict[Contender, Speed] = {
-            contender: case.speed for contender, case in results.items() if case.outcome == "ok" and case.speed
-        }
-        self._result.comparisons += compare_speeds(timed, speeds, self._options.seed)
-        return list(results.values())
-
-    def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
-        """The case with the outcome that its checks of agreement leave it."""
-        case = CaseResult(
-            name=Case(workload, contender).name, workload=workload.to_json(), contender=str(contender), outcome="ok"
-        )
-        for agreement in self._result.agreements:
-            same = Workload.from_json(agreement.workload).replace(dtype=workload.dtype, step=workload.step) == workload
-            if same and agreement.contender == str(contender) and agreement.outcome != "ok" and case.outcome == "ok":
-                case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
-                case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
-        return case
-
-    def _prepare(self, contender: Contender, workload: Workload, expected: Expected) -> dict[str, object]:
-        """Makes sure that the worker holds the model with its starting weights and its batches; returns its ledger."""
-        worker = self._pool.worker(contender)
-        weights, batches = expected.task.cast(workload.dtype)
-        if self._built.get(contender) == (worker.process_id, workload):
-            worker.request("reset", weights=weights)
-        else:
-            worker.request("build", workload=workload.to_json(), mode=contender.mode, weights=weights)
-            worker.request("load", batches=[batch.to_json() for batch in batches])
-            self._built[contender] = (worker.process_id, workload)
-        ledger: dict[str, object] = worker.request("describe")["ledger"]
-        return ledger
-
-    def _judge_timed(
-        self, case: CaseResult, contender: Contender, workload: Workload, rounds: Rounds, expected: Expected
-    ) -> None:
-        """Keeps the rounds if what the last timed call returned is right; otherwise the case disagrees."""
-        try:
-            value = last_value(self._pool.worker(contender), workload.step)
-        except WorkerError as error:
-            end_case(case, error)
-            return
-        if workload.step == "inference":
-            reference = expected.forward(rounds.last_batch, workload.dtype)
-            noise = expected.noise(workload.dtype)["outputs"]
-            quantity = compare_quantity("outputs of the last timed call", value, reference, workload.dtype, noise)
-            if not quantity.agrees:
-                case.outcome = "disagrees"
-                case.reason = (
-                    f"{quantity.name}: {quantity.problem or f'{quantity.noise_units} noise units off'} "
-                    f"(limit {quantity.limit:g})"
-                )
-                return
-        elif not np.isfinite(value).all():
-            case.outcome, case.reason = "disagrees", "the loss of the last timed call is not finite"
-            return
-        case.speed = rounds.summary()
+        return cases
 
     def train(self, task: TrainingTask) -> None:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
@@ -386,11 +318,18 @@ class Engine:
         self._result.gradient_norms += [norms for records in found for norms in records]
 
     def start_cold(self) -> None:
-        """Starts every contender once more, alone; builds and first-calls each model in it."""
+        """Starts every contender once more, alone; builds and first-calls each model in it.
+
+        Where nothing compiled is kept between processes, the new one stays and is timed as a replicate.
+        """
         with self._pool.quiet():
             for contender in self._options.contenders:
                 self._reporter.stage(f"cold start: {contender}")
-                self._result.cold_starts += start_cold_one(
-                    self._pool, contender, self._options.workloads, self._options.seed
-                )
+                records, worker = start_cold_one(self._pool, contender, self._options.workloads, self._options.seed)
+                self._result.cold_starts += records
+                if worker is not None:
+                    if FRAMEWORKS[contender.framework].compile_cache:
+                        worker.kill()
+                    else:
+                        self._pool.keep(Seat(contender, 1), worker)
                 self._reporter.advance(COLD_UNITS)

@@ -17,6 +17,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 
 from __future__ import annotations
 
+import gc
 import importlib
 import time
 import traceback
@@ -30,6 +31,7 @@ from harness.core.errors import HarnessError, InputError, UnsupportedError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch
+from harness.worker.accounting import Accounting
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -52,6 +54,7 @@ class Server:
         self._batches: List[Any] = []
         self._dtype = "float32"
         self._last: Any = None
+        self._slowdown = 0.0
 
     def serve(self) -> None:
         """Answers requests in turn; an exception becomes an `error` reply and the worker lives on."""
@@ -142,22 +145,55 @@ class Server:
     def do_memory(self) -> Dict[str, Any]:
         return dict(self.runtime.memory())
 
-    def do_time(self, step: str, warmup: int, iterations: int, start: int) -> Dict[str, Any]:
-        """Times one round: `iterations` calls, each waited for, after `warmup` calls that are not timed.
+    def do_slow_down(self, share: float) -> Dict[str, Any]:
+        """From now on every timed call takes longer by `share` of its own duration: a planted fault for calibration."""
+        self._slowdown = share
+        return {}
 
-        Batch `start + n`, rotating, serves call n.
+    def do_time(self, step: str, warmup: int, iterations: int, start: int, pipelined: bool = False) -> Dict[str, Any]:
+        """Times one round: `iterations` calls after `warmup` calls that are not timed.
+
+        Batch `start + n`, rotating, serves call n. Each call is waited for; with `pipelined` only the last one is. The
+        garbage collector rests meanwhile, as it would strike some rounds and not others.
+
+        Returns:
+            `duration_ns` of the round, `call_ns` of its calls (empty when pipelined), `last_batch`, and the kernel's
+            accounting.
         """
-        call, wait, count = getattr(self.model, VERBS[step]), self.runtime.wait, len(self._batches)
+        call, wait, count, clock = getattr(self.model, VERBS[step]), self.runtime.wait, len(self._batches), monotonic_ns
+        if self._slowdown:
+            call = _slowed(call, wait, self._slowdown)
         rotated = [self._batches[(start + offset) % count] for offset in range(iterations)]
         for _ in range(warmup):
             wait(call(rotated[0]))
-        begin = monotonic_ns()
-        for batch in rotated:
-            value = call(batch)
-            wait(value)
-        duration_ns = monotonic_ns() - begin
+        stamps: List[int] = []
+        stamp = stamps.append
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            before = Accounting.read()
+            begin = clock()
+            if pipelined:
+                for batch in rotated:
+                    value = call(batch)
+                wait(value)
+            else:
+                for batch in rotated:
+                    value = call(batch)
+                    wait(value)
+                    stamp(clock())
+            end = clock()
+            spent = Accounting.read().since(before)
+        finally:
+            if collecting:
+                gc.enable()
         self._last = value
-        return {"duration_ns": duration_ns, "last_batch": (start + iterations - 1) % count}
+        return {
+            "duration_ns": (end if pipelined else stamps[-1]) - begin,
+            "call_ns": np.diff(np.array([begin, *stamps], dtype=np.int64)),
+            "last_batch": (start + iterations - 1) % count,
+            **spent,
+        }
 
     def do_last_value(self, step: str) -> Dict[str, Any]:
         """The value of the last timed call: the logits, or the loss."""
@@ -175,6 +211,20 @@ class Server:
         """Does nothing for a while; lets the pool's time limit be tested on a real worker."""
         time.sleep(seconds)
         return {}
+
+
+def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: float) -> Callable[[Any], Any]:
+    def slow(batch: Any) -> Any:
+        begin = monotonic_ns()
+        value = call(batch)
+        wait(value)
+        end = monotonic_ns()
+        until = end + int((end - begin) * share)
+        while monotonic_ns() < until:
+            pass
+        return value
+
+    return slow
 
 
 def _describe_error(error: Exception) -> Dict[str, Any]:

@@ -1,0 +1,85 @@
+"""How long to measure: named budgets, or seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from harness.core.errors import InputError
+
+# With so many degrees of freedom, Student's t is within a fifth of the normal distribution.
+LEAST_DEGREES = 6
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to measure.
+
+    Args:
+        max_time_s: seconds of timed rounds for one case, over all its processes; passes end when the mean case has
+            spent it.
+        min_passes: passes that are run whatever they cost.
+        max_passes: passes after which measuring ends.
+        min_round_s: a round repeats its call until it lasts about this long.
+        processes: replicates of each contender, its first process included; more where few contenders run.
+        precision: passes end earlier when sampling no longer widens any interval by more than this share.
+        min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
+    """
+
+    max_time_s: float = 0.8
+    min_passes: int = 5
+    max_passes: int = 30
+    min_round_s: float = 0.01
+    processes: int = 2
+    precision: float = 0.005
+    min_warmup_s: float = 0.1
+    max_warmup_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.processes < 2 or self.min_passes < 1 or self.max_passes < self.min_passes:
+            raise InputError(
+                "does not measure anything",
+                where="budget",
+                got=f"{self.processes} processes, {self.min_passes} to {self.max_passes} passes",
+                expected="at least 2 processes, whose spread is the noise floor, and 1 pass",
+            )
+
+    def processes_for(self, contenders: int) -> int:
+        """How many processes of each contender tell the spread between processes, with so many contenders."""
+        return max(self.processes, 1 + math.ceil(LEAST_DEGREES / contenders)) if contenders > 1 else self.processes
+
+
+BUDGETS = {
+    "quick": Budget(max_time_s=0.4, max_passes=15),
+    "standard": Budget(),
+    "thorough": Budget(max_time_s=4.0, min_passes=15, max_passes=100, processes=4, precision=0.002),
+}
+
+
+def parse_budget(text: str, cases: int) -> Budget:
+    """A budget by name, or seconds of timed rounds for all cases together.
+
+    Args:
+        text: `quick`, `standard`, `thorough`, or a number of seconds.
+        cases: how many share the seconds.
+
+    Raises:
+        InputError: neither a name nor a number, or too little for the passes that an interval needs.
+    """
+    if text in BUDGETS:
+        return BUDGETS[text]
+    names = ", ".join(BUDGETS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise InputError("unknown budget", where="budget", got=text, expected=f"{names}, or seconds") from None
+    budget = BUDGETS["standard"]
+    least_s = cases * budget.processes * budget.min_passes * budget.min_round_s
+    if not math.isfinite(seconds) or seconds < least_s:
+        raise InputError(
+            "too little time to measure anything",
+            where="budget",
+            got=f"{text} s for {cases} cases",
+            expected=f"at least {least_s:.3g} s, or one of {names}",
+        )
+    return replace(budget, max_time_s=seconds / cases, max_passes=200)

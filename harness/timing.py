@@ -1,0 +1,163 @@
+"""Times one workload for the contenders that agree on it, each in several processes, and checks what they returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from harness.agreement import Expected
+from harness.comparison import compare_quantity
+from harness.core.errors import WorkerError
+from harness.core.spec import Case, Contender, Workload
+from harness.measure import Measured, Rounds, compare_speeds, decide, last_value, measure, summarise
+from harness.options import Options
+from harness.pool import Pool, Seat, Worker
+from harness.results import CaseResult, Result
+
+
+class Timing:
+    """The timed part of a run; fills `result` with cases, comparisons and noise floors.
+
+    Args:
+        options: what is run.
+        pool: the workers.
+        result: with the agreements found so far.
+    """
+
+    def __init__(self, options: Options, pool: Pool, result: Result) -> None:
+        self._options, self._pool, self._result = options, pool, result
+        # The process that holds a model built for timing, and that model's workload.
+        self._built: dict[Seat, tuple[int, Workload]] = {}
+        self._processes = options.budget.processes_for(len(options.contenders))
+
+    def holds(self, contender: Contender, worker: Worker, workload: Workload) -> None:
+        """Notes that the first process of `contender` holds this model with its batches."""
+        self._built[Seat(contender)] = (worker.process_id, workload)
+
+    def make_replicates(self, contender: Contender, workload: Workload, expected: Callable[[], Expected]) -> None:
+        """Starts the other processes of `contender` and lets them build and compile all that will be timed.
+
+        A failure is left for the timing to meet, which makes it the outcome of the case.
+        """
+        for number in range(1, self._processes):
+            seat = Seat(contender, number)
+            try:
+                with self._pool.replicate(seat) as worker:
+                    self._load(seat, worker, workload, expected())
+                    for step in self._options.steps:
+                        worker.request("first_call", step=step)
+            except WorkerError:
+                return
+
+    def time(
+        self, workload: Workload, step: str, expected: Callable[[], Expected], on_pass: Callable[[float], None]
+    ) -> list[CaseResult]:
+        """Times one step of `workload`; returns a case for every contender.
+
+        Args:
+            workload: whose agreement was checked.
+            step: what is timed.
+            expected: gives the reference's side.
+            on_pass: called with the share done after each pass.
+        """
+        timed = workload.replace(step=step)
+        results = {contender: self._case_before_timing(timed, contender) for contender in self._options.contenders}
+        seats: list[Seat] = []
+        for contender, case in results.items():
+            if case.outcome != "ok":
+                continue
+            own = [Seat(contender, number) for number in range(self._processes)]
+            try:
+                case.ledger, *_ = [self._prepare(seat, workload, expected()) for seat in own]
+                seats += own
+            except WorkerError as error:
+                end_case(case, error)
+        measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass)
+        right = self._judge(results, measured, timed, expected)
+        for contender, speed in summarise(right).items():
+            results[contender].speed = speed
+        self._result.cases += results.values()
+        comparisons, floor = compare_speeds(timed, right, self._options.baseline)
+        self._result.comparisons += comparisons
+        self._result.noise_floors += [floor] if floor else []
+        # Every workload adds to the verdicts that the error rate is held over.
+        decide(self._result.comparisons)
+        return list(results.values())
+
+    def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
+        """The case with the outcome that its checks of agreement leave it."""
+        case = CaseResult(
+            name=Case(workload, contender).name, workload=workload.to_json(), contender=str(contender), outcome="ok"
+        )
+        for agreement in self._result.agreements:
+            same = Workload.from_json(agreement.workload).replace(dtype=workload.dtype, step=workload.step) == workload
+            if same and agreement.contender == str(contender) and agreement.outcome != "ok" and case.outcome == "ok":
+                case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
+                case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
+        return case
+
+    def _prepare(self, seat: Seat, workload: Workload, expected: Expected) -> dict[str, object]:
+        """Makes sure that the process holds the model with its starting weights and its batches; returns its ledger."""
+        if not seat.process:
+            worker = self._pool.worker(seat.contender)
+            self._load(seat, worker, workload, expected)
+            ledger: dict[str, object] = worker.request("describe")["ledger"]
+            return ledger
+        with self._pool.replicate(seat) as worker:
+            self._load(seat, worker, workload, expected)
+        return {}
+
+    def _load(self, seat: Seat, worker: Worker, workload: Workload, expected: Expected) -> None:
+        weights, batches = expected.task.cast(workload.dtype)
+        if self._built.get(seat) == (worker.process_id, workload):
+            worker.request("reset", weights=weights)
+            return
+        worker.request("build", workload=workload.to_json(), mode=seat.contender.mode, weights=weights)
+        worker.request("load", batches=[batch.to_json() for batch in batches])
+        self._built[seat] = (worker.process_id, workload)
+
+    def _judge(
+        self,
+        results: Mapping[Contender, CaseResult],
+        measured: Measured,
+        workload: Workload,
+        expected: Callable[[], Expected],
+    ) -> dict[Contender, list[Rounds]]:
+        """The rounds of the contenders whose every process returned what is right; the others' cases are ended."""
+        right = {}
+        for contender, found in measured.items():
+            case = results[contender]
+            if isinstance(found, WorkerError):
+                end_case(case, found)
+                continue
+            try:
+                for number, rounds in enumerate(found):
+                    problem = self._find_problem(Seat(contender, number), workload, rounds, expected())
+                    if problem and case.outcome == "ok":
+                        case.outcome, case.reason = "disagrees", problem
+            except WorkerError as error:
+                end_case(case, error)
+            if case.outcome == "ok":
+                right[contender] = found
+        # In the order of the report, whatever failed on the way.
+        return {contender: right[contender] for contender in results if contender in right}
+
+    def _find_problem(self, seat: Seat, workload: Workload, rounds: Rounds, expected: Expected) -> str:
+        """What is wrong with the value of the last timed call of a process; empty when nothing is."""
+        with self._pool.quiet(), self._pool.awake(seat) as worker:
+            value = last_value(worker, workload.step)
+        if workload.step != "inference":
+            return "" if np.isfinite(value).all() else "the loss of the last timed call is not finite"
+        reference = expected.forward(rounds.last_batch, workload.dtype)
+        noise = expected.noise(workload.dtype)["outputs"]
+        quantity = compare_quantity("outputs of the last timed call", value, reference, workload.dtype, noise)
+        if quantity.agrees:
+            return ""
+        what = quantity.problem or f"{quantity.noise_units} noise units off"
+        return f"{quantity.name}: {what} (limit {quantity.limit:g})"
+
+
+def end_case(case: CaseResult, error: WorkerError) -> None:
+    """The case ends as `error` says."""
+    case.outcome, case.reason, case.log_tail = error.outcome, str(error), error.log_tail

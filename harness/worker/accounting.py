@@ -1,0 +1,71 @@
+"""What the kernel says happened to this process while a round ran. Linux; elsewhere nothing is known and all is 0."""
+
+import glob
+import os
+import resource
+import time
+from dataclasses import dataclass
+from typing import Dict
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """Readings of counters that only grow.
+
+    Args:
+        cpu_s: processor time of all threads of this process.
+        stolen_s: time that the hypervisor gave the machine's cores to another machine.
+        waited_s: time that threads of this process were ready and had no core; needs the kernel's schedstat.
+        major_faults: pages that had to be read from disk.
+        asleep_s: time that the machine slept.
+    """
+
+    cpu_s: float
+    stolen_s: float
+    waited_s: float
+    major_faults: int
+    asleep_s: float
+
+    @staticmethod
+    def read() -> "Accounting":
+        """The counters now."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return Accounting(
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            stolen_s=_stolen_s(),
+            waited_s=_waited_s(),
+            major_faults=usage.ru_majflt,
+            asleep_s=boot_s - time.monotonic(),
+        )
+
+    def since(self, before: "Accounting") -> Dict[str, float]:
+        """What was added since `before`, by name."""
+        return {
+            "cpu_s": self.cpu_s - before.cpu_s,
+            "stolen_s": self.stolen_s - before.stolen_s,
+            "waited_s": self.waited_s - before.waited_s,
+            "major_faults": self.major_faults - before.major_faults,
+            "asleep_s": self.asleep_s - before.asleep_s,
+        }
+
+
+def _stolen_s() -> float:
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[8]) * TICK_S
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _waited_s() -> float:
+    total_ns = 0
+    for path in glob.glob("/proc/self/task/*/schedstat"):
+        try:
+            with open(path) as file:
+                total_ns += int(file.read().split()[1])
+        except (OSError, ValueError, IndexError):
+            continue  # A thread that has just ended, or a kernel that keeps no such account.
+    return total_ns / 1e9
