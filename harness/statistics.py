@@ -10,6 +10,7 @@ and no verdict is finer than what twins differ by.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,13 @@ class Sample:
         return float(np.mean([_median_variance(np.log(row)) for row in self.rounds_s]))
 
 
+def _without_drift(samples: Mapping[Key, Sample]) -> dict[Key, Sample]:
+    """The samples less what each pass had in common for all: the median change of all processes in it."""
+    rows = np.log(np.concatenate([sample.rounds_s for sample in samples.values()]))
+    common = np.median(rows - np.median(rows, axis=1, keepdims=True), axis=0)
+    return {key: Sample(sample.rounds_s / np.exp(common), sample.disturbed) for key, sample in samples.items()}
+
+
 def _median_variance(values: np.ndarray) -> float:
     """Variance of the median of a sample, by Maritz and Jarrett's estimate: the exact one of its bootstrap."""
     if values.size < 3:
@@ -91,7 +99,7 @@ class Precision(Generic[Key]):
     """How surely the contenders of one workload can be told apart.
 
     Args:
-        samples: of the contenders, all with the same numbers of processes and passes.
+        samples: of the contenders, all with the same passes.
 
     Attributes:
         between_variance: of the log median between processes of a contender, beyond sampling; pooled.
@@ -102,6 +110,8 @@ class Precision(Generic[Key]):
     """
 
     def __init__(self, samples: Mapping[Key, Sample]) -> None:
+        self._raw = samples
+        samples = _without_drift(samples)
         self._samples = samples
         self._within = {key: sample.sampling_variance() for key, sample in samples.items()}
         spread = within = 0.0
@@ -121,7 +131,7 @@ class Precision(Generic[Key]):
 
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time: geometric mean of its processes' medians and interval, seconds."""
-        sample = self._samples[key]
+        sample = self._raw[key]
         middle = float(np.mean(sample.log_medians(sample.left_out())))
         half = self._quantile(1) * math.sqrt(self.variance(key))
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
@@ -159,9 +169,15 @@ class Precision(Generic[Key]):
         return math.exp(float(medians.max() - medians.min()))
 
     def _quantile(self, picked_from: int) -> float:
-        if picked_from > 2:
-            return float(stats.studentized_range.ppf(CONFIDENCE, picked_from, self.degrees)) / math.sqrt(2)
-        return float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.degrees))
+        return _quantile(picked_from, self.degrees)
+
+
+@functools.cache
+def _quantile(picked_from: int, degrees: int) -> float:
+    if picked_from > 2:
+        # Found by integration and search, which takes a fifth of a second.
+        return float(stats.studentized_range.ppf(CONFIDENCE, picked_from, degrees)) / math.sqrt(2)
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:

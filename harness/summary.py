@@ -108,10 +108,20 @@ def _speed_tables(result: Result) -> list[Table]:
             row = {_model_name(case.workload): _speed_cell(case, ratios) for case in cases if case.contender == name}
             table.add_row(name, *(row.get(model, "") for model in models))
         tables.append(table)
-    tables[
-        -1
-    ].caption = "intervals cover the rounds within one process of each contender, not the spread between processes"
+    tables[-1].caption = _precision_text(result)
     return tables
+
+
+def _precision_text(result: Result) -> str:
+    """How surely this run can tell contenders apart."""
+    text = "intervals cover rounds and processes; verdicts are held over all of the run together"
+    floors = [floor for floor in result.noise_floors if floor.resolvable is not None]
+    if floors:
+        finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
+        text += f"; differences below {finest} to {coarsest}, by workload, cannot be resolved"
+    if any(floor.noisy for floor in floors):
+        text += "\nthis machine was busy while rounds were timed: end other work, or give it --budget thorough"
+    return text
 
 
 def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> str:

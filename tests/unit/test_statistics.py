@@ -1,62 +1,143 @@
-"""Intervals cover what they say, and verdicts follow from them."""
+"""Intervals cover what they say, equals are seldom told apart, differences are found, and verdicts follow."""
+
+import math
 
 import numpy as np
 import pytest
 
-from harness.statistics import median_interval, ratio_interval, verdict
+from harness.statistics import Precision, Sample, adjusted, drift, verdict
+
+PASSES = 12
+TRIALS = 120
 
 
-def test_the_median_interval_covers_the_median_at_least_as_often_as_it_says():
+def rounds(rng, contenders, processes=2, between=0.01, within=0.03, passes=PASSES):
+    """Samples of contenders by their true ratio: processes differ, and so do the rounds of each."""
+    samples = {}
+    for name, ratio in contenders.items():
+        level = np.log(ratio) + between * rng.standard_normal((processes, 1))
+        logs = level + within * rng.standard_normal((processes, passes))
+        samples[name] = Sample(np.exp(logs), np.zeros(logs.shape, dtype=bool))
+    return samples
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.02, 0.02), (0.0, 0.05), (0.03, 0.005)])
+def test_the_interval_of_a_ratio_covers_the_true_one_as_often_as_it_says(between, within):
     rng = np.random.default_rng(0)
-    for count in (7, 12, 30):
-        covered = 0
-        for _ in range(2000):
-            low, high = median_interval(rng.exponential(size=count))
-            covered += low <= np.log(2) <= high
-        assert covered / 2000 > 0.945
+    trials, covered = 500, 0
+    for _ in range(trials):
+        ratio = Precision(rounds(rng, dict(zip("abcd", (1.1, 1.0, 1.3, 2.0), strict=True)), 2, between, within)).ratio(
+            "a", "b"
+        )
+        covered += ratio.low <= 1.1 <= ratio.high
+    assert covered / trials > 0.93
 
 
-def test_the_median_interval_of_thirty_values_is_not_their_whole_range():
-    values = list(range(30))
-    assert median_interval(values) == (9, 20)
+def test_the_interval_widens_with_the_spread_between_processes_that_rounds_cannot_show():
+    quiet = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.0, within=0.001))
+    spread = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.05, within=0.001))
+    assert spread.noise_floor() - 1 > 10 * (quiet.noise_floor() - 1)
+    assert spread.twin_ratio("a") > quiet.twin_ratio("a")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_values_give_their_whole_range(count):
-    assert median_interval(range(count)) == (0, count - 1)
+def verdicts(samples, baseline, picked_from):
+    precision = Precision(samples)
+    ratios = [precision.ratio(name, baseline, picked_from) for name in samples if name != baseline]
+    return [
+        verdict((ratio.low, ratio.high), ratio.ratio, p)
+        for ratio, p in zip(ratios, adjusted([ratio.p_value for ratio in ratios]), strict=True)
+    ]
 
 
-def test_the_ratio_interval_covers_the_true_ratio():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for seed in range(300):
-        baseline = rng.lognormal(0.0, 0.05, 25)
-        values = 1.1 * rng.lognormal(0.0, 0.05, 25)
-        ratio, low, high = ratio_interval(values, baseline, seed)
-        assert low <= ratio <= high
-        covered += low <= 1.1 <= high
-    assert covered / 300 > 0.90
+def fastest(samples):
+    precision = Precision(samples)
+    return min(samples, key=lambda name: precision.interval(name)[0])
+
+
+def test_equals_are_seldom_told_apart_also_when_the_baseline_was_picked_as_the_fastest():
+    rng = np.random.default_rng(2)
+    false = 0
+    for _ in range(TRIALS):
+        samples = rounds(rng, dict.fromkeys("abcdefg", 1.0), between=0.02)
+        false += any(word in ("faster", "slower") for word in verdicts(samples, fastest(samples), len(samples)))
+    assert false / TRIALS <= 0.06
+
+
+def test_without_the_studentized_range_the_fastest_makes_equals_look_slow():
+    rng = np.random.default_rng(2)
+    false = 0
+    for _ in range(TRIALS):
+        samples = rounds(rng, dict.fromkeys("abcdefg", 1.0), between=0.02)
+        false += any(word in ("faster", "slower") for word in verdicts(samples, fastest(samples), 1))
+    assert false / TRIALS > 0.10
+
+
+def test_a_tenth_more_is_called_slower_and_never_faster():
+    rng = np.random.default_rng(3)
+    words = [
+        verdicts(rounds(rng, {"a": 1.0, "b": 1.1, "c": 3.0, "d": 5.0}, processes=3), "a", 1)[0] for _ in range(200)
+    ]
+    assert words.count("slower") >= 0.95 * 200
+    assert "faster" not in words
 
 
 def test_drift_that_hits_a_pass_alike_does_not_widen_the_ratio():
-    drift = np.linspace(1.0, 2.0, 25)
-    ratio, low, high = ratio_interval(list(1.2 * drift), list(drift), 0)
-    assert ratio == pytest.approx(1.2)
-    assert high - low < 0.01
+    rng = np.random.default_rng(4)
+    steady = rounds(rng, {"a": 1.0, "b": 1.2, "c": 2.0}, between=0.0, within=0.002)
+    slowing = np.linspace(1.0, 2.0, PASSES)
+    drifting = {name: Sample(sample.rounds_s * slowing, sample.disturbed) for name, sample in steady.items()}
+    ratio = Precision(drifting).ratio("b", "a")
+    assert ratio.ratio == pytest.approx(1.2, rel=0.005)
+    assert ratio.high - ratio.low < 0.02
+
+
+def test_disturbed_rounds_are_left_out_of_both_sides():
+    rng = np.random.default_rng(5)
+    samples = rounds(rng, {"a": 1.0, "b": 1.0, "c": 1.0}, between=0.0, within=0.001)
+    samples["a"].rounds_s[:, :4] *= 3
+    samples["a"].disturbed[:, :4] = True
+    out = samples["b"].left_out(samples["a"])
+    assert out[:, :4].all()
+    assert not out[:, 4:].any()
+    assert Precision(samples).ratio("a", "b").ratio == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_machine_that_disturbs_most_rounds_has_all_of_them_kept():
+    samples = rounds(np.random.default_rng(6), {"a": 1.0, "b": 1.0})
+    samples["a"].disturbed[:, :9] = True
+    assert not samples["a"].left_out().any()
+
+
+def test_one_process_of_each_contender_is_refused():
+    with pytest.raises(ValueError, match="spread between processes"):
+        Precision(rounds(np.random.default_rng(0), {"a": 1.0, "b": 1.0}, processes=1))
+
+
+def test_a_process_that_gets_slower_drifts_and_one_that_follows_the_machine_does_not():
+    rng = np.random.default_rng(7)
+    machine = np.linspace(1.0, 1.5, 18)
+    others = machine * np.exp(0.01 * rng.standard_normal((5, 18)))
+    assert drift(others[0] * np.linspace(1.0, 1.4, 18), others[1:]) > 0.15
+    assert drift(others[0], others[1:]) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "p_value", "said"),
     [
-        (1.2, 1.3, "slower"),
-        (0.7, 0.8, "faster"),
-        (0.99, 1.02, "tie"),
-        (1.01, 1.03, "tie"),
-        (0.9, 1.2, "unresolved"),
-        (0.99, 1.06, "unresolved"),
-        (float("nan"), 1.0, "unresolved"),
-        (0.9, float("inf"), "unresolved"),
+        (1.2, 1.3, 0.01, "slower"),
+        (0.7, 0.8, 0.01, "faster"),
+        (1.2, 1.3, 0.06, "unresolved"),
+        (0.99, 1.02, 0.5, "tie"),
+        (1.01, 1.03, 0.001, "tie"),
+        (0.9, 1.2, 0.5, "unresolved"),
+        (0.99, 1.06, 0.5, "unresolved"),
     ],
 )
-def test_the_verdict_follows_from_the_interval(low, high, said):
-    assert verdict(low, high) == said
+def test_the_verdict_follows_from_the_interval_and_all_p_values(low, high, p_value, said):
+    assert verdict((low, high), math.sqrt(low * high), p_value) == said
+
+
+def test_the_more_verdicts_the_smaller_each_p_value_must_be():
+    assert adjusted([0.04]) == [0.04]
+    assert adjusted([0.04, 0.5, 0.6, 0.7])[0] > 0.05
+    assert adjusted([]) == []

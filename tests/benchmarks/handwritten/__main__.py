@@ -25,7 +25,6 @@ from harness.core.spec import STEPS, Contender, Workload
 from harness.core.weights import seeded_batch, seeded_weights
 from harness.environments import cache_directory, parse_contenders, worker_environment
 from harness.presets import choose
-from harness.statistics import ratio_interval
 from harness.worker.server import VERBS
 
 LIMIT = 1.10
@@ -39,6 +38,14 @@ def time_round(call: Callable[[Any], Any], wait: Callable[[Any], None], batches:
     for index in range(iterations):
         wait(call(batches[index % len(batches)]))
     return (time.perf_counter() - begin_s) / iterations
+
+
+def ratio_interval(values: list[float], baseline: list[float]) -> tuple[float, float, float]:
+    """Ratio of medians and its 95 % bootstrap interval over the passes: ratio, low, high. Both ran in one process."""
+    ours, theirs = np.asarray(values), np.asarray(baseline)
+    drawn = np.random.default_rng(0).integers(0, len(ours), (2000, len(ours)))
+    low, high = np.quantile(np.median(ours[drawn], axis=1) / np.median(theirs[drawn], axis=1), [0.025, 0.975])
+    return float(np.median(ours) / np.median(theirs)), float(low), float(high)
 
 
 def compare(
@@ -71,7 +78,7 @@ def compare(
                 for side in order.permutation(2):
                     call, placed = sides[side]
                     rounds[side].append(time_round(call, runtime.wait, placed, iterations))
-            ratio, low, high = ratio_interval(rounds[0], rounds[1], 0)
+            ratio, low, high = ratio_interval(rounds[0], rounds[1])
             rows.append(
                 {
                     "contender": str(contender),
