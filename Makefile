@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 FRAMEWORKS := pytorch tensorflow jax
 ARGS ?=
 
-.PHONY: compare test lint setup clean
+.PHONY: compare test lint calibrate setup clean
 .DELETE_ON_ERROR:
 
 compare: $(VENV)/.installed
@@ -20,6 +20,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# How far verdicts on speed can be trusted here: an hour, on a machine with nothing else to do.
+calibrate: $(VENV)/.installed
+	$(BIN)/python -m tests.calibration.verdicts $(ARGS)
 
 setup: $(VENV)/.installed
 

@@ -168,7 +168,8 @@ def is_disturbed(accounting: Mapping[str, Any], duration_s: float) -> bool:
     return bool(taken or accounting["major_faults"] > 0 or accounting["asleep_s"] > SLEPT_S)
 
 
-def _sample(processes: Sequence[Rounds]) -> Sample:
+def as_sample(processes: Sequence[Rounds]) -> Sample:
+    """The rounds of a contender's processes as the statistics take them."""
     # A contender whose process died is not here, so all have run in every pass.
     return Sample(
         np.array([rounds.durations_s for rounds in processes]), np.array([rounds.disturbed for rounds in processes])
@@ -181,7 +182,7 @@ def _is_narrow(measured: Mapping[Seat, Rounds], seats: Sequence[Seat], budget: B
     for seat in seats:
         by_contender.setdefault(seat.contender, []).append(measured[seat])
     return all(
-        1.96 * (_sample(rounds).sampling_variance() / len(rounds)) ** 0.5 <= budget.precision
+        1.96 * (as_sample(rounds).sampling_variance() / len(rounds)) ** 0.5 <= budget.precision
         for rounds in by_contender.values()
     )
 
@@ -194,7 +195,7 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
     """
     if not measured:
         return {}
-    samples = {contender: _sample(processes) for contender, processes in measured.items()}
+    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
     precision = Precision(samples)
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
@@ -252,7 +253,7 @@ def compare_speeds(
     """
     if not measured:
         return [], None
-    samples = {contender: _sample(processes) for contender, processes in measured.items()}
+    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
     precision = Precision(samples)
     named = baseline is not None and baseline in samples
     against = baseline if named else min(samples, key=lambda contender: precision.interval(contender)[0])

@@ -1,0 +1,258 @@
+"""How often are verdicts on speed wrong, and are real differences found? `python -m tests.calibration.verdicts`.
+
+Every contender is compared with itself: from six processes of each, two groups are drawn at random, as many in each as
+a run of the default budget has, and measured by the shipped schedule. In one of the groups every timed call may be
+slowed down by a known share of its own duration, so the true ratio is known. That gives the rate of false verdicts
+(nothing planted), the rate at which planted slowdowns are called slower, and how often the interval holds the true
+ratio; on the machine as it is, and with a competing process on one core. Exit status 1 when a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from harness.budget import BUDGETS
+from harness.core.errors import WorkerError
+from harness.core.spec import MODEL_KINDS, Contender, Workload
+from harness.environments import Configuration, parse_contenders
+from harness.measure import Rounds, as_sample, measure
+from harness.pool import Pool, Seat
+from harness.presets import choose
+from harness.runs import describe_machine
+from harness.statistics import Precision, adjusted, verdict
+from harness.task import Task
+
+PROCESSES = 6
+SLOWDOWNS = (0.0, 0.02, 0.05, 0.10, 0.20)
+# Half of all comparisons are of equals, which have the tightest bar.
+WEIGHTS = (0.5, 0.125, 0.125, 0.125, 0.125)
+STEPS = ("inference", "training")
+MOST_FALSE, LEAST_COVERED = 0.05, 0.93
+LEAST_FOUND = {0.05: 0.80, 0.10: 0.95}
+
+
+@contextmanager
+def competing(wanted: bool) -> Iterator[None]:
+    """Another process that keeps one core busy while the block runs."""
+    if not wanted:
+        yield
+        return
+    process = multiprocessing.get_context("fork").Process(target=_spin, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _spin() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    while True:
+        pass
+
+
+def prepare(pool: Pool, contenders: Sequence[Contender], workload: Workload) -> list[Contender]:
+    """Every process of every contender builds and compiles the workload; returns the contenders that could."""
+    task = Task.seeded(workload, 0)
+    weights, batches = task.cast(workload.dtype)
+    ready = []
+    for contender in contenders:
+        try:
+            for number in range(1, PROCESSES + 1):
+                with pool.replicate(Seat(contender, number)) as worker:
+                    worker.request("build", workload=workload.to_json(), mode=contender.mode, weights=weights)
+                    worker.request("load", batches=[batch.to_json() for batch in batches])
+                    for step in STEPS:
+                        worker.request("first_call", step=step)
+            ready.append(contender)
+        except WorkerError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return ready
+
+
+def run_once(pool: Pool, contenders: Sequence[Contender], step: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """One run of the schedule: each contender's second group against its first."""
+    standard = BUDGETS["standard"]
+    each = standard.processes_for(2 * len(contenders))
+    seats, slowed = [], {}
+    for contender in contenders:
+        drawn = 1 + rng.permutation(PROCESSES)[: 2 * each]
+        slowed[contender] = float(rng.choice(SLOWDOWNS, p=WEIGHTS))
+        for position, number in enumerate(drawn):
+            seat = Seat(contender, int(number))
+            seats.append(seat)
+            with pool.replicate(seat) as worker:
+                worker.request("slow_down", share=slowed[contender] if position >= each else 0.0)
+    begin_s = time.monotonic()
+    budget = replace(standard, max_time_s=2 * standard.max_time_s)
+    measured = measure(pool, seats, step, budget, int(rng.integers(2**31)), lambda share: None)
+    seconds = time.monotonic() - begin_s
+    groups: dict[tuple[Contender, int], list[Rounds]] = {}
+    for contender, found in measured.items():
+        if not isinstance(found, WorkerError):
+            groups[contender, 0], groups[contender, 1] = found[:each], found[each:]
+    precision = Precision({key: as_sample(rounds) for key, rounds in groups.items()})
+    pairs = [contender for contender in contenders if (contender, 0) in groups]
+    ratios = [precision.ratio((contender, 1), (contender, 0)) for contender in pairs]
+    return [
+        {
+            "contender": str(contender),
+            "slowdown": slowed[contender],
+            "ratio": ratio.ratio,
+            "interval": [ratio.low, ratio.high],
+            "verdict": verdict((ratio.low, ratio.high), ratio.ratio, p_value),
+            "seconds": seconds / len(pairs),
+        }
+        for contender, ratio, p_value in zip(pairs, ratios, adjusted([r.p_value for r in ratios]), strict=True)
+    ]
+
+
+def count(comparisons: Sequence[dict[str, Any]], condition: str, slowdown: float) -> dict[str, Any]:
+    """Verdicts of the comparisons under one condition and one planted slowdown."""
+    chosen = [c for c in comparisons if c["condition"] == condition and c["slowdown"] == slowdown]
+    words = [c["verdict"] for c in chosen]
+    covered = sum(c["interval"][0] <= 1 + slowdown <= c["interval"][1] for c in chosen)
+    return {
+        "condition": condition,
+        "slowdown": slowdown,
+        "comparisons": len(chosen),
+        **{word: words.count(word) for word in ("slower", "faster", "tie", "unresolved")},
+        "covered": covered,
+        "median_half_width": float(np.median([np.sqrt(c["interval"][1] / c["interval"][0]) - 1 for c in chosen]))
+        if chosen
+        else None,
+    }
+
+
+def share(part: int, whole: int) -> str:
+    """A share and its exact 95 % interval (Clopper and Pearson)."""
+    if not whole:
+        return "-"
+    low, high = stats.binomtest(part, whole).proportion_ci()
+    return f"{100 * part / whole:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def missed(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The bars that the counts miss."""
+    found = []
+    for row in rows:
+        name = f"{row['condition']}, {100 * row['slowdown']:.0f} % planted"
+        total = row["comparisons"]
+        if not total:
+            continue
+        wrong = row["faster"] + (row["slower"] if row["slowdown"] == 0 else 0)
+        if row["slowdown"] == 0 and wrong > MOST_FALSE * total:
+            found.append(f"{name}: {wrong} of {total} false verdicts")
+        if row["slowdown"] > 0 and row["faster"]:
+            found.append(f"{name}: {row['faster']} called faster")
+        if row["condition"] == "quiet" and row["slower"] < LEAST_FOUND.get(row["slowdown"], 0.0) * total:
+            found.append(f"{name}: {row['slower']} of {total} called slower")
+        if row["covered"] < LEAST_COVERED * total:
+            found.append(f"{name}: the interval holds the true ratio in {row['covered']} of {total}")
+    return found
+
+
+def tabulate(rows: Sequence[dict[str, Any]]) -> Table:
+    columns = (
+        "machine",
+        "planted",
+        "comparisons",
+        "slower",
+        "faster",
+        "tie",
+        "unresolved",
+        "interval holds",
+        "± median",
+    )
+    table = Table(*columns, title="Verdicts of contenders on themselves, share [95 % interval]", title_justify="left")
+    for row in rows:
+        total = row["comparisons"]
+        table.add_row(
+            row["condition"],
+            f"{100 * row['slowdown']:.0f} %",
+            str(total),
+            *(share(row[word], total) for word in ("slower", "faster", "tie", "unresolved", "covered")),
+            "-" if row["median_half_width"] is None else f"{100 * row['median_half_width']:.1f} %",
+        )
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--contenders", nargs="*", default=["pytorch:eager", "tensorflow:graph", "jax:jit"])
+    parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
+    parser.add_argument("--conditions", nargs="*", default=["quiet", "loaded"], choices=["quiet", "loaded"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
+    asked = parser.parse_args()
+    console = Console(record=True, width=150)
+    contenders, rng = parse_contenders(asked.contenders), np.random.default_rng(asked.seed)
+    begin_s, comparisons = time.monotonic(), []
+    sized = choose("default", asked.models)
+    with (
+        tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
+        Pool(
+            contenders, device="cpu", threads=len(os.sched_getaffinity(0)), seed=0, log_directory=Path(logs),
+            configuration=Configuration(), timeout_s=600,
+        ) as pool,
+    ):  # fmt: skip
+        for item in sized:
+            workload = Workload(item.model, item.batch_size, step="training")
+            print(f"{item.model.kind}: building", file=sys.stderr, flush=True)
+            ready = prepare(pool, contenders, workload)
+            for condition in asked.conditions:
+                until_s = time.monotonic() + 60 * asked.minutes / len(sized) / len(asked.conditions)
+                runs = 0
+                with competing(condition == "loaded"):
+                    while time.monotonic() < until_s:
+                        step = STEPS[runs % len(STEPS)]
+                        found = run_once(pool, ready, step, rng)
+                        comparisons += [
+                            {**c, "condition": condition, "workload": workload.replace(step=step).name} for c in found
+                        ]
+                        runs += 1
+                print(f"{item.model.kind}, {condition}: {runs} runs", file=sys.stderr, flush=True)
+        versions = {name: installation.versions for name, installation in pool.installations.items()}
+    rows = [count(comparisons, condition, s) for condition in asked.conditions for s in SLOWDOWNS]
+    failures = missed(rows)
+    console.print(tabulate(rows))
+    seconds = sum(c["seconds"] for c in comparisons) / max(1, len(comparisons))
+    console.print(
+        f"{len(comparisons)} comparisons, {seconds:.1f} s each; " + ("; ".join(failures) or "every bar is met")
+    )
+    result = {
+        "rows": rows,
+        "missed": failures,
+        "seconds_per_comparison": seconds,
+        "seconds": time.monotonic() - begin_s,
+        "machine": describe_machine(),
+        "versions": versions,
+        "comparisons": comparisons,
+    }
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    console.save_html(str(asked.out.with_suffix(".html")))
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
