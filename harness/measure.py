@@ -41,7 +41,6 @@ class Rounds:
 
     iterations: int
     warmup_calls: int
-    first_call_s: float
     fastest_s: float
     durations_s: list[float] = field(default_factory=list)
     disturbed: list[bool] = field(default_factory=list)
@@ -51,6 +50,7 @@ class Rounds:
     stolen_s: float = 0.0
     waited_s: float = 0.0
     last_batch: int = 0
+    memory: dict[str, int] = field(default_factory=dict)
 
 
 Measured = dict[Contender, "list[Rounds] | WorkerError"]
@@ -132,7 +132,7 @@ def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rou
             got=f"{fastest_s} s for a call",
             expected="more than 0 s",
         )
-    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), len(calls_s), calls_s[0], fastest_s)
+    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), len(calls_s), fastest_s)
 
 
 def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
@@ -154,6 +154,7 @@ def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
         reply = worker.request("time", step=step, warmup=1, iterations=rounds.iterations, start=0, pipelined=True)
         rounds.pipelined_s.append(float(reply["duration_ns"]) / 1e9 / rounds.iterations)
     rounds.last_batch = reply["last_batch"]
+    rounds.memory = worker.request("memory")
 
 
 def is_disturbed(accounting: Mapping[str, Any], duration_s: float) -> bool:
@@ -215,7 +216,7 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
                     stolen_s=rounds.stolen_s,
                     waited_s=rounds.waited_s,
                     warmup_calls=rounds.warmup_calls,
-                    first_call_s=rounds.first_call_s,
+                    memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
                 )
             )

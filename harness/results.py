@@ -109,7 +109,7 @@ class Process(_Record):
         disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
         stolen_s, waited_s: time that another machine or another process had its cores while rounds were timed.
         warmup_calls: calls before the first round, not recorded.
-        first_call_s: the first of them, compilation included.
+        memory: of the process after its rounds, in bytes: in use, and the peak of its life.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
     """
 
@@ -118,7 +118,7 @@ class Process(_Record):
     stolen_s: float = 0.0
     waited_s: float = 0.0
     warmup_calls: int = 0
-    first_call_s: float = 0.0
+    memory: dict[str, int] = {}
     drift: float = 0.0
 
 
@@ -238,6 +238,24 @@ class ColdStart(_Record):
         return self.interpreter_s + self.import_s + self.configure_s + self.build_s + self.first_call_s
 
 
+class BreakEven(_Record):
+    """When the longer build and first call of a contender have paid off against another one, in calls of inference.
+
+    Attributes:
+        workload: its name.
+        longer_s: by how much build and first call took longer, with empty compile caches.
+        saved_s: what each later call saves.
+        calls: after how many of them both have taken as long.
+    """
+
+    workload: str
+    contender: str
+    other: str
+    longer_s: float
+    saved_s: float
+    calls: float
+
+
 class TrainingRun(_Record):
     """A contender trained on real data from the same weights over the same batches as the reference.
 
@@ -319,6 +337,7 @@ class Result(_Record):
     comparisons: list[Comparison] = []
     noise_floors: list[NoiseFloor] = []
     cold_starts: list[ColdStart] = []
+    break_evens: list[BreakEven] = []
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []
     interrupted: bool = False

@@ -22,6 +22,7 @@ from harness.agreement import Expected, check_agreement, ended, name_precision_f
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Contender, Workload
+from harness.costs import find_break_evens
 from harness.environments import FRAMEWORKS
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.options import Options
@@ -84,6 +85,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
                 engine.follow_gradients(kind)
         except KeyboardInterrupt:
             result.interrupted = True
+    result.break_evens = find_break_evens(result.cold_starts, result.cases)
     result.duration_s = time.monotonic() - began_s
     return result
 

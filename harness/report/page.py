@@ -94,6 +94,7 @@ def _view(
             )
             for i, group in enumerate(groups)
         ],
+        "break_evens": result.break_evens,
         "cold": [
             (
                 group,

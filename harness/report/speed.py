@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.text import finite, time_unit, with_interval
+from harness.report.text import finite, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload
 from harness.results import CaseResult, Comparison, Result, Speed
 
@@ -17,12 +17,20 @@ class SpeedRow:
         median, interval: in the unit of the group.
         ratio, ratio_interval: to the baseline of the group; empty when none was recorded.
         verdict: the recorded one; empty for the baseline itself and where there is none.
+        latency: 50th, 90th and 99th percentile of single calls, in the unit of the group.
+        pipelined: time per call when only the last is waited for, likewise.
+        cpu: processor time per call, likewise.
+        memory: of the largest process while it was timed.
         speed: the record.
     """
 
     contender: str
     median: str
     interval: str
+    latency: str
+    pipelined: str
+    cpu: str
+    memory: str
     ratio: str
     ratio_interval: str
     verdict: str
@@ -112,4 +120,18 @@ def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, compariso
     if comparison is not None and not is_baseline:
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
-    return SpeedRow(case.contender, median, interval, ratio, ratio_interval, verdict, is_baseline, speed)
+    in_use = [process.memory.get("host_in_use_bytes", 0) for process in speed.processes]
+    return SpeedRow(
+        contender=case.contender,
+        median=median,
+        interval=interval,
+        latency=" / ".join(significant(value / unit_s) for value in speed.latency_s or ()),
+        pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
+        cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
+        memory=f"{max(in_use) / 2**20:.0f} MiB" if any(in_use) else "",
+        ratio=ratio,
+        ratio_interval=ratio_interval,
+        verdict=verdict,
+        is_baseline=is_baseline,
+        speed=speed,
+    )

@@ -1,0 +1,30 @@
+"""Budgets by name and in seconds, and refusals that say what would do."""
+
+import pytest
+
+from harness.budget import BUDGETS, Budget, parse_budget
+from harness.core.errors import InputError
+
+
+def test_a_name_gives_its_budget():
+    assert parse_budget("thorough", 10) is BUDGETS["thorough"]
+
+
+def test_seconds_are_shared_by_all_cases():
+    assert parse_budget("56", 56).max_time_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "-3", "0.1", "inf"])
+def test_what_is_no_budget_or_too_small_for_one_is_refused(text):
+    with pytest.raises(InputError, match=r"budget"):
+        parse_budget(text, 56)
+
+
+def test_one_process_is_refused_for_it_says_nothing_of_another():
+    with pytest.raises(InputError, match="processes"):
+        Budget(processes=1)
+
+
+@pytest.mark.parametrize(("contenders", "expected"), [(7, 2), (3, 3), (2, 4), (1, 2)])
+def test_few_contenders_run_in_more_processes(contenders, expected):
+    assert Budget().processes_for(contenders) == expected
