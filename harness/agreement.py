@@ -24,8 +24,8 @@ from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
+from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
-from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
 from harness.results import Agreement, Quantity

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.pool import Pool, Worker
+from harness.live_worker import Worker
+from harness.pool import Pool
 from harness.results import ColdStart
 from harness.task import Task
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from harness.comparison import compare_all
 from harness.core.weights import trainable_names
+from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of
-from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
 from harness.results import Quantity

@@ -21,8 +21,8 @@ from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights, seeded_batch, seeded_weights
+from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, noise_of, remembered, rms, task_key
-from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Rounded, noise_generator, unit_roundoff
 from harness.results import GradientNorms, Quantity

@@ -17,7 +17,8 @@ import numpy as np
 from harness.budget import Budget
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.pool import Pool, Seat, Worker
+from harness.live_worker import Worker
+from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Speed
 from harness.statistics import Precision, Sample, adjusted, drift, verdict
 

@@ -1,9 +1,8 @@
-"""Starts, pauses, times out and replaces workers: one long-lived process per contender."""
+"""Starts, pauses and replaces workers: long-lived processes, one or more for each contender."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -12,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.core.clock import monotonic_ns
-from harness.core.errors import MessageError, Outcome, WorkerError
-from harness.core.messages import Channel, ChannelTimeoutError, Message
+from harness.core.errors import WorkerError
+from harness.core.messages import Channel
 from harness.core.spec import Contender
 from harness.environments import (
     FRAMEWORKS,
@@ -26,148 +25,12 @@ from harness.environments import (
     find_installation,
     worker_environment,
 )
+from harness.live_worker import Worker
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_TIMEOUT_S = 180.0
-START_TIMEOUT_S = 180.0
 # A contender that hangs once may be unlucky; one that hangs again would cost the run its whole time limit each time.
 MAX_TIMEOUTS = 2
-LOG_TAIL_LINES = 12
-
-
-class Worker:
-    """A live process of one contender.
-
-    Args:
-        contender: whose process.
-        process: the interpreter, leader of its own process group.
-        channel: the private connection to it.
-        log_path: where its standard output and error go.
-        timeout_s: longest time one request may take.
-    """
-
-    def __init__(
-        self, contender: Contender, process: subprocess.Popen[bytes], channel: Channel, log_path: Path, timeout_s: float
-    ) -> None:
-        self.contender = contender
-        self.log_path = log_path
-        self.start_reply: dict[str, Any] = {}
-        self.timed_out = False
-        self._process = process
-        self._channel = channel
-        self._timeout_s = timeout_s
-        self._paused = False
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def request(self, kind: str, timeout_s: float | None = None, **body: Any) -> dict[str, Any]:
-        """Sends a request and waits for its reply.
-
-        Raises:
-            WorkerError: the worker died, hung past its time limit, or could not do it; the outcome says which. After a
-                death or a time-out the process is gone.
-        """
-        limit_s = timeout_s or self._timeout_s
-        try:
-            self._channel.send(Message(kind, body), limit_s)
-            return self._reply(kind, limit_s)
-        except ChannelTimeoutError:
-            self.timed_out = True
-            self.kill()
-            raise self._error(
-                f"no answer to `{kind}` within {limit_s:g} s", "timeout", "raise --timeout if it needs longer"
-            ) from None
-        except MessageError:
-            raise self.death(f"during `{kind}`") from None
-
-    def _reply(self, kind: str, limit_s: float) -> dict[str, Any]:
-        reply = self._channel.receive(limit_s)
-        if reply.kind == "error":
-            outcome: Outcome = reply.body["outcome"]
-            raise self._error(f"`{kind}` failed: {reply.body['reason']}", outcome, "see its log")
-        return reply.body
-
-    def send_start(self, device: str, threads: int, seed: int) -> None:
-        """Asks the worker to import its framework, without waiting."""
-        try:
-            self._channel.send(Message("start", {"device": device, "threads": threads, "seed": seed}), START_TIMEOUT_S)
-        except MessageError:
-            return  # It died at once; `finish_start` finds out and says how.
-
-    def finish_start(self) -> None:
-        """Waits until the framework is imported and configured; raises WorkerError."""
-        try:
-            self.start_reply = self._reply("start", START_TIMEOUT_S)
-        except ChannelTimeoutError:
-            self.kill()
-            raise self._error(f"no start within {START_TIMEOUT_S:g} s", "timeout", "see its log") from None
-        except MessageError:
-            raise self.death("while it started") from None
-        except WorkerError:
-            self.kill()
-            raise
-
-    def pause(self) -> None:
-        """Stops the process group, so that its idle threads take no processor time."""
-        if not self._paused and self.alive:
-            self._signal(signal.SIGSTOP)
-            # The signal is under way; nobody may be timed before it has arrived. A dead process answers at once.
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            self._paused = True
-
-    def resume(self) -> None:
-        """Lets a paused process group go on."""
-        if self._paused:
-            self._signal(signal.SIGCONT)
-            self._paused = False
-
-    def kill(self) -> None:
-        """Ends the process group at once and waits for it."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._channel.close()
-
-    def death(self, when: str) -> WorkerError:
-        """Makes sure that the process is gone, and says how it ended."""
-        ended = self._status()
-        self.kill()
-        return self._error(f"worker {ended} {when}", "crashed", "see its log")
-
-    def log_tail(self) -> str:
-        """The last lines of its log."""
-        try:
-            text = self.log_path.read_bytes()[-16384:].decode(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
-
-    def _status(self) -> str:
-        """How the process ended, in words; waits a moment, as the socket closes before the process is gone."""
-        try:
-            status = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "closed its channel"
-        if status < 0:
-            return f"was ended by signal {-status} ({signal.Signals(-status).name})"
-        return f"ended with status {status}"
-
-    def _error(self, what: str, outcome: Outcome, next_step: str) -> WorkerError:
-        tail = self.log_tail()
-        return WorkerError(
-            what, outcome=outcome, where=str(self.contender), next_step=f"{next_step}: {self.log_path}", log_tail=tail
-        )
 
 
 class Seat(NamedTuple):

@@ -10,9 +10,10 @@ from harness.agreement import Expected
 from harness.comparison import compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
+from harness.live_worker import Worker
 from harness.measure import Measured, Rounds, compare_speeds, decide, last_value, measure, summarise
 from harness.options import Options
-from harness.pool import Pool, Seat, Worker
+from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
 
 

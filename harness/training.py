@@ -18,8 +18,8 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, check_batch, seeded_weights
 from harness.data import ALPHABET, Dataset, held_out_batches, load_cifar10, load_digits, load_text, training_batches
+from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
-from harness.pool import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import TrainingRun

@@ -9,7 +9,8 @@ import pytest
 
 from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation
-from harness.pool import Pool, Worker
+from harness.live_worker import Worker
+from harness.pool import Pool
 
 THREADS = 2
 

@@ -9,7 +9,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.core.weights import seeded_weights, trace_names, trainable_names
 from harness.environments import FRAMEWORKS
-from harness.pool import Worker
+from harness.live_worker import Worker
 from harness.presets import PRESETS
 from harness.task import Task
 

@@ -22,7 +22,7 @@ from harness.gradient_norms import (
     make_expected,
     steps_left,
 )
-from harness.pool import Worker
+from harness.live_worker import Worker
 from harness.results import GradientNorms
 from tests.contract.test_runs import finish, progress, running, wait_for, workers
 

@@ -15,7 +15,7 @@ import pytest
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.environments import variable_name
-from harness.pool import Pool
+from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.task import Task
 from tests.conftest import new_pool
@@ -86,7 +86,7 @@ def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path
 
 def test_only_the_awake_worker_runs_while_it_is_timed(lightest, tmp_path, every_worker: Pool):
     others = [contender for contender in every_worker.available if contender != lightest]
-    with every_worker.quiet(), every_worker.awake(lightest) as worker:
+    with every_worker.quiet(), every_worker.awake(Seat(lightest)) as worker:
         assert not is_stopped(worker.process_id)
         assert all(is_stopped(every_worker.worker(contender).process_id) for contender in others)
     assert not any(is_stopped(every_worker.worker(contender).process_id) for contender in every_worker.available)

@@ -15,7 +15,7 @@ from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation, worker_environment
-from harness.pool import Worker
+from harness.live_worker import Worker
 from harness.results import Agreement
 from harness.task import Task
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
