@@ -17,6 +17,7 @@ from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
 from harness.measure import Budget
 from harness.presets import choose
+from harness.quantities import Detail
 
 DEFAULT_STEPS = ("inference", "training")
 
@@ -37,6 +38,7 @@ class Options:
         timeout_s: time limit of one request, or None for the default.
         budget: of the timed rounds.
         gradient_norms: follow the gradient back through time.
+        trace: keep every quantity in the order of computation, after every training step too.
         configuration: from `faceoff.toml`.
         quiet: no progress.
     """
@@ -58,8 +60,16 @@ class Options:
     timeout_s: float | None
     budget: Budget
     gradient_norms: bool
+    trace: bool
     configuration: Configuration
     quiet: bool
+
+    @property
+    def detail(self) -> Detail:
+        """Which quantities are compared; `compare` and `bench` have no time for every layer."""
+        if self.command != "agree":
+            return "whole"
+        return "steps" if self.trace else "layers"
 
     def command_line(self) -> str:
         """The command that repeats the whole run."""
@@ -84,6 +94,8 @@ class Options:
             parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
         if self.command == "agree" and self.gradient_norms:
             parts.append("--gradient-norms")
+        if self.trace:
+            parts.append("--trace")
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
@@ -93,7 +105,7 @@ class Options:
         parts = ["faceoff", "agree", "--preset", self.preset, "--models", workload.model.kind]
         parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
-        return shlex.join(parts)
+        return shlex.join([*parts, "--trace"] if self.trace else parts)
 
 
 def make_options(
@@ -114,6 +126,7 @@ def make_options(
     timeout_s: float | None = None,
     budget: Budget | None = None,
     gradient_norms: bool = False,
+    trace: bool = False,
     quiet: bool = False,
 ) -> Options:
     """Checks what was asked for and fills in the rest.
@@ -136,6 +149,7 @@ def make_options(
         timeout_s: longest time one request to a worker may take.
         budget: of the timed rounds.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
+        trace: for `agree`, keep every quantity in the order of computation, after every training step too.
         quiet: no progress.
 
     Raises:
@@ -188,6 +202,7 @@ def make_options(
         timeout_s=timeout_s,
         budget=budget or Budget(),
         gradient_norms=gradient_norms or command == "compare",
+        trace=trace and command == "agree",
         configuration=configuration,
         quiet=quiet,
     )
