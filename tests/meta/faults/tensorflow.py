@@ -151,6 +151,12 @@ TRAINING = (
     Fault("Nesterov's momentum", EAGER, "lstm", in_optimiser(
         "grad=grad, momentum=momentum\n", "grad=grad, momentum=momentum, use_nesterov=True\n",
     ), "all weights after training step 1", "momentum"),
+    Fault("steps kept for the velocity, as Keras does", EAGER, "dense", in_optimiser(
+        "lr=rate, grad=grad, momentum=momentum\n", "lr=-tf.ones_like(rate), grad=-rate * grad, momentum=momentum\n",
+    ), "momentum of all weights after training step 1", "momentum"),
+    Fault("Adam's steps counted on over a reset", EAGER, "dense", in_runtime(
+        "for variable in self._optimiser.variables:", "for variable in self._optimiser.variables[1:]:",
+    ), "weights after a reset and a training step", "adam"),
     Fault("gradient clipped to a norm", EAGER, "residual", in_runtime(
         APPLY, "self._optimiser.apply(tf.clip_by_global_norm(gradients, 0.1)[0])",
     ), "all weights after training step 1"),
