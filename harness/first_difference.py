@@ -29,7 +29,7 @@ def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Se
     the first time step that differs, an LSTM's gradient with its gates. Raises WorkerError.
     """
     failing = [quantity.name for quantity in quantities if not quantity.agrees]
-    if found := _differing_reset(failing):
+    if found := _differing_reset(quantities):
         # The way begins with a reset, so nothing on it could be trusted.
         return found
     weights, _ = task.cast(dtype)
@@ -64,9 +64,12 @@ def find_first_difference(worker: Worker, task: Task, dtype: str, quantities: Se
     return failing[0] if failing else ""
 
 
-def _differing_reset(failing: Sequence[str]) -> str:
+def _differing_reset(quantities: Sequence[Quantity]) -> str:
     """What a reset does not bring back, unless a fault elsewhere explains it; empty if none."""
-    found = [name for name in failing if name in RESET_QUANTITIES]
+    failing = [quantity.name for quantity in quantities if not quantity.agrees]
+    # Zeros of a wrong dtype are brought back well enough: what is wrong with them was so before.
+    right = {quantity.name for quantity in quantities if quantity.error == 0}
+    found = [name for name in failing if name in RESET_QUANTITIES and name not in right]
     # Weights that were wrong before training are wrong in the same way after a reset, and so is a step in its update.
     by_itself = UNCHANGED not in failing and found[:1] != [RESET_STEP]
     return found[0] if found and (by_itself or len(found) == len(failing)) else ""

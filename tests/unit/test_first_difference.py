@@ -134,6 +134,14 @@ class OtherVelocity(ReferenceWorker):
         return {"momentum": {name: -0.01 * value for name, value in held.items()}}
 
 
+class NarrowVelocity(ReferenceWorker):
+    """Kept in float32, zeros after a reset included."""
+
+    def optimiser_state(self):
+        held = super().optimiser_state()["momentum"]
+        return {"momentum": {name: value.astype("float32") for name, value in held.items()}}
+
+
 class OtherStepThree(ReferenceWorker):
     """A recurrent layer that goes wrong at its fourth time step."""
 
@@ -207,6 +215,7 @@ def test_the_reference_differs_nowhere_from_itself(task):
         (FrozenBias, DENSE, "'layer.0.bias' after training step 1"),
         (OtherMomentum, DENSE, "momentum of all weights after training step 2"),
         (OtherVelocity, DENSE, "momentum of all weights after training step 1"),
+        (NarrowVelocity, DENSE, "momentum of all weights after training step 1"),
         (VelocityKept, DENSE, "optimiser state after a reset"),
         (WeightsKept, DENSE, "change of the starting weights by a reset"),
         (OtherStepThree, LSTM, "layer.0 (inference), first at time step 3"),
