@@ -1,8 +1,8 @@
-"""Does a contender compute what the reference computes? Error measures and the verdict.
+"""Does a contender compute what the reference computes? The reference's side, and the verdict.
 
-The same quantities (outputs, loss, all gradients, weights and outputs after training steps) in every dtype, and one
-limit: the rms error of a quantity stays under `NOISE_LIMIT` units of the rounding noise of this very computation in
-this dtype, measured by running the reference in stochastic arithmetic (`harness.reference.arithmetic`).
+The same quantities (`harness.quantities`) in every dtype, and one limit: the rms error of a quantity
+stays under `NOISE_LIMIT` units of the rounding noise of this very computation in this dtype, measured by running the
+reference in stochastic arithmetic (`harness.reference.arithmetic`).
 
 - In float64 this is the check of meaning: a fault (gate order, epsilon, padding, a missing bias) stands millions of
   units above the limit.
@@ -13,7 +13,7 @@ this dtype, measured by running the reference in stochastic arithmetic (`harness
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
@@ -26,68 +26,13 @@ from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
 from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
+from harness.quantities import Detail, contender_quantities, reference_quantities
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
-from harness.results import Agreement, Quantity
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, Rounded, noise_generator
+from harness.results import Agreement, PathPoint, Quantity
 from harness.task import Task
 
 Check = Literal["meaning", "precision"]
-
-
-def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
-
-
-def _name_quantities(
-    outputs: np.ndarray,
-    gradients: Mapping[str, Mapping[str, np.ndarray]],
-    unchanged: Mapping[str, np.ndarray],
-    losses: np.ndarray,
-    trained: Mapping[str, np.ndarray],
-    trained_outputs: np.ndarray,
-) -> Values:
-    after = f"after {len(losses)} training steps"
-    return {
-        "outputs": outputs,
-        "loss": np.asarray(gradients["loss"]),
-        **{f"gradient of {name!r}": value for name, value in gradients["weights"].items()},
-        **{f"gradient of input {name!r}": value for name, value in gradients["inputs"].items()},
-        "weights before training": _flat(unchanged),
-        "losses in training": losses,
-        **{f"weight {name!r} {after}": value for name, value in trained.items()},
-        f"outputs {after}": trained_outputs,
-    }
-
-
-def reference_quantities(task: Task, arithmetic: Arithmetic) -> Values:
-    """All quantities of `task` by the NumPy reference, float64."""
-    model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
-    first = task.batches[0]
-    outputs, unchanged = model.forward(first), model.weights()
-    steps = [model.step(batch) for batch in task.batches]
-    losses = np.array([step.loss for step in steps])
-    # The gradients of the first step are the gradients by the starting weights.
-    return _name_quantities(outputs, steps[0].gradients, unchanged, losses, model.weights(), model.forward(first))
-
-
-def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str) -> Values:
-    """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError."""
-    weights, _ = task.cast(dtype)
-    worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
-    return built_quantities(worker, task, dtype)
-
-
-def built_quantities(worker: Worker, task: Task, dtype: str) -> Values:
-    """All quantities of `task` by a contender whose model is built and holds the starting weights."""
-    _, batches = task.cast(dtype)
-    worker.request("load", batches=[batch.to_json() for batch in batches])
-    outputs = worker.request("forward", indices=[0])["outputs"][0]
-    gradients = worker.request("gradients", index=0)
-    unchanged = worker.request("weights")
-    losses = worker.request("train", indices=list(range(len(batches))))["losses"]
-    trained = worker.request("weights")
-    trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
-    return _name_quantities(outputs, gradients, unchanged, losses, trained, trained_outputs)
 
 
 class Expected:
@@ -97,10 +42,12 @@ class Expected:
         task: what is computed.
         seed: of the stochastic arithmetic.
         keep: whether the noise is kept between runs (see `harness.noise`).
+        detail: which quantities there are.
     """
 
-    def __init__(self, task: Task, seed: int, keep: bool = True) -> None:
+    def __init__(self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole") -> None:
         self.task = task
+        self.detail: Detail = detail
         self._keep = keep
         self._seed = seed
         self._values: dict[str, Values] = {}
@@ -120,14 +67,14 @@ class Expected:
         shared = dtype if dtype in ("bfloat16", "float16") else "float64"
         with self._lock:
             if shared not in self._values:
-                self._values[shared] = reference_quantities(self.task.rounded(shared), Exact())
+                self._values[shared] = reference_quantities(self.task.rounded(shared), Exact(), self.detail)
             return self._values[shared]
 
     def noise(self, dtype: str) -> dict[str, float]:
         """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
         with self._lock:
             if dtype not in self._noise:
-                settings = self.task.workload.to_json(), dtype, self._seed
+                settings = self.task.workload.to_json(), dtype, self._seed, self.detail
                 key = task_key("agreement", settings, self.task.weights, self.task.batches)
                 compute = partial(self._find_noise, dtype)
                 self._noise[dtype] = remembered(key, compute) if self._keep else compute()
@@ -136,7 +83,8 @@ class Expected:
     def _find_noise(self, dtype: str) -> dict[str, float]:
         task = self.task.rounded(dtype)
         runs = [
-            reference_quantities(task, Rounded(dtype, noise_generator(self._seed, run))) for run in range(NOISE_RUNS)
+            reference_quantities(task, Rounded(dtype, noise_generator(self._seed, run)), self.detail)
+            for run in range(NOISE_RUNS)
         ]
         return noise_of(self.values(dtype), runs, dtype)
 
@@ -150,6 +98,7 @@ def check_agreement(
     *,
     again: str,
     busy: AbstractContextManager[object],
+    detail: Detail = "whole",
 ) -> Agreement:
     """Runs `contender` on `task` and compares every quantity with the reference.
 
@@ -162,6 +111,7 @@ def check_agreement(
         dtype: float64 checks the meaning, any other dtype the precision.
         again: the command that repeats this check.
         busy: held while the worker computes, so that only so many do at a time.
+        detail: which quantities are compared; `expected` must have the same. `steps` keeps their path too.
     """
     check: Check = "meaning" if dtype == "float64" else "precision"
     agreement = Agreement(
@@ -173,8 +123,10 @@ def check_agreement(
     )
     try:
         with busy:
-            got = contender_quantities(worker, task, contender.mode, dtype)
+            got = contender_quantities(worker, task, contender.mode, dtype, detail)
         agreement.quantities = compare_all(expected().values(dtype), got, dtype, expected().noise(dtype))
+        if detail == "steps":
+            agreement.path = path_of(agreement.quantities)
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
             agreement.first_difference = _place(worker, task, dtype, agreement.quantities)
@@ -189,6 +141,21 @@ def ended(agreement: Agreement, error: WorkerError) -> Agreement:
     return agreement.model_copy(
         update={"outcome": error.outcome, "reason": str(error), "log_tail": error.log_tail, "quantities": []}
     )
+
+
+def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
+    """The quantities as points on the way, with the first that disagrees marked."""
+    first = next((quantity for quantity in quantities if not quantity.agrees), None)
+    return [
+        PathPoint(
+            name=quantity.name,
+            agrees=quantity.agrees,
+            noise_units=quantity.noise_units,
+            problem=quantity.problem,
+            first=quantity is first,
+        )
+        for quantity in quantities
+    ]
 
 
 def _place(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:

@@ -154,10 +154,14 @@ def compare(**keywords: Any) -> int:
 @run_options
 @click.option("--dtype", type=Names(DTYPES), default=("float64", "float32"), show_default="float64,float32")
 @click.option("--gradient-norms", is_flag=True, help="Also the norm of dLoss/dh_t over the time steps of RNN and LSTM.")
+@click.option(
+    "--trace", is_flag=True, help="The whole path, also where all agree: layers, gradients, each training step."
+)
 def agree(**keywords: Any) -> int:
     """Does every contender compute what the NumPy reference computes?
 
-    float64 checks the meaning, float32 the precision: outputs, loss, all gradients, weights after training steps.
+    float64 checks the meaning, float32 the precision: outputs of every layer, loss, all gradients, weights and
+    optimiser state after training steps, and what a reset brings back.
     """
     return _run("agree", **keywords)
 

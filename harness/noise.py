@@ -79,6 +79,14 @@ def remembered(key: str, compute: Callable[[], Found]) -> Found:
 @functools.cache
 def _source() -> str:
     folder = Path(__file__).parent
-    names = ("noise.py", "agreement.py", "task.py", "training.py", "gradient_norms.py", "core/weights.py")
+    names = (
+        "noise.py",
+        "agreement.py",
+        "quantities.py",
+        "task.py",
+        "training.py",
+        "gradient_norms.py",
+        "core/weights.py",
+    )
     files = [*sorted((folder / "reference").glob("*.py")), *(folder / name for name in names)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -17,6 +17,7 @@ from harness.core.spec import DEVICES, DTYPES, STEPS, Contender, Optimiser, Work
 from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
 from harness.presets import choose
+from harness.quantities import Detail
 
 DEFAULT_STEPS = ("inference", "training")
 
@@ -38,6 +39,7 @@ class Options:
         budget, budget_name: of the timed rounds; the name is empty for one that has none.
         baseline: what speeds are compared with; None for the fastest of each workload.
         gradient_norms: follow the gradient back through time.
+        trace: keep every quantity in the order of computation, after every training step too.
         configuration: from `faceoff.toml`.
         quiet: no progress.
     """
@@ -61,8 +63,16 @@ class Options:
     budget_name: str
     baseline: Contender | None
     gradient_norms: bool
+    trace: bool
     configuration: Configuration
     quiet: bool
+
+    @property
+    def detail(self) -> Detail:
+        """Which quantities are compared; `compare` and `bench` have no time for every layer."""
+        if self.command != "agree":
+            return "whole"
+        return "steps" if self.trace else "layers"
 
     def command_line(self) -> str:
         """The command that repeats the whole run."""
@@ -89,6 +99,8 @@ class Options:
             parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
         if self.command == "agree" and self.gradient_norms:
             parts.append("--gradient-norms")
+        if self.trace:
+            parts.append("--trace")
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
@@ -98,7 +110,7 @@ class Options:
         parts = ["faceoff", "agree", "--preset", self.preset, "--models", workload.model.kind]
         parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
-        return shlex.join(parts)
+        return shlex.join([*parts, "--trace"] if self.trace else parts)
 
 
 def make_options(
@@ -120,6 +132,7 @@ def make_options(
     budget: Budget | str = "standard",
     baseline: str | None = None,
     gradient_norms: bool = False,
+    trace: bool = False,
     quiet: bool = False,
 ) -> Options:
     """Checks what was asked for and fills in the rest.
@@ -143,6 +156,7 @@ def make_options(
         budget: of the timed rounds: `quick`, `standard`, `thorough`, seconds for all of them, or a Budget.
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
+        trace: for `agree`, keep every quantity in the order of computation, after every training step too.
         quiet: no progress.
 
     Raises:
@@ -199,6 +213,7 @@ def make_options(
         budget_name=budget if isinstance(budget, str) else "",
         baseline=_parse_baseline(baseline, parsed),
         gradient_norms=gradient_norms or command == "compare",
+        trace=trace and command == "agree",
         configuration=configuration,
         quiet=quiet,
     )

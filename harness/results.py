@@ -44,8 +44,9 @@ class Quantity(_Record):
     """One quantity compared with the reference.
 
     Attributes:
-        name: `outputs`, `loss`, `gradient of 'layer.0.weight'`, `gradient of input 'x'`,
-            `weight 'head.bias' after 3 training steps`, ...
+        name: `output of layer.0 (training)`, `outputs`, `loss`, `gradient of 'layer.0.weight'`,
+            `gradient of input 'x'`, `weight 'head.bias' after 3 training steps`,
+            `momentum of 'head.bias' after 3 training steps`, ...
         agrees: within the limit of its check.
         error: largest absolute error divided by the reference's largest absolute value; null when not finite.
         noise_units: rms error in units of this computation's rounding noise in its dtype; null when not finite.
@@ -65,6 +66,21 @@ class Quantity(_Record):
     problem: str = ""
 
 
+class PathPoint(_Record):
+    """One quantity on the way from the starting weights through every training step, in the order of computation.
+
+    Attributes:
+        name, agrees, noise_units, problem: as in `Quantity`.
+        first: it disagrees, and everything before it agrees.
+    """
+
+    name: str
+    agrees: bool
+    noise_units: float | None
+    problem: str = ""
+    first: bool = False
+
+
 class Agreement(_Record):
     """One contender against the reference on one model, batch size, dtype and device, over all quantities.
 
@@ -74,6 +90,7 @@ class Agreement(_Record):
         outcome: `ok`, `disagrees`, or how the case ended otherwise; `reason` says more.
         first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
+        path: every quantity in the order of computation, when it was asked for (`--trace`).
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.
     """
@@ -83,6 +100,7 @@ class Agreement(_Record):
     check: Literal["meaning", "precision"]
     outcome: Outcome
     quantities: list[Quantity] = []
+    path: list[PathPoint] = []
     first_difference: str = ""
     message: str = ""
     again: str = ""

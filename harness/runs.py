@@ -190,7 +190,7 @@ class Engine:
                 expected.noise(dtype)
 
         expected, found = self._side_by_side(
-            lambda: Expected(task, self._options.seed),
+            lambda: Expected(task, self._options.seed, detail=self._options.detail),
             warm,
             judge,
             AGREEMENT_UNITS * len(self._options.dtypes),
@@ -212,9 +212,8 @@ class Engine:
                 check="meaning" if dtype == "float64" else "precision",
             )
             return ended(blank, error)
-        agreement = check_agreement(
-            worker, contender, task, expected, dtype, again=again, busy=self._turn(self._compiling, contender)
-        )
+        busy, detail = self._turn(self._compiling, contender), self._options.detail
+        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=busy, detail=detail)
         self._timing.holds(contender, worker, task.workload.replace(dtype=dtype))
         return agreement
 

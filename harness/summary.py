@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.spec import Workload
+from harness.path_table import print_paths
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result
 
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
@@ -27,6 +28,7 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
     if result.agreements:
         console.print(_agreement_table(result))
+    print_paths(console, result.agreements)
     if result.cases:
         for table in _speed_tables(result):
             console.print(table)

@@ -97,6 +97,13 @@ class Model(ABC):
         """Weights and running statistics now held: canonical names and layouts, NumPy, copies; bfloat16 as float32."""
 
     @abstractmethod
+    def optimiser_state(self) -> Dict[str, Weights]:
+        """What the optimiser now holds, by `Optimiser.state_names`: one array for every trained weight, as `weights`.
+
+        Each as `harness.reference.optimiser` means it. Zeros before the first step, made or not.
+        """
+
+    @abstractmethod
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes canonical weights and a fresh optimiser state; compiled code stays."""
 

@@ -268,6 +268,11 @@ class Optimiser:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    @property
+    def state_names(self) -> Tuple[str, ...]:
+        """What it holds for every trained weight: v, or the two moments; an array of the weight's shape each."""
+        return {"sgd": (), "momentum": ("momentum",), "adam": ("first moment", "second moment")}[self.kind]
+
     def __post_init__(self) -> None:
         require_choice(self.kind, OPTIMISERS, "optimiser.kind")
         require_number(self.learning_rate, "optimiser.learning_rate", 0.0, 10.0)

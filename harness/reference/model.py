@@ -110,6 +110,14 @@ class ReferenceModel:
         """Weights and running statistics now held, canonical; copies."""
         return {name: _plain(value) for name, value in self._weights.items()}
 
+    def optimiser_state(self) -> dict[str, Weights]:
+        """What the optimiser now holds for every trained weight, by `Optimiser.state_names`; copies."""
+        trained = {name: self._weights[name] for name in trainable_names(self._spec)}
+        return {
+            kind: {name: _plain(value) for name, value in held.items()}
+            for kind, held in self._rule.state(trained).items()
+        }
+
     def trace(self, batch: Batch, training: bool) -> dict[str, np.ndarray]:
         """Intermediate values by `harness.core.weights.trace_names`, in order. Changes nothing.
 

@@ -20,11 +20,11 @@ class UpdateRule:
 
     def __init__(self, optimiser: Optimiser, arithmetic: Arithmetic) -> None:
         self._constants = optimiser
-        self._one = arithmetic.array(1.0)
+        one = arithmetic.array(1.0)
+        # Frameworks may hold the decay rates in the working dtype, where 1 - beta loses digits: so must the noise.
+        self._beta1, self._beta2 = one * optimiser.beta1, one * optimiser.beta2
         self._step = 0
-        self._velocity: dict[str, Array] = {}
-        self._first: dict[str, Array] = {}
-        self._second: dict[str, Array] = {}
+        self._state: dict[str, dict[str, Array]] = {name: {} for name in optimiser.state_names}
 
     def apply(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> dict[str, Array]:
         """One step: new weights for every name in `gradients`."""
@@ -32,25 +32,32 @@ class UpdateRule:
         update = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam}[self._constants.kind]
         return {name: weights[name] - self._constants.learning_rate * update(name, g) for name, g in gradients.items()}
 
+    def state(self, weights: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        """What is held for each of `weights`, by `Optimiser.state_names`; zeros before the first step."""
+        return {
+            kind: {name: held.get(name, np.zeros_like(value)) for name, value in weights.items()}
+            for kind, held in self._state.items()
+        }
+
     def _sgd(self, name: str, g: Array) -> Array:
         return g
 
     def _momentum(self, name: str, g: Array) -> Array:
-        v = self._velocity.get(name, np.zeros_like(g))
-        self._velocity[name] = self._constants.momentum * v + g
-        return self._velocity[name]
+        velocity = self._state["momentum"]
+        v: Array = self._constants.momentum * velocity.get(name, np.zeros_like(g)) + g
+        velocity[name] = v
+        return v
 
     def _adam(self, name: str, g: Array) -> Array:
-        beta1, beta2 = self._constants.beta1, self._constants.beta2
-        m = self._first.get(name, np.zeros_like(g))
-        v = self._second.get(name, np.zeros_like(g))
-        self._first[name] = m = beta1 * m + (1 - beta1) * g
-        self._second[name] = v = beta2 * v + (1 - beta2) * g**2
-        m_hat = m / self._bias_correction(beta1)
-        v_hat = v / self._bias_correction(beta2)
+        first, second, beta1, beta2 = (
+            self._state["first moment"],
+            self._state["second moment"],
+            self._beta1,
+            self._beta2,
+        )
+        first[name] = m = beta1 * first.get(name, np.zeros_like(g)) + (1 - beta1) * g
+        second[name] = v = beta2 * second.get(name, np.zeros_like(g)) + (1 - beta2) * g**2
+        m_hat = m / (1 - beta1**self._step)
+        v_hat = v / (1 - beta2**self._step)
         update: Array = m_hat / (np.sqrt(v_hat) + self._constants.epsilon)
         return update
-
-    def _bias_correction(self, beta: float) -> Array:
-        # Frameworks compute 1 - beta^t in the working dtype, where it loses digits while t is small: so must the noise.
-        return 1 - (self._one * beta) ** self._step

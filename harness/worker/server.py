@@ -9,7 +9,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `load` | batches | nothing; the batches stay placed on the device |
 | `first_call` | step | duration of one call, waited for |
 | `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
-| `weights`, `reset`, `trace`, `describe`, `memory` | | |
+| `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `last_value` | step | what the last timed call returned, for a check |
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
@@ -131,6 +131,9 @@ class Server:
 
     def do_weights(self) -> Dict[str, Any]:
         return dict(self.model.weights())
+
+    def do_optimiser_state(self) -> Dict[str, Any]:
+        return dict(self.model.optimiser_state())
 
     def do_reset(self, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self.model.reset(weights)

@@ -18,9 +18,10 @@ from flax import nnx
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import Optimiser, Workload, require_choice
+from harness.core.spec import Workload, require_choice
 from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
 from impls.jax import dense, lstm, residual, rnn
+from impls.jax.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 
@@ -137,7 +138,7 @@ class JaxModel(Model):
         module = nnx.eval_shape(lambda: family.Network(workload.model, jnp.dtype(workload.dtype), nnx.Rngs(0)))
         self._graph, state = nnx.split(module)
         self._variables = dict(nnx.to_flat_state(state))
-        self._optimiser = _optimiser(workload.optimiser)
+        self._optimiser = make_optimiser(workload.optimiser)
         self._forward = jax.jit(self._logits)
         self._gradients = jax.jit(self._differentiate)
         self._train_step = jax.jit(self._step, donate_argnums=(0, 1, 2))
@@ -158,6 +159,10 @@ class JaxModel(Model):
 
     def weights(self) -> Weights:
         return self._to_canonical({**self._trained, **self._statistics})
+
+    def optimiser_state(self) -> dict[str, Weights]:
+        held = held_state(self._optimiser_state, self._workload.optimiser)
+        return {kind: self._to_canonical(arrays) for kind, arrays in held.items()}
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         arrays = {
@@ -232,20 +237,6 @@ class JaxModel(Model):
         logits = module(**inputs)
         recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
         return {path[0]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
-
-
-def _optimiser(optimiser: Optimiser) -> optax.GradientTransformation:
-    if optimiser.kind == "adam":
-        return optax.adam(
-            optimiser.learning_rate,
-            b1=optimiser.beta1,
-            b2=optimiser.beta2,
-            eps=optimiser.epsilon,
-            eps_root=0.0,
-            nesterov=False,
-        )
-    momentum = optimiser.momentum if optimiser.kind == "momentum" else None
-    return optax.sgd(optimiser.learning_rate, momentum=momentum, nesterov=False)
 
 
 def _to_numpy(value: jax.Array) -> np.ndarray:

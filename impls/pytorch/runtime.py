@@ -20,9 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, Workload, require_choice
+from harness.core.spec import ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn
+from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 MODES = ("eager", "compile")
@@ -200,6 +201,14 @@ class PyTorchModel(Model):
     def weights(self) -> Weights:
         return {name: self._to_canonical(name, self._held[self._map[name][0]]) for name in self._map}
 
+    def optimiser_state(self) -> dict[str, Weights]:
+        names = trainable_names(self._workload.model)
+        held = held_state(self._optimiser, self._workload.optimiser, self._trained)
+        return {
+            kind: {name: self._to_canonical(name, value) for name, value in zip(names, values, strict=True)}
+            for kind, values in held.items()
+        }
+
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         check_weights(self._workload.model, weights)
         with torch.no_grad():
@@ -332,30 +341,6 @@ def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: 
     """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
     logits = network(**inputs)
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
-
-
-def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`)."""
-    fused = is_fused(optimiser, parameters[0])
-    if optimiser.kind == "adam":
-        return torch.optim.Adam(
-            parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
-            weight_decay=0.0, amsgrad=False, maximize=False, fused=fused,
-        )  # fmt: skip
-    momentum = optimiser.momentum if optimiser.kind == "momentum" else 0.0
-    return torch.optim.SGD(
-        parameters, lr=optimiser.learning_rate, momentum=momentum, dampening=0.0, weight_decay=0.0, nesterov=False,
-        maximize=False, fused=fused,
-    )  # fmt: skip
-
-
-def is_fused(optimiser: Optimiser, parameter: torch.Tensor) -> bool:
-    """Whether the optimiser's fused kernel does what it should.
-
-    On a CPU that of SGD in torch 2.13 leaves every 16 elements of a float16 or bfloat16 weight as they were.
-    """
-    wide = parameter.dtype in (torch.float32, torch.float64)
-    return wide or optimiser.kind == "adam" or parameter.device.type != "cpu"
 
 
 def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:

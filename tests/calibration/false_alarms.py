@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, built_quantities, contender_quantities
+from harness.agreement import Expected
 from harness.comparison import NOISE_LIMIT, compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import (
@@ -39,6 +39,7 @@ from harness.core.spec import (
 from harness.environments import Configuration, all_contenders
 from harness.noise import NOISE_RUNS
 from harness.pool import Pool
+from harness.quantities import built_quantities, contender_quantities
 from harness.runs import describe_machine
 from harness.task import Task
 

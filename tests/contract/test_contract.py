@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 
 from harness.core.errors import WorkerError
-from harness.core.spec import Contender, Workload
+from harness.core.spec import OPTIMISERS, Contender, Optimiser, Workload
 from harness.core.weights import seeded_weights, trace_names, trainable_names
 from harness.environments import FRAMEWORKS
 from harness.live_worker import Worker
 from harness.presets import PRESETS
 from harness.task import Task
 
+SGD = Optimiser()
+
 every_model = pytest.mark.parametrize("sized", PRESETS["small"].sized, ids=lambda sized: sized.model.kind)
 
 
-def build(worker: Worker, contender: Contender, sized, dtype: str = "float32", seed: int = 0):
+def build(
+    worker: Worker, contender: Contender, sized, dtype: str = "float32", seed: int = 0, optimiser: Optimiser = SGD
+):
     """Builds the model in the worker; returns its weights and its task."""
-    task = Task.seeded(Workload(sized.model, sized.batch_size), seed)
+    task = Task.seeded(Workload(sized.model, sized.batch_size, optimiser=optimiser), seed)
     weights, batches = task.cast(dtype)
     workload = task.workload.replace(dtype=dtype).to_json()
     worker.request("build", workload=workload, mode=contender.mode, weights=weights)
@@ -75,6 +79,31 @@ def test_reset_brings_back_weights_outputs_and_a_fresh_optimiser(worker, contend
     worker.request("reset", weights=other)
     assert_same(other, worker.request("weights"))
     assert task.workload.model == sized.model
+
+
+@every_model
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_the_optimiser_state_is_zero_then_made_of_the_gradient_then_zero_after_a_reset(worker, contender, sized, kind):
+    rule = Optimiser(kind)
+    weights, _ = build(worker, contender, sized, "float64", optimiser=rule)
+    before = worker.request("optimiser_state")
+    assert tuple(before) == rule.state_names
+    for arrays in before.values():
+        assert set(arrays) == set(trainable_names(sized.model))
+        assert all(value.dtype == np.float64 and not value.any() for value in arrays.values())
+    gradients = worker.request("gradients", index=0)["weights"]
+    worker.request("train", indices=[0])
+    made = {
+        "momentum": lambda g: g,
+        "first moment": lambda g: (1 - rule.beta1) * g,
+        "second moment": lambda g: (1 - rule.beta2) * g**2,
+    }
+    for state, arrays in worker.request("optimiser_state").items():
+        for name, value in arrays.items():
+            scale = np.abs(made[state](gradients[name])).max()
+            np.testing.assert_allclose(value, made[state](gradients[name]), atol=1e-12 * scale, err_msg=name)
+    worker.request("reset", weights=weights)
+    assert not any(value.any() for arrays in worker.request("optimiser_state").values() for value in arrays.values())
 
 
 @every_model

@@ -69,7 +69,7 @@ def test_the_rule_finds_a_framework_that_is_imported_inside_a_function(tmp_path)
 
 
 def test_every_implementation_has_the_same_files():
-    names = {"__init__.py", "runtime.py", "dense.py", "residual.py", "rnn.py", "lstm.py", "defaults.py"}
+    names = {"__init__.py", "runtime.py", "optimiser.py", "dense.py", "residual.py", "rnn.py", "lstm.py", "defaults.py"}
     for framework in MODULES:
         assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
 

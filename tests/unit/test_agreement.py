@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from harness.agreement import Expected, name_precision_findings, reference_quantities
+from harness.agreement import Expected, name_precision_findings
 from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
 from harness.noise import noise_of, rms
 from harness.presets import PRESETS
+from harness.quantities import reference_quantities
 from harness.reference.arithmetic import Exact, Rounded, noise_generator
 from harness.results import Agreement
 from harness.task import Task

@@ -5,15 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.agreement import Expected, contender_quantities
+from harness.agreement import Expected
 from harness.comparison import compare_all
-from harness.core.spec import DenseSpec, Optimiser, ResidualSpec, Workload
+from harness.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
 from harness.core.weights import Batch
 from harness.first_difference import find_first_difference
+from harness.quantities import contender_quantities
 from harness.reference import ReferenceModel
 from harness.task import Task
 
 DENSE = Task.seeded(Workload(DenseSpec((4, 5, 3)), 6, optimiser=Optimiser("momentum")), 2)
+LSTM = Task.seeded(Workload(LstmSpec(3, 5, 4, 6, num_layers=2), 4), 2)
 RESIDUAL = Task.seeded(Workload(ResidualSpec(4, 4, 2, (3, 4), 1, 5), 4), 2)
 
 
@@ -44,6 +46,9 @@ class ReferenceWorker:
 
     def weights(self):
         return self.model.weights()
+
+    def optimiser_state(self):
+        return self.model.optimiser_state()
 
     def trace(self, index, training):
         return {"values": list(self.model.trace(self.batches[index], training).items())}
@@ -101,10 +106,67 @@ class FrozenBias(ReferenceWorker):
     def train(self, indices):
         kept = self.model.weights()["layer.0.bias"]
         losses = super().train(indices)
-        self.model = ReferenceModel(
-            self.workload.model, {**self.model.weights(), "layer.0.bias": kept}, self.workload.optimiser
-        )
+        # Its momentum stays right, so a model made anew would be another mistake.
+        self.model._weights["layer.0.bias"] = kept
         return losses
+
+
+class VelocityKept(ReferenceWorker):
+    """A reset brings the weights back and lets the optimiser be."""
+
+    def reset(self, weights):
+        rule = self.model._rule if hasattr(self, "model") else None
+        super().reset(weights)
+        self.model._rule = rule or self.model._rule
+
+
+class WeightsKept(ReferenceWorker):
+    def reset(self, weights):
+        if not hasattr(self, "model"):
+            super().reset(weights)
+
+
+class OtherVelocity(ReferenceWorker):
+    """As Keras keeps it; the weights are right."""
+
+    def optimiser_state(self):
+        held = super().optimiser_state()["momentum"]
+        return {"momentum": {name: -0.01 * value for name, value in held.items()}}
+
+
+class NarrowVelocity(ReferenceWorker):
+    """Kept in float32, zeros after a reset included."""
+
+    def optimiser_state(self):
+        held = super().optimiser_state()["momentum"]
+        return {"momentum": {name: value.astype("float32") for name, value in held.items()}}
+
+
+class OtherStepThree(ReferenceWorker):
+    """A recurrent layer that goes wrong at its fourth time step."""
+
+    def trace(self, index, training):
+        values = dict(super().trace(index, training)["values"])
+        values["layer.0"][:, 3:] += 1e-9
+        return {"values": list(values.items())}
+
+
+class OtherGates(ReferenceWorker):
+    """Gradients of the input gate and the cell candidate of the upper layer are off."""
+
+    def gradients(self, index):
+        found = super().gradients(index)
+        hidden = self.workload.model.hidden_size
+        for start in (0, 2 * hidden):
+            found["weights"]["layer.1.bias"][start : start + hidden] *= 1.001
+        return found
+
+
+class AllGates(ReferenceWorker):
+    def gradients(self, index):
+        found = super().gradients(index)
+        found["weights"]["layer.1.bias"] *= 1.001
+        return found
 
 
 class HiddenState(ReferenceWorker):
@@ -129,13 +191,13 @@ class HiddenState(ReferenceWorker):
 
 
 def first_difference(worker, task):
-    got = contender_quantities(worker, task, "eager", "float64")
-    expected = Expected(task, 0)
+    got = contender_quantities(worker, task, "eager", "float64", "layers")
+    expected = Expected(task, 0, detail="layers")
     quantities = compare_all(expected.values("float64"), got, "float64", expected.noise("float64"))
     return find_first_difference(worker, task, "float64", quantities)
 
 
-@pytest.mark.parametrize("task", [DENSE, RESIDUAL], ids=["dense", "residual"])
+@pytest.mark.parametrize("task", [DENSE, RESIDUAL, LSTM], ids=["dense", "residual", "lstm"])
 def test_the_reference_differs_nowhere_from_itself(task):
     assert first_difference(ReferenceWorker(), task) == ""
 
@@ -151,7 +213,14 @@ def test_the_reference_differs_nowhere_from_itself(task):
         (NoInputGradient, DENSE, "gradient of input 'x' (backward)"),
         (StatisticsMovedByGradients, RESIDUAL, "'stem.norm.variance' before training"),
         (FrozenBias, DENSE, "'layer.0.bias' after training step 1"),
-        (OtherMomentum, DENSE, "all weights after training step 2"),
+        (OtherMomentum, DENSE, "momentum of all weights after training step 2"),
+        (OtherVelocity, DENSE, "momentum of all weights after training step 1"),
+        (NarrowVelocity, DENSE, "momentum of all weights after training step 1"),
+        (VelocityKept, DENSE, "optimiser state after a reset"),
+        (WeightsKept, DENSE, "change of the starting weights by a reset"),
+        (OtherStepThree, LSTM, "layer.0 (inference), first at time step 3"),
+        (OtherGates, LSTM, "gradient of 'layer.1.bias' (backward), gates i and g"),
+        (AllGates, LSTM, "gradient of 'layer.1.bias' (backward)"),
         (HiddenState, DENSE, "layer.0 (inference) after training step 1"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
@@ -176,6 +245,12 @@ class Float32(FrozenBias):
 
     def weights(self):
         return {name: value.astype("float32") for name, value in super().weights().items()}
+
+    def optimiser_state(self):
+        return {
+            kind: {name: value.astype("float32") for name, value in held.items()}
+            for kind, held in super().optimiser_state().items()
+        }
 
     def trace(self, index, training):
         return {"values": [(name, value.astype("float32")) for name, value in super().trace(index, training)["values"]]}

@@ -43,6 +43,37 @@ def test_adam_steps_equal_those_by_hand() -> None:
     assert walk(optimiser, [0.5, -0.25]) == pytest.approx([first, second], rel=1e-13)
 
 
+def held(optimiser: Optimiser, gradients: list[float]) -> dict[str, float]:
+    """The state of one weight after steps over `gradients`."""
+    rule, weights = UpdateRule(optimiser, Exact()), {"w": np.array([1.0])}
+    for gradient in gradients:
+        rule.apply(weights, {"w": np.array([gradient])})
+    return {kind: float(arrays["w"][0]) for kind, arrays in rule.state(weights).items()}
+
+
+def test_the_state_equals_that_by_hand() -> None:
+    gradients = [0.5, -0.25]
+    assert held(Optimiser("sgd"), gradients) == {}
+    assert held(Optimiser("momentum", momentum=0.9), gradients) == pytest.approx({"momentum": 0.2}, rel=1e-14)
+    adam = {"first moment": 0.02, "second moment": 0.00031225}
+    assert held(Optimiser("adam"), gradients) == pytest.approx(adam, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_the_state_is_zero_before_the_first_step_and_a_copy(kind: str) -> None:
+    spec = DenseSpec((3, 4, 2))
+    model = ReferenceModel(spec, seeded_weights(spec, 1), Optimiser(kind))
+    state = model.optimiser_state()
+    assert tuple(state) == Optimiser(kind).state_names
+    for arrays in state.values():
+        assert tuple(arrays) == trainable_names(spec)
+        assert not any(value.any() for value in arrays.values())
+        arrays["layer.0.bias"] += 1
+    assert not any(arrays["layer.0.bias"].any() for arrays in model.optimiser_state().values())
+    model.train_step(seeded_batch(Workload(spec, 3, dtype="float64"), 1))
+    assert all(value.any() for arrays in model.optimiser_state().values() for value in arrays.values())
+
+
 def test_adam_adds_epsilon_to_the_corrected_root() -> None:
     optimiser = Optimiser("adam", learning_rate=0.1, epsilon=1e-3)
     (got,) = walk(optimiser, [1e-3])

@@ -63,6 +63,11 @@ class Fault:
             path.write_text(text.replace(there, written))
 
 
+def in_optimiser(there: str, written: str) -> tuple[Edit, ...]:
+    """One edit of `optimiser.py`."""
+    return (("optimiser.py", there, written),)
+
+
 def in_runtime(there: str, written: str) -> tuple[Edit, ...]:
     """One edit of `runtime.py`."""
     return (("runtime.py", there, written),)

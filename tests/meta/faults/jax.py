@@ -1,6 +1,6 @@
 """Faults of a mistaken Flax author."""
 
-from tests.meta.faults.fault import Fault, in_runtime
+from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 
 JIT = "jax:jit"
 
@@ -138,21 +138,28 @@ TRAINING = (
     ), "'stem.norm.mean' after training step 1"),
     Fault("optimiser state not kept", JIT, "rnn", in_runtime(
         "updates, state = self._optimiser", "updates, _ = self._optimiser",
-    ), "all weights after training step 2", "momentum"),
-    Fault("epsilon inside the root", JIT, "dense", in_runtime(
+    ), "momentum of all weights after training step 1", "momentum"),
+    Fault("epsilon inside the root", JIT, "dense", in_optimiser(
         "eps_root=0.0", "eps_root=1e-8",
     ), "all weights after training step 1", "adam"),
-    Fault("another first decay rate in Adam", JIT, "rnn", in_runtime(
+    Fault("another first decay rate in Adam", JIT, "rnn", in_optimiser(
         "b1=optimiser.beta1", "b1=0.95",
-    ), "all weights after training step 2", "adam"),
-    Fault("Nesterov's momentum", JIT, "dense", in_runtime(
+    ), "first moment of all weights after training step 1", "adam"),
+    Fault("Nesterov's momentum", JIT, "dense", in_optimiser(
         "momentum=momentum, nesterov=False", "momentum=momentum, nesterov=True",
     ), "all weights after training step 1", "momentum"),
-    Fault("weight decay coupled", JIT, "rnn", in_runtime(
+    Fault("velocity in float32", JIT, "dense", in_optimiser(
+        "momentum=momentum, nesterov=False", 'momentum=momentum, accumulator_dtype="float32"',
+    ), "momentum of all weights after training step 1", "momentum"),
+    Fault("moments kept in a reset", JIT, "rnn", in_runtime(
+        "self._optimiser_state = self._optimiser.init(self._trained)",
+        'self._optimiser_state = getattr(self, "_optimiser_state", None) or self._optimiser.init(self._trained)',
+    ), "optimiser state after a reset", "adam"),
+    Fault("weight decay coupled", JIT, "rnn", in_optimiser(
         "return optax.sgd(optimiser.learning_rate, momentum=momentum, nesterov=False)",
         "return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(optimiser.learning_rate, momentum=momentum))",
     ), "all weights after training step 1"),
-    Fault("gradient clipped element by element", JIT, "lstm", in_runtime(
+    Fault("gradient clipped element by element", JIT, "lstm", in_optimiser(
         "return optax.sgd(optimiser.learning_rate, momentum=momentum, nesterov=False)",
         "return optax.chain(optax.clip(1e-3), optax.sgd(optimiser.learning_rate, momentum=momentum))",
     ), "all weights after training step 1"),

@@ -1,6 +1,6 @@
 """Faults of a mistaken PyTorch author."""
 
-from tests.meta.faults.fault import Fault, in_runtime
+from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 
 EAGER = "pytorch:eager"
 
@@ -176,19 +176,19 @@ TRAINING = (
     Fault("loss scaled for half precision and gradients not scaled back", EAGER, "rnn", in_runtime(
         "torch.autograd.grad(loss, wanted)", "torch.autograd.grad(1024 * loss, wanted)",
     ), "gradient of 'head.bias' (backward)"),
-    Fault("Keras' epsilon in Adam", EAGER, "dense", in_runtime(
+    Fault("Keras' epsilon in Adam", EAGER, "dense", in_optimiser(
         "eps=optimiser.epsilon", "eps=1e-7",
     ), "all weights after training step 1", "adam"),
-    Fault("another second decay rate in Adam", EAGER, "lstm", in_runtime(
+    Fault("another second decay rate in Adam", EAGER, "lstm", in_optimiser(
         "betas=(optimiser.beta1, optimiser.beta2)", "betas=(optimiser.beta1, 0.99)",
-    ), "all weights after training step 2", "adam"),
-    Fault("weight decay coupled", EAGER, "residual", in_runtime(
+    ), "second moment of all weights after training step 1", "adam"),
+    Fault("weight decay coupled", EAGER, "residual", in_optimiser(
         "dampening=0.0, weight_decay=0.0", "dampening=0.0, weight_decay=1e-4",
     ), "all weights after training step 1"),
-    Fault("velocity damped", EAGER, "rnn", in_runtime(
+    Fault("velocity damped", EAGER, "rnn", in_optimiser(
         "dampening=0.0", "dampening=momentum",
-    ), "all weights after training step 2", "momentum"),
-    Fault("Nesterov's momentum", EAGER, "dense", in_runtime(
+    ), "momentum of all weights after training step 2", "momentum"),
+    Fault("Nesterov's momentum", EAGER, "dense", in_optimiser(
         "nesterov=False", "nesterov=momentum > 0",
     ), "all weights after training step 1", "momentum"),
     Fault("gradient clipped to a norm", EAGER, "rnn", in_runtime(
@@ -203,7 +203,7 @@ TRAINING = (
     ), "all weights after training step 1"),
     Fault("optimiser made anew in every step", EAGER, "lstm", in_runtime(
         "if self._optimiser is None:", "if True:",
-    ), "all weights after training step 2", "momentum"),
+    ), "momentum of all weights after training step 2", "momentum"),
     Fault("head's bias left out of training", EAGER, "rnn", in_runtime(
         "make_optimiser(self._workload.optimiser, self._trained)",
         "make_optimiser(self._workload.optimiser, self._trained[:-1])",
@@ -212,6 +212,13 @@ TRAINING = (
         "make_optimiser(self._workload.optimiser, self._trained)",
         "make_optimiser(self._workload.optimiser, [w for w in self._trained if w.ndim > 1])",
     ), "'layer.0.bias' after training step 1"),
+    Fault("velocity kept in a reset", EAGER, "rnn", in_runtime(
+        "self._optimiser: torch.optim.Optimizer | None = None", 'self._optimiser = getattr(self, "_optimiser", None)',
+    ), "optimiser state after a reset", "momentum"),
+    Fault("running statistics kept in a reset", EAGER, "residual", in_runtime(
+        "                self._held[path].copy_(",
+        '                if not (self._phase and "running" in path):\n                    self._held[path].copy_(',
+    ), "change of the starting weights by a reset"),
     Fault("loss after the step returned", EAGER, "dense", in_runtime(
         "        self._optimiser.step()\n        return loss.detach()",
         "        self._optimiser.step()\n"

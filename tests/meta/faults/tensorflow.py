@@ -1,6 +1,6 @@
 """Faults of a mistaken Keras author."""
 
-from tests.meta.faults.fault import Fault, in_runtime
+from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 
 EAGER = "tensorflow:eager"
 APPLY = "self._optimiser.apply(gradients)"
@@ -139,18 +139,24 @@ TRAINING = (
     Fault("running statistics not assigned", EAGER, "residual", in_runtime(
         "variable.value.assign(scope.get_current_value(variable))", "variable.value.assign(variable.value)",
     ), "'stem.norm.mean' after training step 1"),
-    Fault("epsilon added to the uncorrected root", EAGER, "dense", in_runtime(
+    Fault("epsilon added to the uncorrected root", EAGER, "dense", in_optimiser(
         "tf.constant(self.epsilon, dtype) * tf.sqrt(1 - power2)", "tf.constant(self.epsilon, dtype)",
     ), "all weights after training step 1", "adam"),
-    Fault("no bias correction in Adam", EAGER, "rnn", in_runtime(
+    Fault("no bias correction in Adam", EAGER, "rnn", in_optimiser(
         "power1, power2 = beta1**step, beta2**step", "power1 = power2 = tf.zeros_like(step)",
     ), "all weights after training step 1", "adam"),
-    Fault("Adam's steps not counted", EAGER, "dense", in_runtime(
+    Fault("Adam's steps not counted", EAGER, "dense", in_optimiser(
         "        self.iterations.assign_add(1)\n", "",
     ), "all weights after training step 2", "adam"),
-    Fault("Nesterov's momentum", EAGER, "lstm", in_runtime(
+    Fault("Nesterov's momentum", EAGER, "lstm", in_optimiser(
         "grad=grad, momentum=momentum\n", "grad=grad, momentum=momentum, use_nesterov=True\n",
     ), "all weights after training step 1", "momentum"),
+    Fault("steps kept for the velocity, as Keras does", EAGER, "dense", in_optimiser(
+        "lr=rate, grad=grad, momentum=momentum\n", "lr=-tf.ones_like(rate), grad=-rate * grad, momentum=momentum\n",
+    ), "momentum of all weights after training step 1", "momentum"),
+    Fault("Adam's steps counted on over a reset", EAGER, "dense", in_runtime(
+        "for variable in self._optimiser.variables:", "for variable in self._optimiser.variables[1:]:",
+    ), "weights after a reset and a training step", "adam"),
     Fault("gradient clipped to a norm", EAGER, "residual", in_runtime(
         APPLY, "self._optimiser.apply(tf.clip_by_global_norm(gradients, 0.1)[0])",
     ), "all weights after training step 1"),
@@ -160,7 +166,7 @@ TRAINING = (
     Fault("gradient ascent", EAGER, "dense", in_runtime(
         APPLY, "self._optimiser.apply([-gradient for gradient in gradients])",
     ), "all weights after training step 1"),
-    Fault("learning rate rounded to float32", EAGER, "dense", in_runtime(
+    Fault("learning rate rounded to float32", EAGER, "dense", in_optimiser(
         "rate = tf.constant(self.learning_rate, grads[0].dtype)",
         "rate = tf.cast(tf.constant(self.learning_rate, tf.float32), grads[0].dtype)",
     ), "all weights after training step 1"),

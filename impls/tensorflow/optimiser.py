@@ -1,0 +1,82 @@
+"""Keras' optimisers with every constant set, on TensorFlow's fused kernels, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from harness.core.spec import Optimiser
+
+
+class GradientDescent(keras.optimizers.SGD):
+    """w -= learning_rate * g, or with momentum v = momentum * v + g; w -= learning_rate * v.
+
+    TensorFlow's fused kernel does it in one pass over a weight. Keras' own update takes several, and rounds its
+    constants to float32 in every dtype.
+    """
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
+        """Moves the variables that the optimiser was built with, in place."""
+        rate = tf.constant(self.learning_rate, grads[0].dtype)
+        if not self.momentum:
+            for variable, grad in zip(self._trainable_variables, grads, strict=True):
+                tf.raw_ops.ResourceApplyGradientDescent(var=variable.value.handle, alpha=rate, delta=grad)
+            return
+        momentum = tf.constant(self.momentum, grads[0].dtype)
+        for variable, velocity, grad in zip(self._trainable_variables, self.momentums, grads, strict=True):
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.value.handle, accum=velocity.value.handle, lr=rate, grad=grad, momentum=momentum
+            )
+
+
+class Adam(keras.optimizers.Adam):
+    """Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root; by the fused kernel likewise."""
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
+        """Moves the variables that the optimiser was built with, in place."""
+        dtype = grads[0].dtype
+        step = tf.cast(self.iterations.value + 1, dtype)
+        rate, beta1, beta2 = (tf.constant(value, dtype) for value in (self.learning_rate, self.beta_1, self.beta_2))
+        power1, power2 = beta1**step, beta2**step
+        # The kernel adds its epsilon to the uncorrected root: sqrt(v) + e * sqrt(1 - beta2^t).
+        epsilon = tf.constant(self.epsilon, dtype) * tf.sqrt(1 - power2)
+        slots = zip(self._trainable_variables, self._momentums, self._velocities, grads, strict=True)
+        for variable, mean, square, grad in slots:
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle, m=mean.value.handle, v=square.value.handle, beta1_power=power1,
+                beta2_power=power2, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad,
+            )  # fmt: skip
+        self.iterations.assign_add(1)
+
+
+def make_optimiser(rule: Optimiser, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+    """A Keras optimiser for `variables` with every constant set."""
+    unused = {
+        "weight_decay": None, "clipnorm": None, "clipvalue": None, "global_clipnorm": None, "use_ema": False,
+        "loss_scale_factor": None, "gradient_accumulation_steps": None,
+    }  # fmt: skip
+    # A plain learning rate would become a float32 variable; a callable's value keeps its digits.
+    optimiser: keras.optimizers.Optimizer
+    if rule.kind == "adam":
+        optimiser = Adam(
+            lambda: rule.learning_rate, beta_1=rule.beta1, beta_2=rule.beta2, epsilon=rule.epsilon, amsgrad=False,
+            **unused,
+        )  # fmt: skip
+    else:
+        momentum = float(rule.momentum) if rule.kind == "momentum" else 0.0
+        optimiser = GradientDescent(lambda: rule.learning_rate, momentum=momentum, nesterov=False, **unused)
+    optimiser.build(variables)
+    return optimiser
+
+
+def held_state(optimiser: keras.optimizers.Optimizer) -> dict[str, Sequence[keras.Variable]]:
+    """The state of each variable that the optimiser was built with, in their order, by `Optimiser.state_names`.
+
+    TensorFlow's kernel keeps the momentum v itself; Keras' own update would keep -learning_rate * v in its place.
+    """
+    if isinstance(optimiser, Adam):
+        return {"first moment": optimiser._momentums, "second moment": optimiser._velocities}
+    return {"momentum": optimiser.momentums} if optimiser.momentum else {}
