@@ -12,13 +12,24 @@ from pathlib import Path
 import psutil
 
 from harness.core.errors import DeviceError, InputError
-from harness.core.spec import DEVICES, DTYPES, STEPS, Contender, Optimiser, Workload, require_choice
+from harness.core.spec import (
+    DEVICES,
+    DTYPES,
+    OPTIMISERS,
+    STEPS,
+    Contender,
+    Optimiser,
+    Workload,
+    require_choice,
+    require_size,
+)
 from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
 from harness.measure import Budget
 from harness.presets import choose
 
 DEFAULT_STEPS = ("inference", "training")
+LONG_TRAINING_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class Options:
         timeout_s: time limit of one request, or None for the default.
         budget: of the timed rounds.
         gradient_norms: follow the gradient back through time.
+        training_steps: of each training on real data, for `agree`; None when there is none, and for `compare`.
+        training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
         quiet: no progress.
     """
@@ -58,6 +71,8 @@ class Options:
     timeout_s: float | None
     budget: Budget
     gradient_norms: bool
+    training_steps: int | None
+    training_optimisers: tuple[str, ...]
     configuration: Configuration
     quiet: bool
 
@@ -73,7 +88,9 @@ class Options:
             "--threads",
             str(self.threads),
         ]
-        parts += ["--device", self.device, "--optimiser", self.optimiser.kind]
+        parts += ["--device", self.device]
+        if self.training_steps is None or len(self.training_optimisers) == 1:
+            parts += ["--optimiser", self.optimiser.kind]
         if self.models:
             parts += ["--models", ",".join(self.models)]
         parts += ["--contenders", ",".join(str(contender) for contender in self.contenders)]
@@ -84,6 +101,8 @@ class Options:
             parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
         if self.command == "agree" and self.gradient_norms:
             parts.append("--gradient-norms")
+        if self.training_steps is not None:
+            parts += ["--training", "--training-steps", str(self.training_steps)]
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
@@ -94,6 +113,12 @@ class Options:
         parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
         return shlex.join(parts)
+
+    def again_training(self, workload: Workload, contender: Contender) -> str:
+        """The command that repeats one training on real data; empty for those of `compare`."""
+        if self.training_steps is None:
+            return ""
+        return f"{self.again(workload, contender, workload.dtype)} --training --training-steps {self.training_steps}"
 
 
 def make_options(
@@ -106,7 +131,7 @@ def make_options(
     batch_size: Sequence[int] = (),
     dtype: Sequence[str] = (),
     device: str = "cpu",
-    optimiser: str = "sgd",
+    optimiser: str | None = None,
     seed: int = 0,
     threads: int | None = None,
     out: str | Path | None = None,
@@ -114,6 +139,8 @@ def make_options(
     timeout_s: float | None = None,
     budget: Budget | None = None,
     gradient_norms: bool = False,
+    training: bool = False,
+    training_steps: int | None = None,
     quiet: bool = False,
 ) -> Options:
     """Checks what was asked for and fills in the rest.
@@ -128,7 +155,7 @@ def make_options(
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
         device: `auto`, `cpu` or `gpu`.
-        optimiser: `sgd`, `momentum` or `adam`, of the training step.
+        optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
         threads: of each worker; None means one for each core that this process may use.
         out: folder for result, page and logs; None means a new one under `reports/`.
@@ -136,6 +163,8 @@ def make_options(
         timeout_s: longest time one request to a worker may take.
         budget: of the timed rounds.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
+        training: for `agree`, train on real data as well; `compare` always does, with fewer steps.
+        training_steps: of each of these trainings; None means 200.
         quiet: no progress.
 
     Raises:
@@ -162,7 +191,11 @@ def make_options(
         raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
     parsed = parse_contenders(contenders)
     device = resolve_device(device, parsed, configuration)
-    chosen_optimiser = Optimiser(kind=optimiser)
+    if training_steps is not None:
+        require_size(training_steps, "training-steps")
+        if not training or command != "agree":
+            raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
+    chosen_optimiser = Optimiser(kind=optimiser or "sgd")
     workloads = tuple(
         Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
         for item in choose(preset, models, batch_size)
@@ -188,6 +221,8 @@ def make_options(
         timeout_s=timeout_s,
         budget=budget or Budget(),
         gradient_norms=gradient_norms or command == "compare",
+        training_steps=(training_steps or LONG_TRAINING_STEPS) if training and command == "agree" else None,
+        training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
     )

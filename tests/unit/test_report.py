@@ -247,14 +247,14 @@ class TestTraining:
         assert set(series) == {"reference", *samples.CONTENDERS}
         assert len(series["jax:jit"]["value"]) == 120
         distances = {row["name"]: row for row in chart_rows(charts["r1-n0"]) if isinstance(row["value"], list)}
-        assert set(distances) == {"rounding", *samples.CONTENDERS}
+        assert set(distances) == {"rounding", "limit", *samples.CONTENDERS}
         assert max(distances["jax:jit"]["value"]) < 1e-4
 
     def test_a_loss_that_is_not_finite_is_said(self, troubled_page: Element) -> None:
         row = troubled_page.by_id("r1-training").all("article")[-1].all("table")[0].rows()[-1]
         assert row[0] == "jax:jit"
         assert row[1] == "✗ disagrees loss not finite at 30 steps, first at step 90"
-        assert (row[3], row[5], row[7]) == ("not finite", "not finite", "not finite")
+        assert (row[3], row[5], row[8]) == ("not finite", "not finite", "not finite")
         series = [r for r in chart_rows(charts_of(troubled_page)["r1-l3"]) if r["name"] == "jax:jit"]
         assert series[0]["value"][90:] == [None] * 30
 
