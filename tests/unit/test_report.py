@@ -276,6 +276,23 @@ class TestTraining:
         assert "so there is no chart of distances" in section.text
         assert section.rows()[1] == ["pytorch:eager", "! crashed signal 11"]
 
+    def test_many_trainings_are_folded_below_a_table_that_tells_them_apart(self) -> None:
+        page = page_of(samples.long_training())
+        section = page.by_id("r1-training")
+        overview, *_ = section.all("table")
+        assert [row[1] for row in overview.rows()[1:]] == [
+            f"{optimiser}, {dtype}" for optimiser in ("sgd", "momentum", "adam") for dtype in ("float64", "float32")
+        ] * 2  # fmt: skip
+        assert overview.rows()[1][2:7] == ["✓ ok 1 ✗ disagrees 1", "41", "jax:jit", "10.0", "3.0e-09"]
+        assert overview.rows()[1][7:9] == ["1.0e-08", "1.2e-06"]
+        links = [link.attributes["href"] for link in overview.all("a")]
+        folded = [details.attributes.get("id") for details in section.all("details")]
+        assert [f"#{name}" for name in folded if name] == links
+        labels = [chart.attributes["aria-label"] for chart in section.all("div", "chart")]
+        assert len(set(labels)) == len(labels) == 24
+        assert "again: faceoff agree --training" in section.text
+        assert "training on dense on digits, sgd, float64" in page.text
+
 
 class TestLedger:
     def test_rows_that_differ_are_marked_and_others_not(self, main_page: Element) -> None:

@@ -69,29 +69,26 @@ def test_rounding_alone_passes_over_200_steps(optimiser: str, dtype: str) -> Non
         assert 0.05 < run.noise_units < NOISE_LIMIT / 2
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    ("optimiser", "changes", "dtypes"),
+    ("optimiser", "changes"),
     [
-        # The effect of epsilon is smaller than what rounding in float32 does to the same training.
-        ("adam", {"epsilon": 1e-7}, ["float64"]),
-        ("adam", {"beta2": 0.99}, ["float64", "float32"]),
-        ("momentum", {"momentum": 0.89}, ["float64", "float32"]),
-        ("sgd", {"learning_rate": 0.1001}, ["float64", "float32"]),
+        ("adam", {"epsilon": 1e-7}),
+        ("adam", {"beta2": 0.99}),
+        ("momentum", {"momentum": 0.89}),
+        ("sgd", {"learning_rate": 0.1001}),
     ],
     ids=str,
 )
-def test_a_wrong_constant_of_the_optimiser_is_found(
-    optimiser: str, changes: dict[str, float], dtypes: list[str]
-) -> None:
-    for dtype in dtypes:
-        task, expected = task_and_expected("dense", optimiser, dtype)
-        rule = dataclasses.replace(task.workload.optimiser, **changes)
-        faulty = dataclasses.replace(task, workload=task.workload.replace(optimiser=rule))
-        run = judge(task, expected, in_dtype(task, train_reference(faulty, SEED, Exact())))
-        assert run.outcome == "disagrees", dtype
-        assert "noise units off (limit 8)" in run.reason
-        assert run.noise_units is not None
-        assert run.noise_units > (1e3 if dtype == "float64" else NOISE_LIMIT)
+def test_a_wrong_constant_of_the_optimiser_is_found(optimiser: str, changes: dict[str, float], dtype: str) -> None:
+    task, expected = task_and_expected("dense", optimiser, dtype)
+    rule = dataclasses.replace(task.workload.optimiser, **changes)
+    faulty = dataclasses.replace(task, workload=task.workload.replace(optimiser=rule))
+    run = judge(task, expected, in_dtype(task, train_reference(faulty, SEED, Exact())))
+    assert run.outcome == "disagrees"
+    assert "noise units off (limit 8)" in run.reason
+    assert run.noise_units is not None
+    assert run.noise_units > (1e9 if dtype == "float64" else 100)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
