@@ -39,7 +39,8 @@ def bench(**keywords: Any) -> Result:
 def run_and_save(options: Options) -> Result:
     """Runs what `options` ask for and writes result file and page, also when it was interrupted."""
     whole = options.command == "compare"
-    result = run(options, speed=options.command != "agree", training=whole, cold_start=whole)
+    training = whole or options.training_steps is not None
+    result = run(options, speed=options.command != "agree", training=training, cold_start=whole)
     result_file.save(result, options.out / RESULT_NAME)
     report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
     return result

@@ -83,9 +83,7 @@ def run_options(command: Command) -> Command:
         click.option("--preset", default="default", show_default=True, help="Named set of sizes; see `faceoff list`."),
         click.option("--batch-size", type=Sizes(), default=(), help="Instead of the preset's; several by commas."),
         click.option("--device", type=click.Choice(["auto", *DEVICES]), default="cpu", show_default=True),
-        click.option(
-            "--optimiser", type=click.Choice(OPTIMISERS), default="sgd", show_default=True, help="Of training."
-        ),
+        click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of training; sgd by default."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
             "--threads", type=click.IntRange(1), help="Threads of each contender; one for each core by default."
@@ -157,6 +155,10 @@ def compare(**keywords: Any) -> int:
 @click.option(
     "--trace", is_flag=True, help="The whole path, also where all agree: layers, gradients, each training step."
 )
+@click.option(
+    "--training", is_flag=True, help="Also train on real data, with every optimiser unless --optimiser names one."
+)
+@click.option("--training-steps", type=click.IntRange(1), show_default="200", help="Of each training on real data.")
 def agree(**keywords: Any) -> int:
     """Does every contender compute what the NumPy reference computes?
 

@@ -13,13 +13,24 @@ import psutil
 
 from harness.budget import Budget, parse_budget
 from harness.core.errors import DeviceError, InputError
-from harness.core.spec import DEVICES, DTYPES, STEPS, Contender, Optimiser, Workload, require_choice
+from harness.core.spec import (
+    DEVICES,
+    DTYPES,
+    OPTIMISERS,
+    STEPS,
+    Contender,
+    Optimiser,
+    Workload,
+    require_choice,
+    require_size,
+)
 from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
 from harness.presets import choose
 from harness.quantities import Detail
 
 DEFAULT_STEPS = ("inference", "training")
+LONG_TRAINING_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Options:
         baseline: what speeds are compared with; None for the fastest of each workload.
         gradient_norms: follow the gradient back through time.
         trace: keep every quantity in the order of computation, after every training step too.
+        training_steps: of each training on real data, for `agree`; None when there is none, and for `compare`.
+        training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
         quiet: no progress.
     """
@@ -64,6 +77,8 @@ class Options:
     baseline: Contender | None
     gradient_norms: bool
     trace: bool
+    training_steps: int | None
+    training_optimisers: tuple[str, ...]
     configuration: Configuration
     quiet: bool
 
@@ -86,7 +101,9 @@ class Options:
             "--threads",
             str(self.threads),
         ]
-        parts += ["--device", self.device, "--optimiser", self.optimiser.kind]
+        parts += ["--device", self.device]
+        if self.training_steps is None or len(self.training_optimisers) == 1:
+            parts += ["--optimiser", self.optimiser.kind]
         if self.models:
             parts += ["--models", ",".join(self.models)]
         parts += ["--contenders", ",".join(str(contender) for contender in self.contenders)]
@@ -101,6 +118,8 @@ class Options:
             parts.append("--gradient-norms")
         if self.trace:
             parts.append("--trace")
+        if self.training_steps is not None:
+            parts += ["--training", "--training-steps", str(self.training_steps)]
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
@@ -111,6 +130,12 @@ class Options:
         parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
         return shlex.join([*parts, "--trace"] if self.trace else parts)
+
+    def again_training(self, workload: Workload, contender: Contender) -> str:
+        """The command that repeats one training on real data; empty for those of `compare`."""
+        if self.training_steps is None:
+            return ""
+        return f"{self.again(workload, contender, workload.dtype)} --training --training-steps {self.training_steps}"
 
 
 def make_options(
@@ -123,7 +148,7 @@ def make_options(
     batch_size: Sequence[int] = (),
     dtype: Sequence[str] = (),
     device: str = "cpu",
-    optimiser: str = "sgd",
+    optimiser: str | None = None,
     seed: int = 0,
     threads: int | None = None,
     out: str | Path | None = None,
@@ -133,6 +158,8 @@ def make_options(
     baseline: str | None = None,
     gradient_norms: bool = False,
     trace: bool = False,
+    training: bool = False,
+    training_steps: int | None = None,
     quiet: bool = False,
 ) -> Options:
     """Checks what was asked for and fills in the rest.
@@ -147,7 +174,7 @@ def make_options(
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
         device: `auto`, `cpu` or `gpu`.
-        optimiser: `sgd`, `momentum` or `adam`, of the training step.
+        optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
         threads: of each worker; None means one for each core that this process may use.
         out: folder for result, page and logs; None means a new one under `reports/`.
@@ -157,6 +184,8 @@ def make_options(
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
+        training: for `agree`, train on real data as well; `compare` always does, with fewer steps.
+        training_steps: of each of these trainings; None means 200.
         quiet: no progress.
 
     Raises:
@@ -183,7 +212,11 @@ def make_options(
         raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
     parsed = parse_contenders(contenders)
     device = resolve_device(device, parsed, configuration)
-    chosen_optimiser = Optimiser(kind=optimiser)
+    if training_steps is not None:
+        require_size(training_steps, "training-steps")
+        if not training or command != "agree":
+            raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
+    chosen_optimiser = Optimiser(kind=optimiser or "sgd")
     workloads = tuple(
         Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
         for item in choose(preset, models, batch_size)
@@ -214,6 +247,8 @@ def make_options(
         baseline=_parse_baseline(baseline, parsed),
         gradient_norms=gradient_norms or command == "compare",
         trace=trace and command == "agree",
+        training_steps=(training_steps or LONG_TRAINING_STEPS) if training and command == "agree" else None,
+        training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
     )

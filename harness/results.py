@@ -282,8 +282,10 @@ class TrainingRun(_Record):
         losses: before every step; null entries were not finite. `reference_losses` likewise.
         noise: per step, the spread of the reference's loss under rounding (rms over the noise runs).
         noise_units: largest distance from the reference in units of that spread.
+        loss_error: largest difference in loss over the reference's loss of the same step; null when not finite.
         accuracy, reference_accuracy: share of right answers on test data that was not trained on.
         accuracy_noise: largest difference in accuracy between the reference and its noise runs.
+        again: the command that repeats it; empty where no command runs this task alone.
     """
 
     task: str
@@ -295,10 +297,12 @@ class TrainingRun(_Record):
     reference_losses: list[float] = []
     noise: list[float] = []
     noise_units: float | None = None
+    loss_error: float | None = None
     limit: float = 0.0
     accuracy: float | None = None
     reference_accuracy: float | None = None
     accuracy_noise: float = 0.0
+    again: str = ""
 
 
 class GradientNorms(_Record):

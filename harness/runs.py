@@ -31,7 +31,8 @@ from harness.progress import Reporter
 from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
 from harness.task import Task
 from harness.timing import Timing
-from harness.training import ExpectedTraining, TrainingTask, judge_training, make_tasks
+from harness.training import ExpectedTraining, judge_training
+from harness.training_tasks import TrainingTask, choose_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
@@ -55,11 +56,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
     """
     began_s = time.monotonic()
     result = blank_result(options)
-    tasks = (
-        make_tasks([w.model.kind for w in options.workloads], options.data, options.device, options.seed)
-        if training
-        else []
-    )
+    tasks = choose_tasks(options) if training else []
     norms = [kind for kind in SPECS if options.gradient_norms and kind in {w.model.kind for w in options.workloads}]
     total = NORM_UNITS * len(norms) * len(choose_contenders(options.contenders)) + len(options.contenders) * (
         START_UNITS
@@ -279,15 +276,17 @@ class Engine:
 
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
             worker, turn = functools.partial(self._pool.worker, contender), self._turn(self._computing, contender)
-            return judge_training(worker, contender, task, self._options.seed, expected, turn)
+            again = self._options.again_training(task.workload, contender)
+            return judge_training(worker, contender, task, self._options.seed, expected, turn, again=again)
 
-        self._reporter.stage(f"training: {task.name}")
+        stage = f"training: {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
+        self._reporter.stage(stage)
         _, runs = self._side_by_side(
             lambda: ExpectedTraining(task, self._options.seed),
             lambda expected: None,
             judge,
             TRAINING_UNITS,
-            f"training: {task.name}",
+            stage,
         )
         self._result.training_runs += runs
 

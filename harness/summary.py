@@ -10,7 +10,7 @@ from rich.table import Table
 
 from harness.core.spec import Workload
 from harness.path_table import print_paths
-from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result
+from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
 
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
 
@@ -139,35 +139,39 @@ def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> 
 
 
 def _training_table(result: Result) -> Table:
-    tasks = list(dict.fromkeys(run.task for run in result.training_runs))
-    table = Table(
-        "contender",
-        *tasks,
-        title="Training on real data: test accuracy (distance of loss and test logits)",
-        title_justify="left",
-    )
-    for name in dict.fromkeys(run.contender for run in result.training_runs):
-        cells = []
-        for task in tasks:
-            run = next(r for r in result.training_runs if r.contender == name and r.task == task)
-            units = "not finite" if run.noise_units is None else f"{run.noise_units:.2f} units"
-            cells.append(run.outcome if run.accuracy is None else f"{run.accuracy:.1%} ({units})")
-        table.add_row(name, *cells)
-    table.add_row(
-        "reference",
-        *(
-            next(
-                (
-                    f"{r.reference_accuracy:.1%}"
-                    for r in result.training_runs
-                    if r.task == task and r.reference_accuracy is not None
-                ),
-                "",
-            )
-            for task in tasks
-        ),
+    names = list(dict.fromkeys(run.contender for run in result.training_runs))
+    title = "Training on real data: largest distance of loss and test logits, in noise units"
+    table = Table("task", "optimiser, dtype", "accuracy", *names, title=title, title_justify="left")
+    rows: dict[tuple[str, str], dict[str, TrainingRun]] = {}
+    for run in result.training_runs:
+        rows.setdefault((run.task, _training_setting(run)), {})[run.contender] = run
+    for (task, setting), runs in rows.items():
+        known = [run.reference_accuracy for run in runs.values() if run.reference_accuracy is not None]
+        accuracy = f"{known[0]:.1%}" if known else ""
+        cells = [_training_cell(runs[name], accuracy) if name in runs else "" for name in names]
+        table.add_row(task, setting, accuracy, *cells)
+    table.caption = (
+        "accuracy on test data: the reference's, and a contender's where it differs; "
+        "in float64 also the largest relative difference in loss"
     )
     return table
+
+
+def _training_setting(run: TrainingRun) -> str:
+    workload = Workload.from_json(run.workload)
+    return f"{workload.optimiser.kind}, {workload.dtype}"
+
+
+def _training_cell(run: TrainingRun, reference_accuracy: str) -> str:
+    if run.accuracy is None:
+        return OUTCOME_WORDS.get(run.outcome, run.outcome)
+    parts = [] if run.outcome == "ok" else [OUTCOME_WORDS.get(run.outcome, run.outcome)]
+    parts.append("not finite" if run.noise_units is None else f"{run.noise_units:.2f}")
+    if run.loss_error is not None and run.workload["dtype"] == "float64":
+        parts.append(f"({run.loss_error:.0e})")
+    if f"{run.accuracy:.1%}" != reference_accuracy:
+        parts.append(f"{run.accuracy:.1%}")
+    return " ".join(parts)
 
 
 def _norm_table(result: Result) -> Table:

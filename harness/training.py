@@ -1,7 +1,7 @@
 """Training on real data: each contender from the reference's weights over the reference's batches.
 
 The loss curve and the logits on test data are judged like every other quantity, in units of the rounding noise that the
-reference itself shows over the same training in stochastic arithmetic.
+reference itself shows over the same training in stochastic arithmetic of the same dtype.
 """
 
 from __future__ import annotations
@@ -9,95 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
-from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch, check_batch, seeded_weights
-from harness.data import ALPHABET, Dataset, held_out_batches, load_cifar10, load_digits, load_text, training_batches
+from harness.core.spec import Contender
+from harness.core.weights import Weights, round_to, seeded_weights
 from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator
 from harness.results import TrainingRun
-
-DTYPE = "float32"
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """A model, an optimiser and batches of a data set.
-
-    Args:
-        name: as tables show it.
-        workload: model, batch size, optimiser.
-        batches: one for each training step.
-        test: batches that are not trained on.
-    """
-
-    name: str
-    workload: Workload
-    batches: Sequence[Batch]
-    test: Sequence[Batch]
-
-    def __post_init__(self) -> None:
-        for batch in (*self.batches, *self.test):
-            check_batch(self.workload.model, self.workload.batch_size, batch, self.name)
-
-    @property
-    def targets(self) -> np.ndarray:
-        return np.concatenate([batch.targets for batch in self.test])
-
-
-def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, seed: int) -> list[TrainingTask]:
-    """The training tasks of the main job for the given model families.
-
-    Args:
-        models: families.
-        data_folder: with CIFAR-10 in its binary version, tasks on it are added for dense and residual.
-        device: of the workloads.
-        seed: of splits and batches.
-
-    Raises:
-        InputError: the folder's data cannot be used.
-    """
-    cifar = load_cifar10(data_folder) if data_folder else None
-    digits = load_digits(seed)
-    text = load_text(sequence_length=16)
-    momentum = Optimiser("momentum", learning_rate=0.05)
-    adam = Optimiser("adam", learning_rate=0.005)
-    choices: list[tuple[str, ModelSpec, Dataset, int, int, Optimiser]] = [
-        ("dense on digits", DenseSpec((64, 32, 10)), digits, 50, 80, momentum),
-        ("residual on digits", ResidualSpec(8, 8, 1, (8, 16), 1), digits, 50, 30, momentum),
-        ("rnn on digits, row by row", RnnSpec(8, 32, 10, 8), digits, 50, 60, momentum),
-        ("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 60, adam),
-        (
-            "lstm on help text, next character",
-            LstmSpec(len(ALPHABET), 48, len(ALPHABET), 16, many_to_many=True),
-            text,
-            16,
-            40,
-            adam,
-        ),
-    ]
-    if cifar:
-        choices += [
-            ("dense on CIFAR-10", DenseSpec((3072, 64, 10)), cifar, 20, 40, momentum),
-            ("residual on CIFAR-10", ResidualSpec(32, 32, 3, (8, 16), 1), cifar, 20, 20, momentum),
-        ]
-    return [
-        TrainingTask(
-            name,
-            Workload(spec, size, DTYPE, device, "training", optimiser),
-            training_batches(spec, dataset, size, steps, seed),
-            held_out_batches(spec, dataset, size, limit=8),
-        )
-        for name, spec, dataset, size, steps, optimiser in choices
-        if spec.kind in models
-    ]
+from harness.training_tasks import TrainingTask
 
 
 @dataclass(frozen=True)
@@ -112,24 +36,33 @@ class Trained:
         return float(np.mean(np.argmax(self.logits, axis=-1) == targets))
 
 
+def _starting_weights(task: TrainingTask, seed: int) -> Weights:
+    """Rounded to the task's dtype."""
+    weights = seeded_weights(task.workload.model, seed)
+    return {name: round_to(value, task.workload.dtype) for name, value in weights.items()}
+
+
 def train_reference(task: TrainingTask, seed: int, arithmetic: Arithmetic) -> Trained:
-    """Trains the NumPy reference."""
-    spec = task.workload.model
-    model = ReferenceModel(spec, seeded_weights(spec, seed), task.workload.optimiser, arithmetic)
-    losses = np.array([model.train_step(batch) for batch in task.batches])
-    return Trained(losses, np.concatenate([model.forward(batch) for batch in task.test]))
+    """Trains the NumPy reference on what a contender in the task's dtype meets."""
+    workload = task.workload
+    weights = {name: value.astype(np.float64) for name, value in _starting_weights(task, seed).items()}
+    batches, test = (
+        [batch.astype(workload.dtype).astype("float64") for batch in group] for group in (task.batches, task.test)
+    )
+    model = ReferenceModel(workload.model, weights, workload.optimiser, arithmetic)
+    losses = np.array([model.train_step(batch) for batch in batches])
+    return Trained(losses, np.concatenate([model.forward(batch) for batch in test]))
 
 
 def train_contender(worker: Worker, mode: str, task: TrainingTask, seed: int) -> Trained:
     """Trains a contender. Raises WorkerError."""
-    weights = {name: value.astype(DTYPE) for name, value in seeded_weights(task.workload.model, seed).items()}
-    worker.request("build", workload=task.workload.to_json(), mode=mode, weights=weights)
-    batches = [batch.astype(DTYPE).to_json() for batch in (*task.batches, *task.test)]
+    worker.request("build", workload=task.workload.to_json(), mode=mode, weights=_starting_weights(task, seed))
+    batches = [batch.astype(task.workload.dtype).to_json() for batch in (*task.batches, *task.test)]
     worker.request("load", batches=batches)
     steps = len(task.batches)
     losses = np.asarray(worker.request("train", indices=list(range(steps)))["losses"])
     logits = worker.request("forward", indices=list(range(steps, steps + len(task.test))))["outputs"]
-    return Trained(losses, np.concatenate(logits))
+    return Trained(losses.astype(np.float64), np.concatenate(logits))
 
 
 class ExpectedTraining:
@@ -149,19 +82,25 @@ class ExpectedTraining:
         self.loss_noise = np.array(noise["losses"])
 
     def _find_noise(self, task: TrainingTask, seed: int) -> dict[str, list[float]]:
-        runs = [train_reference(task, seed, Rounded(DTYPE, noise_generator(seed, run))) for run in range(NOISE_RUNS)]
-        logits = noise_of({"logits": self.exact.logits}, [{"logits": run.logits} for run in runs], DTYPE)["logits"]
-        spread = [
-            noise_of({"loss": loss}, [{"loss": run.losses[step]} for run in runs], DTYPE)["loss"]
-            for step, loss in enumerate(self.exact.losses)
-        ]
+        dtype = task.workload.dtype
+        runs = [train_reference(task, seed, Rounded(dtype, noise_generator(seed, run))) for run in range(NOISE_RUNS)]
+        logits = noise_of({"logits": self.exact.logits}, [{"logits": run.logits} for run in runs], dtype)["logits"]
         accuracy = self.exact.accuracy(task.targets)
         return {
             "logits": [logits],
-            # A spread that shrinks again by chance must not turn the steps there into disagreements.
-            "losses": np.maximum.accumulate(spread).tolist(),
+            "losses": loss_noise(self.exact.losses, [run.losses for run in runs], dtype).tolist(),
             "accuracy": [max(abs(run.accuracy(task.targets) - accuracy) for run in runs)],
         }
+
+
+def loss_noise(exact: np.ndarray, runs: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+    """How far rounding alone has moved the loss, before each step, `(steps,)`."""
+    spread = [
+        noise_of({"loss": loss}, [{"loss": run[step]} for run in runs], dtype)["loss"]
+        for step, loss in enumerate(exact)
+    ]
+    # A spread that shrinks again by chance must not turn the steps there into disagreements.
+    return np.maximum.accumulate(spread)
 
 
 def judge_training(
@@ -171,6 +110,8 @@ def judge_training(
     seed: int,
     expected: Callable[[], ExpectedTraining],
     busy: AbstractContextManager[object],
+    *,
+    again: str = "",
 ) -> TrainingRun:
     """Trains `contender` and compares its loss at every step, and its logits on test data, with the reference's.
 
@@ -183,26 +124,36 @@ def judge_training(
         seed: of the weights.
         expected: gives the reference's side; called when the contender has done its own.
         busy: held while the worker computes, so that only so many do at a time.
+        again: the command that repeats it.
     """
-    run = TrainingRun(task=task.name, workload=task.workload.to_json(), contender=str(contender), outcome="ok")
+    run = TrainingRun(
+        task=task.name, workload=task.workload.to_json(), contender=str(contender), outcome="ok", again=again
+    )
     try:
         with busy:
             got = train_contender(get_worker(), contender.mode, task, seed)
     except WorkerError as error:
         return run.model_copy(update={"outcome": error.outcome, "reason": str(error)})
-    reference = expected()
+    judge_trained(run, task, got, expected())
+    return run
+
+
+def judge_trained(run: TrainingRun, task: TrainingTask, got: Trained, reference: ExpectedTraining) -> None:
+    """Fills in `run`: what was got, what the reference has, how far apart they are, and the verdict."""
     exact = reference.exact
     run.reference_losses, run.noise, run.limit = exact.losses.tolist(), reference.loss_noise.tolist(), NOISE_LIMIT
     run.reference_accuracy, run.accuracy_noise = exact.accuracy(task.targets), reference.accuracy_noise
-    logits = compare_quantity("test logits", got.logits, exact.logits, DTYPE, reference.logit_noise)
+    logits = compare_quantity("test logits", got.logits, exact.logits, task.workload.dtype, reference.logit_noise)
     run.losses = [float(loss) if np.isfinite(loss) else None for loss in got.losses]
     run.accuracy = got.accuracy(task.targets)
-    distance = np.abs(got.losses - exact.losses) / reference.loss_noise
+    difference = np.abs(got.losses - exact.losses)
+    distance = difference / reference.loss_noise
     if not np.isfinite(distance).all():
         run.outcome, run.reason = "disagrees", f"loss is not finite at step {int(np.argmin(np.isfinite(distance)))}"
-        return run
+        return
     step = int(np.argmax(distance))
     run.noise_units = max(float(distance[step]), logits.noise_units or 0.0)
+    run.loss_error = float(np.max(difference / np.abs(exact.losses)))
     if distance[step] > NOISE_LIMIT:
         run.outcome = "disagrees"
         run.reason = (
@@ -214,4 +165,3 @@ def judge_training(
         run.reason = (
             logits.problem or f"test logits are {logits.noise_units:.3g} noise units off (limit {NOISE_LIMIT:g})"
         )
-    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.report.norms import norms_text
+from harness.report.sections import setting_of
 from harness.report.speed import SpeedGroup
 from harness.report.text import counted, listed, with_interval
 from harness.report.words import OUTCOMES, contender_names, describe_workload
@@ -161,7 +162,7 @@ def training_sentence(result: Result) -> str:
     if not runs:
         return ""
     good = sum(run.outcome == "ok" for run in runs)
-    tasks = counted(len({run.task for run in runs}), "task")
+    tasks = counted(len({(run.task, setting_of(run)) for run in runs}), "task")
     if good < len(runs):
         who = f"{good} of {counted(len(runs), 'run')} {'follows' if good == 1 else 'follow'}"
     else:
@@ -229,7 +230,8 @@ def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
             found.append((start.contender, start.outcome, start.reason, "", f"{kind}, cold start"))
     for run in result.training_runs:
         if run.outcome != "ok":
-            found.append((run.contender, run.outcome, run.reason, "", f"training on {run.task}"))
+            place = f"training on {run.task}, {setting_of(run)}"
+            found.append((run.contender, run.outcome, run.reason, run.again, place))
     for norms in result.gradient_norms:
         if norms.outcome != "ok":
             place = f"gradient norms, {norms_text(norms)}"

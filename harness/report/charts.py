@@ -132,9 +132,9 @@ def loss_chart(task: Task, identities: Identities) -> Spec | None:
 
 
 def distance_chart(task: Task, identities: Identities) -> Spec | None:
-    """Each loss's distance from the reference, and the spread that rounding gives; None when nothing can be drawn.
+    """Each loss's distance from the reference, the spread that rounding gives, and the limit, a multiple of it.
 
-    A distance of exactly 0 has no place on a logarithmic axis and is left out.
+    None when nothing can be drawn. A distance of exactly 0 has no place on a logarithmic axis and is left out.
     """
     distances = distance_from_reference(task)
     noise = [value if value and finite(value) else None for value in task.noise]
@@ -142,9 +142,12 @@ def distance_chart(task: Task, identities: Identities) -> Spec | None:
     layers = _contender_layers({name: values for name, values in drawn.items() if any(values)}, identities, 3)
     if any(noise):
         layers.append(_lines(_series({"rounding": noise}, 3), strokeWidth=2.5, strokeDash=[7, 3], color="var(--text)"))
+    limit = [value * task.limit if value and task.limit else None for value in noise]
+    if any(limit):
+        layers.append(_lines(_series({"limit": limit}, 3), strokeWidth=1.5, strokeDash=[2, 3], color="var(--text)"))
     if not layers:
         return None
-    shown = [value for values in (noise, *drawn.values()) for value in values if value]
+    shown = [value for values in (noise, limit, *drawn.values()) for value in values if value]
     exponents = range(math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown))) + 1)
     # One line a decade: Vega's nine make the curves hard to see.
     axis = alt.Axis(values=[float(f"1e{exponent}") for exponent in exponents], format=".0e")

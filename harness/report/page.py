@@ -16,6 +16,8 @@ from harness.result_file import write_text
 from harness.results import Result
 
 TEMPLATES = Path(__file__).parent / "templates"
+# More training tasks than the main job has are folded, below a table of all.
+MOST_OPEN_TASKS = 7
 
 
 @dataclass
@@ -160,6 +162,7 @@ def _environment() -> jinja2.Environment:
         describe=words.describe_workload,
         not_finite_steps=sections.not_finite_steps,
         norms=norms,
+        most_open_tasks=MOST_OPEN_TASKS,
         radius_colour=charts.radius_colour,
     )
     return environment

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.report.norms import norms_text
-from harness.report.text import NOT_FINITE, exact, finite, flatten, significant
+from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload
 from harness.results import Agreement, ColdStart, Quantity, Result, TrainingRun
 
@@ -167,7 +167,7 @@ def _started(start: ColdStart) -> bool:
 
 @dataclass(frozen=True)
 class Task:
-    """One training task on real data.
+    """One training task on real data, with one optimiser in one dtype.
 
     Attributes:
         runs: every contender's, whatever its outcome.
@@ -179,6 +179,51 @@ class Task:
     runs: list[TrainingRun]
     reference_losses: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The name with what tells it from the same task with another optimiser or in another dtype."""
+        return f"{self.name}, {self.workload.conditions}"
+
+    @property
+    def setting(self) -> str:
+        """Optimiser and dtype."""
+        return setting_of(self.runs[0])
+
+    @property
+    def limit(self) -> float:
+        """What the distance may reach, in units of the noise; 0 where nothing was compared."""
+        return next((run.limit for run in self.runs if run.losses), 0.0)
+
+    @property
+    def worst(self) -> TrainingRun | None:
+        """The run farthest from the reference, one that is not finite before all; None when nothing was compared."""
+        compared = [run for run in self.runs if run.losses]
+        return max(compared, key=lambda run: _or_infinite(run.noise_units), default=None)
+
+    @property
+    def loss_error(self) -> float | None:
+        """The largest relative difference in loss of any run that was compared; None when one is not finite."""
+        errors = [_or_infinite(run.loss_error) for run in self.runs if run.losses]
+        return finite(max(errors, default=None))
+
+    @property
+    def outcomes(self) -> list[tuple[str, int]]:
+        """How often each outcome occurred."""
+        found = [str(run.outcome) for run in self.runs]
+        return [(outcome, found.count(outcome)) for outcome in dict.fromkeys(found)]
+
+
+def setting_of(run: TrainingRun) -> str:
+    """Optimiser and dtype of a training run, as text whatever the file holds."""
+    optimiser = run.workload.get("optimiser")
+    kind = optimiser.get("kind") if isinstance(optimiser, dict) else None
+    return clip(f"{kind or 'unknown optimiser'}, {run.workload.get('dtype', 'unknown dtype')}")
+
+
+def _or_infinite(value: float | None) -> float:
+    value = finite(value)
+    return float("inf") if value is None else value
 
 
 def training_tasks(result: Result) -> list[Task]:
@@ -290,7 +335,7 @@ def case_rows(result: Result) -> list[CaseRow]:
         title = describe_workload(start.workload).title
         rows.append(CaseRow("Cold start", title, start.contender, start.outcome, start.reason))
     for run in result.training_runs:
-        rows.append(CaseRow("Training", run.task, run.contender, run.outcome, run.reason))
+        rows.append(CaseRow("Training", f"{run.task}, {setting_of(run)}", run.contender, run.outcome, run.reason))
     for norms in result.gradient_norms:
         rows.append(CaseRow("Gradient norms", norms_text(norms), norms.contender, norms.outcome, norms.reason))
     return rows

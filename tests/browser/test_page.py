@@ -33,6 +33,7 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "troubled": lambda: [("troubled", samples.troubled())],
     "hostile": lambda: [(samples.HOSTILE[0], samples.hostile())],
     "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
+    "training": lambda: [("training", samples.long_training())],
     "empty": lambda: [("empty", samples.empty())],
 }
 NUM_CHARTS = {"main": 22, "troubled": 22, "several": 27, "empty": 0}
@@ -205,6 +206,18 @@ def test_a_link_of_the_matrix_opens_the_details(open_page: Callable[..., Opened]
     link.click()
     target.wait_for(state="visible")
     assert target.locator("tbody tr").count() == 15
+
+
+def test_a_link_of_the_trainings_opens_one_and_draws_its_charts(open_page: Callable[..., Opened]) -> None:
+    opened = open_page("training")
+    page = opened.page
+    assert page.locator("#r1-training .chart svg").count() == 0
+    page.locator("#r1-training tbody a").nth(3).click()
+    page.locator("#r1-n3 svg").wait_for(state="visible")
+    page.locator("#r1-l3 svg").wait_for(state="visible")
+    assert page.locator("#r1-training .chart svg").count() == 2
+    assert page.evaluate("document.querySelector('#r1-n3 svg').getBoundingClientRect().width > 200")
+    assert opened.complaints == []
 
 
 def test_every_link_box_and_button_is_reached_by_the_keyboard(open_page: Callable[..., Opened]) -> None:

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.results import (
     Agreement,
     CaseResult,
@@ -269,6 +269,23 @@ def main_job(
             for dtype in ("float64", "float32")
             for radius in SHRINKS_BY.get(model.kind, ())
         ]
+    return result
+
+
+def long_training() -> Result:
+    """Two models trained with every optimiser in two dtypes, by two contenders; one run disagrees."""
+    names, rng = ("pytorch:eager", "jax:jit"), random.Random(5)
+    result = empty(contenders=[contender(name) for name in names])
+    for model, task in zip(MODELS, ("dense on digits", "residual on digits"), strict=False):
+        for kind in OPTIMISERS:
+            for dtype in ("float64", "float32"):
+                at = workload(model, "training", dtype=dtype, optimiser=Optimiser(kind))
+                for name in names:
+                    run = training_run(name, model, task, rng)
+                    result.training_runs += [run.model_copy(update={"workload": at.to_json(), "loss_error": 2e-16})]
+    bad = result.training_runs[1]
+    bad.outcome, bad.noise_units, bad.loss_error = "disagrees", 41.0, 3e-9
+    bad.reason, bad.again = "loss at step 3 is 41 noise units off", "faceoff agree --training"
     return result
 
 

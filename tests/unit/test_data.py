@@ -16,7 +16,7 @@ from harness.data import (
     make_batch,
     training_batches,
 )
-from harness.training import make_tasks
+from harness.training_tasks import make_tasks
 
 DIGITS = load_digits(0)
 TEXT = load_text(12)

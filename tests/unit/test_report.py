@@ -247,14 +247,14 @@ class TestTraining:
         assert set(series) == {"reference", *samples.CONTENDERS}
         assert len(series["jax:jit"]["value"]) == 120
         distances = {row["name"]: row for row in chart_rows(charts["r1-n0"]) if isinstance(row["value"], list)}
-        assert set(distances) == {"rounding", *samples.CONTENDERS}
+        assert set(distances) == {"rounding", "limit", *samples.CONTENDERS}
         assert max(distances["jax:jit"]["value"]) < 1e-4
 
     def test_a_loss_that_is_not_finite_is_said(self, troubled_page: Element) -> None:
         row = troubled_page.by_id("r1-training").all("article")[-1].all("table")[0].rows()[-1]
         assert row[0] == "jax:jit"
         assert row[1] == "✗ disagrees loss not finite at 30 steps, first at step 90"
-        assert (row[3], row[5], row[7]) == ("not finite", "not finite", "not finite")
+        assert (row[3], row[5], row[8]) == ("not finite", "not finite", "not finite")
         series = [r for r in chart_rows(charts_of(troubled_page)["r1-l3"]) if r["name"] == "jax:jit"]
         assert series[0]["value"][90:] == [None] * 30
 
@@ -275,6 +275,23 @@ class TestTraining:
         section = page.by_id("r1-training")
         assert "so there is no chart of distances" in section.text
         assert section.rows()[1] == ["pytorch:eager", "! crashed signal 11"]
+
+    def test_many_trainings_are_folded_below_a_table_that_tells_them_apart(self) -> None:
+        page = page_of(samples.long_training())
+        section = page.by_id("r1-training")
+        overview, *_ = section.all("table")
+        assert [row[1] for row in overview.rows()[1:]] == [
+            f"{optimiser}, {dtype}" for optimiser in ("sgd", "momentum", "adam") for dtype in ("float64", "float32")
+        ] * 2  # fmt: skip
+        assert overview.rows()[1][2:7] == ["✓ ok 1 ✗ disagrees 1", "41", "jax:jit", "10.0", "3.0e-09"]
+        assert overview.rows()[1][7:9] == ["1.0e-08", "1.2e-06"]
+        links = [link.attributes["href"] for link in overview.all("a")]
+        folded = [details.attributes.get("id") for details in section.all("details")]
+        assert [f"#{name}" for name in folded if name] == links
+        labels = [chart.attributes["aria-label"] for chart in section.all("div", "chart")]
+        assert len(set(labels)) == len(labels) == 24
+        assert "again: faceoff agree --training" in section.text
+        assert "training on dense on digits, sgd, float64" in page.text
 
 
 class TestLedger:

@@ -30,7 +30,10 @@
   async function drawAll() {
     const { config, charts } = JSON.parse(source.textContent);
     for (const [id, spec] of Object.entries(charts)) {
-      await draw(id, spec, config);
+      // Inside closed details a chart has no width; it is drawn when they are opened first.
+      const closed = document.getElementById(id).closest("details:not([open])");
+      if (closed) closed.addEventListener("toggle", () => draw(id, spec, config), { once: true });
+      else await draw(id, spec, config);
     }
     document.documentElement.dataset.charts = "drawn";
   }

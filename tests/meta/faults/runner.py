@@ -16,8 +16,10 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation, worker_environment
 from harness.live_worker import Worker
-from harness.results import Agreement
+from harness.results import Agreement, TrainingRun
 from harness.task import Task
+from harness.training import ExpectedTraining, judge_training
+from harness.training_tasks import TrainingTask
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
@@ -61,7 +63,19 @@ class Runner:
 
     def check(self, contender: str, model: str, optimiser: str, dtype: str, fault: Fault | None = None) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
-        chosen = Contender.parse(contender)
+        worker = self._load(Contender.parse(contender), fault)
+        task, expected = task_and_expected(model, optimiser)
+        return check_agreement(worker, worker.contender, task, lambda: expected, dtype, again="", busy=nullcontext())
+
+    def train(
+        self, contender: str, task: TrainingTask, expected: ExpectedTraining, fault: Fault | None = None
+    ) -> TrainingRun:
+        """The training of a fresh copy on real data, with `fault` planted in it, or of an unharmed one."""
+        worker = self._load(Contender.parse(contender), fault)
+        return judge_training(lambda: worker, worker.contender, task, SEED, lambda: expected, nullcontext())
+
+    def _load(self, chosen: Contender, fault: Fault | None) -> Worker:
+        """A worker that runs a fresh copy of the implementation, with `fault` planted in it or unharmed."""
         root = self._folder / f"{chosen.framework}-{self._copies}"
         self._copies += 1
         folder = root / "impls" / chosen.framework
@@ -72,8 +86,7 @@ class Runner:
         worker = self._worker(chosen)
         reply = worker.request("reload", root=str(root), **SETTINGS)
         assert Path(reply["loaded"]) == folder / "runtime.py"
-        task, expected = task_and_expected(model, optimiser)
-        return check_agreement(worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext())
+        return worker
 
     def _worker(self, contender: Contender) -> Worker:
         worker = self._workers.get(contender.framework)
