@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.report import write_page
+from tests.unit import hostile_samples
 from tests.unit import result_samples as samples
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
@@ -31,7 +32,7 @@ SCHEMES = ("light", "dark")
 RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "main": lambda: [("main job", samples.main_job())],
     "troubled": lambda: [("troubled", samples.troubled())],
-    "hostile": lambda: [(samples.HOSTILE[0], samples.hostile())],
+    "hostile": lambda: [(hostile_samples.HOSTILE[0], hostile_samples.hostile())],
     "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
     "training": lambda: [("training", samples.long_training())],
     "empty": lambda: [("empty", samples.empty())],

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.report import render
 from harness.results import Result
+from tests.unit import hostile_samples
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element, parse
 
@@ -32,7 +33,7 @@ def troubled_page() -> Element:
 @functools.cache
 def hostile_page() -> Element:
     """The page of a result that tries to run something; tests only read it."""
-    return page_of(samples.hostile(), samples.HOSTILE[0])
+    return page_of(hostile_samples.hostile(), hostile_samples.HOSTILE[0])
 
 
 def charts_of(page: Element) -> dict[str, Any]:

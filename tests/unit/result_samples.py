@@ -14,18 +14,13 @@ from harness.results import (
     Comparison,
     ContenderInfo,
     GradientNorms,
+    Process,
     Quantity,
     Result,
     Speed,
     TrainingRun,
 )
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(1)>",
-    "\u202eevil\u202c {{ 7*7 }} &amp; \"'",
-    "n" * 10_000,
-)
 MODELS: tuple[ModelSpec, ...] = (
     DenseSpec((3072, 512, 512, 10)),
     ResidualSpec(32, 32, 3),
@@ -171,6 +166,13 @@ def case(name: str, at: Workload, median_s: float, rng: random.Random) -> CaseRe
             warmup_calls=5,
             median_s=median_s,
             interval_s=(median_s * 0.985, median_s * 1.016),
+            processes=[
+                Process(passes=20, disturbed=[3], warmup_calls=3, memory={"host_in_use_bytes": 300 * 2**20}),
+                Process(passes=20, warmup_calls=2, memory={"host_in_use_bytes": 310 * 2**20}),
+            ],
+            latency_s=(median_s, median_s * 1.1, median_s * 1.4),
+            pipelined_s=median_s * 0.97,
+            cpu_s=median_s * 1.9,
         ),
     )  # fmt: skip
 
@@ -358,44 +360,4 @@ def troubled() -> Result:
     curve.norms[1] = curve.distances[1] = None
     curve.underflow = [0]
     result.interrupted = True
-    return result
-
-
-def hostile() -> Result:
-    """Hostile text in every place that holds text."""
-    script, image, bidi, long_name = HOSTILE
-    result = main_job(("pytorch:eager", "jax:jit"), MODELS[2:])
-    renamed = {"pytorch:eager": script, "jax:jit": long_name}
-    for record in (*result.contenders, *result.records):
-        record.contender = renamed[record.contender]
-    for pair in result.comparisons:
-        pair.contender, pair.baseline = renamed[pair.contender], renamed[pair.baseline]
-    result.command = result.created = image
-    result.machine = {script: image, "processor": bidi, "nested": {image: [script, None]}}
-    for info in result.contenders:
-        info.versions, info.settings, info.next_step = {image: script}, {bidi: {script: image}}, image
-    result.contenders[0].outcome, result.contenders[0].reason = "crashed", bidi
-    check = result.agreements[0]
-    check.outcome, check.message, check.first_difference, check.again, check.log_tail = (
-        "disagrees",
-        image,
-        script,
-        bidi,
-        image,
-    )
-    check.quantities[0].name, check.quantities[0].problem, check.quantities[0].agrees = script, image, False
-    for record in result.cases:
-        record.name, record.ledger = image, {script: image}
-    result.cases[0].outcome, result.cases[0].reason, result.cases[0].log_tail = (
-        "crashed",
-        script,
-        "\x1b[31m\ud800" + image,
-    )
-    result.cases[1].workload = {"model": script, "batch_size": image}
-    for run in result.training_runs:
-        run.task, run.reason = script, image
-    for curve in result.gradient_norms:
-        curve.reason, curve.again = script, image
-    result.gradient_norms[0].outcome = "disagrees"
-    result.gradient_norms[1].workload = {"model": script, "dtype": image}
     return result

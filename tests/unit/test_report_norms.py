@@ -11,7 +11,7 @@ from harness.report import norms, render
 from harness.result_file import load, save
 from harness.results import GradientNorms, Result
 from harness.summary import print_summary
-from tests.unit import report_pages
+from tests.unit import hostile_samples, report_pages
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element
 from tests.unit.report_pages import chart_rows, charts_of, page_of
@@ -120,7 +120,7 @@ def test_lists_of_unequal_length_make_a_page() -> None:
 
 def test_hostile_text_is_shown_as_text() -> None:
     section = report_pages.hostile_page().by_id("r1-norms")
-    assert samples.HOSTILE[0] in section.text
+    assert hostile_samples.HOSTILE[0] in section.text
     assert not section.all("script")
     assert not section.all("img")
     # A workload that is none has an article of its own.

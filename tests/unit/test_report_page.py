@@ -14,7 +14,7 @@ from harness.report import render, write_page
 from harness.report.text import clip, duration, moment, printable, significant, time_unit, value_text, with_interval
 from harness.report.words import identify
 from harness.results import Result
-from tests.unit import report_pages
+from tests.unit import hostile_samples, report_pages
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element, parse
 from tests.unit.report_pages import chart_rows, charts_of, page_of
@@ -211,7 +211,7 @@ class TestHostileText:
             assert not element.attributes.get("href", "#").startswith("javascript:")
 
     def test_it_is_shown_as_text(self, hostile_page: Element) -> None:
-        script, image, bidi, _ = samples.HOSTILE
+        script, image, bidi, _ = hostile_samples.HOSTILE
         assert hostile_page.all("h2")[0].text == script
         assert hostile_page.all("p", "command")[0].text == image
         facts = dict(
@@ -232,10 +232,10 @@ class TestHostileText:
             if "-s" in name
             for row in chart_rows(spec)
         }
-        assert samples.HOSTILE[0] in labels
+        assert hostile_samples.HOSTILE[0] in labels
 
     def test_no_direction_override_is_left(self) -> None:
-        page = render([("x\u202ey", samples.hostile())])
+        page = render([("x\u202ey", hostile_samples.hostile())])
         body = page.split("<script", 1)[0]
         assert not re.search("[\u202a-\u202e\u2066-\u2069]", body)
         assert "x\\u202ey" in body
@@ -244,7 +244,7 @@ class TestHostileText:
         assert max(len(who.text) for who in hostile_page.all("span", "who")) < 40
 
     def test_the_page_can_be_written_as_utf8(self, tmp_path: Path) -> None:
-        write_page([("\ud800", samples.hostile())], tmp_path / "page.html")
+        write_page([("\ud800", hostile_samples.hostile())], tmp_path / "page.html")
         assert parse((tmp_path / "page.html").read_text(encoding="utf-8")).all("h2")[0].text == "\\ud800"
 
 
