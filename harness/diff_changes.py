@@ -17,7 +17,7 @@ from typing import Any
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Workload
 from harness.diff_result import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
-from harness.diff_side import Key, Record, Side
+from harness.diff_side import Key, Record, Side, printable
 from harness.result_file import load
 from harness.results import Agreement, ContenderInfo, Result
 from harness.statistics import TIE_MARGIN, adjusted, verdict
@@ -98,7 +98,7 @@ class _Comparing:
         for key in ("processor", "cores"):
             first, second = (machine.get(key) for machine in machines)
             if first != second:
-                yield f"{key} {_text(first)} and {_text(second)}"
+                yield f"{key} {printable(_text(first))} and {printable(_text(second))}"
         if before.result.threads != after.result.threads:
             yield f"threads {before.result.threads} and {after.result.threads}"
         both = [name for name in before.contenders if name in after.contenders]
@@ -263,7 +263,7 @@ def _device(file: Side, contender: str) -> str:
     result = file.result
     workloads = [*(record.workload for record in result.agreements), *(case.workload for case in result.cases)]
     on_gpu = any(workload.get("device") == "gpu" for workload in workloads)
-    return _text(file.contenders[contender].settings.get("device")) if on_gpu else "cpu"
+    return printable(_text(file.contenders[contender].settings.get("device"))) if on_gpu else "cpu"
 
 
 def _switches(info: ContenderInfo) -> dict[str, str]:
@@ -291,4 +291,4 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(name[:120] for name in names[:most]) + more
+    return ", ".join(printable(name, 120) for name in names[:most]) + more

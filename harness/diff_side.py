@@ -24,6 +24,12 @@ Key = tuple[str, ...]
 Record = Agreement | CaseResult | ColdStart | TrainingRun | GradientNorms
 
 
+def printable(text: str, longest: int = 200) -> str:
+    """One line of printable characters, cut where it is far too long: files that are not trusted name things."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 class Side:
     """A result with its records by what identifies them.
 
@@ -46,7 +52,7 @@ class Side:
 
     def _add(self, records: dict[Any, Any], key: Any, record: Record | ContenderInfo) -> None:
         if key in records:
-            raise ResultFileError("the same record twice", where=self.name, got=str(key)[:200])
+            raise ResultFileError("the same record twice", where=self.name, got=printable(str(key)))
         records[key] = record
 
     def _key(self, record: Record) -> Key:
@@ -56,16 +62,16 @@ class Side:
         if isinstance(record, CaseResult):
             return "case", name, record.contender
         if isinstance(record, Agreement):
-            return "agreement", f"{name}, {record.check}", record.contender
+            return "agreement", f"{name} ({record.check})", record.contender
         if isinstance(record, GradientNorms):
-            return "gradient norms", f"{name}, spectral radius {record.spectral_radius:g}", record.contender
+            return "gradient norms", f"{name} (spectral radius {record.spectral_radius:g})", record.contender
         return "cold start", name, record.contender
 
     def _workload(self, data: dict[str, Any]) -> Workload:
         try:
             return Workload.from_json(data)
         except (InputError, TypeError, ValueError, AttributeError) as error:
-            raise ResultFileError("not a workload", where=self.name, got=str(error)[:200]) from None
+            raise ResultFileError("not a workload", where=self.name, got=printable(str(error))) from None
 
     def started(self, contender: str) -> bool:
         """Whether the contender is here and could start."""
@@ -88,7 +94,7 @@ class Side:
             ) from None
 
     def _sample(self, case: CaseResult) -> Sample:
-        speed, where = case.speed, f"{self.name}: {case.name[:200]}"
+        speed, where = case.speed, f"{self.name}: {printable(case.name)}"
         if speed is None:
             raise ResultFileError("a case that is ok and was not timed", where=where)
         if not speed.processes:

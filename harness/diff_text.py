@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.diff_result import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
+from harness.diff_side import printable
 from harness.summary import format_duration
 
-LONGEST = 200
+# A line may hold several names.
+LONGEST_LINE = 1000
 COVERS = (
     "Intervals cover rounds, processes and what the passes of a run had in common, not what the machine itself changes "
     "by between two runs: a change that most cases share may be the machine's. Verdicts are held over all cases."
@@ -25,15 +27,9 @@ COVERS = (
 HEADER = ("workload", "contender", "before", "after", "ratio", "95 % interval", "verdict")
 
 
-def _plain(text: str) -> str:
-    """One line of printable characters, cut where it is far too long."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
-
-
-def escape_markdown(text: str) -> str:
+def escape_markdown(text: str, longest: int = LONGEST_LINE) -> str:
     """The text as Markdown shows it literally, also in a table: no HTML, link, mention or emphasis."""
-    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(_plain(text), quote=False))
+    escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(printable(text, longest), quote=False))
     # A backslash keeps neither a mention nor a bare address from becoming a link; a space without width does.
     return re.sub(r"@|://|www\.", lambda found: found[0][:-1] + "\u200b" + found[0][-1], escaped).replace(
         "\u200b@", "@\u200b"
@@ -124,7 +120,7 @@ def print_diff(diff: Diff) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False)
 
     def say(line: str) -> None:
-        console.print(Text(_plain(line)), soft_wrap=True)
+        console.print(Text(printable(line, LONGEST_LINE)), soft_wrap=True)
 
     say(headline(diff))
     for case in diff.regressions:
@@ -133,7 +129,7 @@ def print_diff(diff: Diff) -> None:
     if diff.cases:
         table = Table(*HEADER, title="Time after over time before: above 1 is slower", title_justify="left")
         for case in _sorted(diff.cases):
-            table.add_row(*(Text(_plain(cell)) for cell in _row(case)))
+            table.add_row(*(Text(printable(cell)) for cell in _row(case)))
         console.print(table)
         say(_common_change(diff))
         console.print(Text(COVERS), soft_wrap=True)
@@ -163,5 +159,5 @@ def to_markdown(diff: Diff) -> str:
 
 def _markdown_table(cases: Sequence[CaseChange]) -> str:
     rows = [HEADER, ("---",) * len(HEADER)]
-    rows += [tuple(escape_markdown(cell) for cell in _row(case)) for case in cases]
+    rows += [tuple(escape_markdown(cell, 200) for cell in _row(case)) for case in cases]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -261,6 +261,17 @@ class TestUnlike:
         with pytest.raises(ResultFileError, match="which was interrupted"):
             diff(run_of(1), after)
 
+    def test_a_refusal_is_one_line_whatever_the_names_are(self, run):
+        after = run_of(2)
+        for record in (*after.contenders[2:], *after.records):
+            record.contender = record.contender.replace("jax:jit", "x:\n\x1b[2J" + "y" * 9999)
+        after.machine["processor"] = "a\nb"
+        status, _, err = run(run_of(1), after)
+        assert status == 2
+        assert len(err.splitlines()) == 1
+        assert "\x1b" not in err
+        assert len(err) < 2000
+
     def test_files_with_nothing_in_common_are_refused_also_by_force(self):
         with pytest.raises(ResultFileError, match="nothing to compare"):
             diff(run_of(1), empty(), force=True)
@@ -347,7 +358,7 @@ class TestFormats:
         assert "\u202e" not in escaped
         assert "https://" not in escaped
         assert "@t" not in escaped
-        assert len(escaped) < 400
+        assert len(escaped) <= 1100
         plain = escaped.replace("\\\\", "").replace("\\|", "").replace("\\[", "")
         assert "|" not in plain
         assert "[" not in plain
@@ -359,6 +370,10 @@ class TestFormats:
             for record in (*result.contenders, *result.records):
                 record.contender = record.contender.replace("jax:jit", name)
         after.contenders[2].versions = {name: "<b>"}
+        status, out, _ = run(before, after)
+        assert status == 1
+        assert "\x1b" not in out
+        assert name.split("\x1b")[0].replace("\n", " ") in out
         text = to_markdown(diff(before, after))
         assert "<img" not in text
         assert "<b>" not in text
