@@ -1,7 +1,8 @@
 """The Python interface; the commands are a thin layer over it.
 
-Each function takes the keywords of `harness.options.make_options`, writes `result.json`, `page.html` and `logs/` into
-the output folder, and returns the typed result. All raise InputError for anything that cannot be run.
+`compare`, `agree` and `bench` take the keywords of `harness.options.make_options`, write `result.json`, `page.html` and
+`logs/` into the output folder, and return the typed result. `load` reads such a file, `diff` compares two. All raise
+InputError for anything that cannot be run or read.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import report, result_file
+from harness.diff_changes import diff
 from harness.options import Options, make_options
 from harness.result_file import load
 from harness.results import Result
 from harness.runs import run
 
-__all__ = ["agree", "bench", "compare", "load"]
+__all__ = ["agree", "bench", "compare", "diff", "load"]
 
 RESULT_NAME = "result.json"
 PAGE_NAME = "page.html"

@@ -1,7 +1,7 @@
 """The command `faceoff`: a thin layer over `harness.api`.
 
-Exit status: 0 all that was asked for ran and agreed, 1 a disagreement, 2 bad usage or input, 3 a case ended otherwise
-(crash, time-out, missing), 130 interrupted.
+Exit status: 0 all that was asked for ran and agreed, 1 a disagreement, or a regression found by `diff`, 2 bad usage
+or input, 3 a case ended otherwise (crash, time-out, missing), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def speed_options(command: Command) -> Command:
 def cli() -> None:
     """Do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here?
 
-    Begin with `faceoff compare`. Exit status: 0 all ran and agreed, 1 a disagreement, 2 bad usage or input,
-    3 a case ended otherwise (crash, time-out, missing).
+    Begin with `faceoff compare`. Exit status: 0 all ran and agreed, 1 a disagreement (or a regression, of `diff`),
+    2 bad usage or input, 3 a case ended otherwise (crash, time-out, missing).
     """
 
 
@@ -210,6 +210,42 @@ def report(results: tuple[str, ...], out: str | None, as_json: bool, quiet: bool
     elif not quiet:
         click.echo(f"page: {path}")
     return 0
+
+
+@cli.command()
+@click.argument("before", metavar="A", type=click.Path())
+@click.argument("after", metavar="B", type=click.Path())
+@click.option(
+    "--threshold", type=float, default=10.0, show_default=True, help="Percent by which a case may get slower."
+)
+@click.option("--force", is_flag=True, help="Compare unlike machines, threads, devices and sets of cases all the same.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["text", "md"]),
+    default="text",
+    show_default=True,
+    help="md for a comment on a pull request or the summary of a CI job.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON instead.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the exit status tells.")
+def diff(before: str, after: str, threshold: float, force: bool, layout: str, as_json: bool, quiet: bool) -> int:
+    """What changed from result file A to B, both of the same machine.
+
+    Exit status: 0 no regression, 1 a case slower by more than the threshold, or one that no longer agrees, 2 bad usage
+    or files that are not alike, 3 what was ok ended otherwise.
+    """
+    from harness.api import diff as compare_files
+    from harness.diff_text import print_diff, to_markdown
+
+    found = compare_files(before, after, threshold=threshold, force=force)
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+    elif layout == "md" and not quiet:
+        click.echo(to_markdown(found))
+    elif not quiet:
+        print_diff(found)
+    return found.exit_status
 
 
 @cli.command("list")

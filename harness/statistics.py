@@ -65,11 +65,11 @@ class Sample:
         return float(np.mean([_median_variance(np.log(row)) for row in self.rounds_s]))
 
 
-def _without_drift(samples: Mapping[Key, Sample]) -> dict[Key, Sample]:
-    """The samples less what each pass had in common for all: the median change of all processes in it."""
+def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
+    """What each pass had in common for all: the median change of all processes in it, logarithms, shape (passes,)."""
     rows = np.log(np.concatenate([sample.rounds_s for sample in samples.values()]))
-    common = np.median(rows - np.median(rows, axis=1, keepdims=True), axis=0)
-    return {key: Sample(sample.rounds_s / np.exp(common), sample.disturbed) for key, sample in samples.items()}
+    common: np.ndarray = np.median(rows - np.median(rows, axis=1, keepdims=True), axis=0)
+    return common
 
 
 def _median_variance(values: np.ndarray) -> float:
@@ -104,6 +104,8 @@ class Precision(Generic[Key]):
     Attributes:
         between_variance: of the log median between processes of a contender, beyond sampling; pooled.
         degrees: of freedom of that estimate.
+        common_variance: of the log median by what all processes of a pass had in common. It is in no ratio within a
+            run, where it is taken out of both sides, and in every one between two runs, whose passes are not the same.
 
     Raises:
         ValueError: one process of each contender, which says nothing of the spread between processes.
@@ -111,7 +113,9 @@ class Precision(Generic[Key]):
 
     def __init__(self, samples: Mapping[Key, Sample]) -> None:
         self._raw = samples
-        samples = _without_drift(samples)
+        common = _common_drift(samples)
+        self.common_variance, self._common_degrees = _median_variance(common), max(1, common.size - 1)
+        samples = {key: Sample(sample.rounds_s / np.exp(common), sample.disturbed) for key, sample in samples.items()}
         self._samples = samples
         self._within = {key: sample.sampling_variance() for key, sample in samples.items()}
         spread = within = 0.0
@@ -131,8 +135,7 @@ class Precision(Generic[Key]):
 
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time: geometric mean of its processes' medians and interval, seconds."""
-        sample = self._raw[key]
-        middle = float(np.mean(sample.log_medians(sample.left_out())))
+        middle = self._log_time(key)
         half = self._quantile(1) * math.sqrt(self.variance(key))
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
@@ -157,6 +160,32 @@ class Precision(Generic[Key]):
             p_value = 2 * float(stats.t.sf(statistic, self.degrees))
         return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half), p_value)
 
+    def ratio_to_run(self, earlier: Precision[Key], key: Key) -> Ratio:
+        """A contender in this run against the same contender in an earlier one.
+
+        Nothing is taken out of the passes and no pass of one run is set beside one of the other; each run has its own
+        spread (Welch's test). What the machine itself changed by between the runs is not in the interval.
+
+        Args:
+            earlier: of the same workload, with its own processes and passes.
+            key: a contender of both.
+        """
+        difference = self._log_time(key) - earlier._log_time(key)
+        parts = [
+            part
+            for run in (self, earlier)
+            for part in ((run.variance(key), run.degrees), (run.common_variance, run._common_degrees))
+        ]
+        variance = sum(part for part, _ in parts)
+        if variance == 0:
+            ratio = math.exp(difference)
+            return Ratio(ratio, ratio, ratio, 1.0 if difference == 0 else 0.0)
+        degrees = variance**2 / sum(part**2 / free for part, free in parts)
+        error = math.sqrt(variance)
+        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees)) * error
+        p_value = 2 * float(stats.t.sf(abs(difference) / error, degrees))
+        return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half), p_value)
+
     def noise_floor(self) -> float:
         """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart."""
         typical = float(np.mean([self.variance(key) for key in self._samples]))
@@ -167,6 +196,10 @@ class Precision(Generic[Key]):
         sample = self._samples[key]
         medians = sample.log_medians(sample.left_out())
         return math.exp(float(medians.max() - medians.min()))
+
+    def _log_time(self, key: Key) -> float:
+        sample = self._raw[key]
+        return float(np.mean(sample.log_medians(sample.left_out())))
 
     def _quantile(self, picked_from: int) -> float:
         return _quantile(picked_from, self.degrees)

@@ -53,6 +53,11 @@ def empty_folder(tmp_path, monkeypatch):
         (["nonsense"], "nonsense"),
         (["report"], "RESULTS"),
         (["report", "nothing.json"], "No such file"),
+        (["diff", "a.json"], "'B'"),
+        (["diff", "nothing.json", "nothing.json"], "No such file"),
+        (["diff", "a.json", "b.json", "--threshold", "nan"], "at least 0"),
+        (["diff", "a.json", "b.json", "--threshold", "much"], "much"),
+        (["diff", "a.json", "b.json", "--format", "html"], "html"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

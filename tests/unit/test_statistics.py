@@ -121,6 +121,53 @@ def test_a_process_that_gets_slower_drifts_and_one_that_follows_the_machine_does
     assert drift(others[0], others[1:]) == 0.0
 
 
+def with_passes_in_common(rng, samples, spread):
+    """The samples as a machine makes them whose speed differs from pass to pass."""
+    passes = next(iter(samples.values())).rounds_s.shape[1]
+    common = np.exp(spread * rng.standard_normal(passes))
+    return {name: Sample(sample.rounds_s * common, sample.disturbed) for name, sample in samples.items()}
+
+
+@pytest.mark.parametrize(("between", "common"), [(0.02, 0.0), (0.005, 0.08), (0.0, 0.05)])
+def test_the_ratio_of_two_runs_covers_the_true_one_as_often_as_it_says(between, common):
+    rng = np.random.default_rng(8)
+    trials, covered = 300, 0
+    for _ in range(trials):
+        earlier, later = (
+            Precision(
+                with_passes_in_common(rng, rounds(rng, {"a": a, "b": 1.0, "c": 3.0}, 2, between, 0.02, passes), common)
+            )
+            for a, passes in ((1.0, 12), (1.1, 20))
+        )
+        ratio = later.ratio_to_run(earlier, "a")
+        covered += ratio.low <= 1.1 <= ratio.high
+    assert covered / trials > 0.93
+
+
+def test_what_passes_have_in_common_widens_the_ratio_of_two_runs_and_not_one_within_a_run():
+    def widths(common):
+        rng = np.random.default_rng(9)
+        runs = [
+            Precision(with_passes_in_common(rng, rounds(rng, {"a": 1.0, "b": 1.2, "c": 2.0}, 2, 0.0, 0.002), common))
+            for _ in range(2)
+        ]
+        within, across = runs[0].ratio("a", "b"), runs[1].ratio_to_run(runs[0], "a")
+        return within.high - within.low, across.high - across.low
+
+    (within_still, across_still), (within_moving, across_moving) = widths(0.0), widths(0.1)
+    assert within_moving < 2 * within_still
+    assert across_moving > 10 * across_still
+
+
+def test_a_run_against_itself_has_a_ratio_of_one():
+    precision = Precision(rounds(np.random.default_rng(10), {"a": 1.0, "b": 1.2}))
+    ratio = precision.ratio_to_run(precision, "a")
+    assert (ratio.ratio, ratio.p_value) == (1.0, 1.0)
+    assert ratio.low < 1 < ratio.high
+    constant = Precision({"a": Sample(np.ones((2, 5)), np.zeros((2, 5), dtype=bool))})
+    assert constant.ratio_to_run(constant, "a").high == 1.0
+
+
 @pytest.mark.parametrize(
     ("low", "high", "p_value", "said"),
     [
