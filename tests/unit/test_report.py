@@ -189,7 +189,9 @@ class TestSpeed:
 
     def test_the_chart_holds_the_same_figures_as_the_table(self, main_page: Element) -> None:
         rows = chart_rows(charts_of(main_page)["r1-s7"])
-        assert [row["contender"] for row in rows] == [row[0] for row in main_page.by_id("r1-speed-7").rows()[1:]]
+        assert [row["contender"] for row in rows] == [
+            row[0] for row in main_page.by_id("r1-speed-7").all("table")[0].rows()[1:]
+        ]
         assert rows[1]["median"] == pytest.approx(66.12)
         assert (rows[1]["low"], rows[1]["high"]) == pytest.approx((65.13, 67.18), abs=0.01)
         label = main_page.by_id("r1-s7").attributes["aria-label"]
@@ -204,7 +206,7 @@ class TestSpeed:
         assert (x["scale"].get("type"), x["scale"]["zero"], x["title"]) == (None, True, "ms per call")
 
     def test_who_did_not_end_ok_is_listed_with_the_reason_and_without_a_figure(self, troubled_page: Element) -> None:
-        rows = troubled_page.by_id("r1-speed-6").rows()
+        rows = troubled_page.by_id("r1-speed-6").all("table")[0].rows()
         assert [row[0] for row in rows[1:]] == ["pytorch:eager", "pytorch:compile", "jax:jit"]
         assert rows[2][1:] == ["not compared: ! crashed the worker was ended by signal 9 (SIGKILL)"]
         assert rows[3][1:] == ["not compared: ✗ disagrees it disagrees with the reference on this model"]

@@ -198,7 +198,7 @@ class TestPage:
         page = page_of(result)
         # json.loads would take NaN, which a browser does not.
         assert not re.search(r"\b(NaN|Infinity)\b", page.by_id("charts").raw_text)
-        assert "pytorch:eager not compared: ✓ no time" in " ".join(page.by_id("r1-speed-0").rows()[-1])
+        assert "pytorch:eager not compared: ✓ no time" in " ".join(page.by_id("r1-speed-0").all("table")[0].rows()[-1])
         assert "loss not finite at 1 step, first at step 3" in page.by_id("r1-training").text
 
 
