@@ -40,6 +40,7 @@ class Options:
         gradient_norms: follow the gradient back through time.
         configuration: from `faceoff.toml`.
         quiet: no progress.
+        resume: go on with the run whose journal is in `out`.
     """
 
     command: str
@@ -63,6 +64,7 @@ class Options:
     gradient_norms: bool
     configuration: Configuration
     quiet: bool
+    resume: bool = False
 
     def command_line(self) -> str:
         """The command that repeats the whole run."""
