@@ -1,21 +1,27 @@
 """The Python interface; the commands are a thin layer over it.
 
-`compare`, `agree` and `bench` take the keywords of `harness.options.make_options`, write `result.json`, `page.html` and
-`logs/` into the output folder, and return the typed result. `load` reads such a file, `diff` compares two. All raise
-InputError for anything that cannot be run or read.
+`compare`, `agree` and `bench` take the keywords of `harness.options.make_options`, write `result.json`, `page.html`,
+`journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output folder of a
+run that was killed or interrupted, they go on there; what was asked for is known then. `load` reads a result file,
+`diff` compares two. All raise InputError for anything that cannot be run or read.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from harness import report, result_file
+from harness.core.errors import InputError
 from harness.diff_changes import diff
+from harness.identity import identify
+from harness.journal import Begin, Journal, resume_command
 from harness.options import Options, make_options
 from harness.result_file import load
 from harness.results import Result
-from harness.runs import run
+from harness.resuming import resumed_options
+from harness.runs import blank_result, run
 
 __all__ = ["agree", "bench", "compare", "diff", "load"]
 
@@ -25,24 +31,41 @@ PAGE_NAME = "page.html"
 
 def compare(**keywords: Any) -> Result:
     """The main job: agreement, speed, training on real data, cold start."""
-    return run_and_save(make_options("compare", **keywords))
+    return run_and_save(choose_options("compare", **keywords))
 
 
 def agree(**keywords: Any) -> Result:
     """Agreement with the reference only."""
-    return run_and_save(make_options("agree", **keywords))
+    return run_and_save(choose_options("agree", **keywords))
 
 
 def bench(**keywords: Any) -> Result:
     """Speed of the contenders that agree, without training on real data and cold start."""
-    return run_and_save(make_options("bench", **keywords))
+    return run_and_save(choose_options("bench", **keywords))
+
+
+def choose_options(command: str, *, resume: str | Path | None = None, **keywords: Any) -> Options:
+    """The options of a new run, or of the one to resume in the folder `resume`."""
+    return make_options(command, **keywords) if resume is None else resumed_options(command, Path(resume), keywords)
 
 
 def run_and_save(options: Options) -> Result:
     """Runs what `options` ask for and writes result file and page, also when it was interrupted."""
     whole = options.command == "compare"
     training = whole or options.training_steps is not None
-    result = run(options, speed=options.command != "agree", training=training, cold_start=whole)
-    result_file.save(result, options.out / RESULT_NAME)
-    report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
+    blank = blank_result(options)
+    identity = identify(options, blank.machine)
+    begin = Begin(created=blank.created, command_line=blank.command, identity=identity)
+    with Journal(options.out, begin, resume=options.resume) as journal:
+        for notice in journal.contents.notices:
+            print(f"faceoff: {notice}", file=sys.stderr)
+        result = run(options, speed=options.command != "agree", training=training, cold_start=whole, journal=journal)
+        try:
+            result_file.save(result, options.out / RESULT_NAME)
+            report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
+            if not result.interrupted:
+                journal.end()
+        except InputError as error:
+            step = f"what was finished is kept; make room, then `{resume_command(options.command, options.out)}`"
+            raise InputError(error.what, where=error.where, got=error.got, next_step=step) from None
     return result

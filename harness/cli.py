@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from harness.core.errors import HarnessError
 from harness.core.spec import DEVICES, DTYPES, MODEL_KINDS, OPTIMISERS, STEPS
@@ -93,6 +94,12 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--out", type=click.Path(file_okay=False), help="Folder for result, page and logs; new under reports/."
+        ),
+        click.option(
+            "--resume",
+            type=click.Path(file_okay=False),
+            metavar="DIR",
+            help="Go on with the run in this folder, which was killed or interrupted; its options are taken over.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
         click.option("--quiet", is_flag=True, help="No progress."),
@@ -177,17 +184,23 @@ def bench(**keywords: Any) -> int:
 
 
 def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
-    from harness.api import PAGE_NAME, RESULT_NAME, run_and_save
-    from harness.options import make_options
+    from harness.api import PAGE_NAME, RESULT_NAME, choose_options, run_and_save
     from harness.summary import print_summary
 
-    options = make_options(command, **keywords)
+    if keywords["resume"] is not None:
+        keywords = {name: value for name, value in keywords.items() if _was_given(name)}
+    options = choose_options(command, **keywords)
     result = run_and_save(options)
     if as_json:
         click.echo(result.model_dump_json(indent=1))
     else:
         print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
     return INTERRUPTED if result.interrupted else result.exit_status
+
+
+def _was_given(name: str) -> bool:
+    """Whether an option stands on the command line; else it has its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 @cli.command()

@@ -55,6 +55,7 @@ class Options:
         training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
         quiet: no progress.
+        resume: go on with the run whose journal is in `out`.
     """
 
     command: str
@@ -81,6 +82,7 @@ class Options:
     training_optimisers: tuple[str, ...]
     configuration: Configuration
     quiet: bool
+    resume: bool = False
 
     @property
     def detail(self) -> Detail:

@@ -344,6 +344,7 @@ class Result(_Record):
         machine: processor, cores, memory, operating system, Python.
         baseline: the contender that ratios refer to, per workload name.
         interrupted: the run was stopped before its end.
+        resumed: how often it went on after it was killed or interrupted.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -363,6 +364,7 @@ class Result(_Record):
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []
     interrupted: bool = False
+    resumed: int = 0
 
     @property
     def records(self) -> list[Agreement | CaseResult | ColdStart | TrainingRun | GradientNorms]:

@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import psutil
@@ -25,6 +27,9 @@ from harness.core.spec import Contender, Workload
 from harness.costs import find_break_evens
 from harness.environments import FRAMEWORKS
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
+from harness.identity import require_same_settings
+from harness.journal import START, Journal
+from harness.measure import decide
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.progress import Reporter
@@ -32,7 +37,7 @@ from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms,
 from harness.task import Task
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
-from harness.training_tasks import TrainingTask, choose_tasks
+from harness.training_tasks import TrainingTask
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
@@ -41,7 +46,7 @@ Found = TypeVar("Found")
 Judged = TypeVar("Judged")
 
 
-def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> Result:
+def run(options: Options, *, speed: bool, training: bool, cold_start: bool, journal: Journal | None = None) -> Result:
     """Runs everything asked for. Ctrl-C ends it early: the result holds what was finished and says `interrupted`.
 
     Args:
@@ -49,42 +54,87 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         speed: time the steps after agreement was checked.
         training: train on real data.
         cold_start: start each contender once more, alone, with empty compile caches.
+        journal: keeps each finished unit of work, and gives those of the run that goes on.
 
     Raises:
-        InputError: data that cannot be used.
+        InputError: data that cannot be used, a journal that cannot be written, or contenders that are set otherwise
+            than before the run was resumed.
         DeviceError: no contender has the device.
     """
     began_s = time.monotonic()
     result = blank_result(options)
-    tasks = choose_tasks(options) if training else []
-    norms = [kind for kind in SPECS if options.gradient_norms and kind in {w.model.kind for w in options.workloads}]
-    total = NORM_UNITS * len(norms) * len(choose_contenders(options.contenders)) + len(options.contenders) * (
-        START_UNITS
-        + AGREEMENT_UNITS * len(options.workloads) * len(options.dtypes)
-        + SPEED_UNITS * len(options.workloads) * len(options.steps) * speed
-        + TRAINING_UNITS * len(tasks)
-        + COLD_UNITS * cold_start
-    )
+    plan = make_plan(options, speed=speed, training=training, cold_start=cold_start)
+    left = list(plan)
+    if journal:
+        journal.take_over([START, *plan], result)
+        left = [key for key in plan if key not in journal.contents.units]
+    total = sum(plan[key].units for key in left) + START_UNITS * len(options.contenders)
     pool = make_pool(options)
     with Reporter(total, options.quiet) as reporter, pool:
         engine = Engine(options, pool, reporter, result)
         try:
-            engine.start()
-            if cold_start:
-                engine.start_cold()
-            for workload in options.workloads:
-                expected = engine.check(workload, speed)
-                for step in options.steps if speed else ():
-                    engine.time_step(workload, step, expected)
-            for task in tasks:
-                engine.train(task)
-            for kind in norms:
-                engine.follow_gradients(kind)
+            if left or not result.contenders:
+                start_again(engine, result, journal)
+            for key in left:
+                with journal.unit(key, result) if journal else nullcontext():
+                    plan[key].do(engine)
         except KeyboardInterrupt:
             result.interrupted = True
+    # Over all units together, those that were taken over included.
+    decide(result.comparisons)
     result.break_evens = find_break_evens(result.cold_starts, result.cases)
     result.duration_s = time.monotonic() - began_s
+    if journal:
+        begin = journal.contents.begin
+        result.created, result.command = begin.created, begin.command_line
+        result.resumed, result.duration_s = journal.contents.resumed, journal.elapsed_s
     return result
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit of work: done as a whole or not at all when a run is resumed. `units` are of progress."""
+
+    units: float
+    do: Callable[[Engine], object]
+
+
+def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool) -> dict[str, Work]:
+    """All that a run does once its workers are started, in order, by names that are the same when it is resumed."""
+    plan: dict[str, Work] = {}
+    count, kinds = len(options.contenders), [workload.model.kind for workload in options.workloads]
+    for contender in options.contenders if cold_start else ():
+        plan[f"cold start {contender}"] = Work(COLD_UNITS, partial(Engine.start_cold, contender=contender))
+    for workload in options.workloads:
+        check = partial(Engine.check, workload=workload, timed=speed)
+        plan[f"agreement {workload.name}"] = Work(AGREEMENT_UNITS * count * len(options.dtypes), check)
+        for step in options.steps if speed else ():
+            timed = partial(Engine.time_step, workload=workload, step=step)
+            plan[f"speed {workload.replace(step=step).name}"] = Work(SPEED_UNITS * count, timed)
+    for task in choose_tasks(options) if training else ():
+        name = f"training {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
+        plan[name] = Work(TRAINING_UNITS * count, partial(Engine.train, task=task))
+    for kind in SPECS:
+        if options.gradient_norms and kind in kinds:
+            units = NORM_UNITS * len(choose_contenders(options.contenders))
+            plan[f"gradient norms {kind}"] = Work(units, partial(Engine.follow_gradients, kind=kind))
+    return plan
+
+
+def start_again(engine: Engine, result: Result, journal: Journal | None) -> None:
+    """Starts the workers; those of a run that is resumed must be what they were."""
+    earlier = {info.contender: info for info in result.contenders}
+    result.contenders.clear()
+    try:
+        with journal.unit(START, result) if journal and not earlier else nullcontext():
+            engine.start()
+    finally:
+        known = {info.contender for info in result.contenders}
+        result.contenders += [info for name, info in earlier.items() if name not in known]
+    for info in result.contenders:
+        before = earlier.get(info.contender, info)
+        if before.outcome == info.outcome == "ok":
+            require_same_settings(info.contender, before.settings, info.settings)
 
 
 def blank_result(options: Options) -> Result:
@@ -139,6 +189,8 @@ class Engine:
         self._timing = Timing(options, pool, result)
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
         self._spent_s: dict[Contender, float] = {}
+        # The reference's side of the workload at hand.
+        self._expected: dict[Workload, Callable[[], Expected]] = {}
         self._compiling = threading.Semaphore(options.threads)
         self._computing = threading.Semaphore(max(1, options.threads - 1))
 
@@ -194,6 +246,7 @@ class Engine:
             f"agreement: {name}",
         )
         self._result.agreements += [agreement for agreements in found for agreement in agreements]
+        self._expected = {workload: expected}
         return expected
 
     def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
@@ -257,8 +310,11 @@ class Engine:
             executor.shutdown(wait=False, cancel_futures=True)
             one_thread.restore_original_limits()
 
-    def time_step(self, workload: Workload, step: str, expected: Callable[[], Expected]) -> list[CaseResult]:
+    def time_step(self, workload: Workload, step: str) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
+        if workload not in self._expected:
+            # Its agreement was found before the run was resumed.
+            self._expected = {workload: functools.cache(partial(self._compute_expected, workload))}
         self._reporter.stage(f"speed: {workload.model.kind} {step}")
         units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
@@ -267,15 +323,19 @@ class Engine:
             self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
             done = max(done, min(1.0, share))
 
-        cases = self._timing.time(workload, step, expected, on_pass)
+        cases = self._timing.time(workload, step, self._expected[workload], on_pass)
         on_pass(1.0)
         return cases
+
+    def _compute_expected(self, workload: Workload) -> Expected:
+        with threadpool_limits(1):
+            return Expected(Task.seeded(workload, self._options.seed), self._options.seed)
 
     def train(self, task: TrainingTask) -> None:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
 
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
-            worker, turn = functools.partial(self._pool.worker, contender), self._turn(self._computing, contender)
+            worker, turn = partial(self._pool.worker, contender), self._turn(self._computing, contender)
             again = self._options.again_training(task.workload, contender)
             return judge_training(worker, contender, task, self._options.seed, expected, turn, again=again)
 
@@ -301,7 +361,7 @@ class Engine:
             for dtype in dtypes:
                 workload = next(w for w in options.workloads if w.model.kind == kind)
                 again = options.again(workload, contender, dtype) + " --gradient-norms"
-                worker = functools.partial(self._pool.worker, contender)
+                worker = partial(self._pool.worker, contender)
                 turn = self._turn(self._computing, contender)
                 found += judge_norms(worker, contender, expected, dtype, again=again, busy=turn)
             return found
@@ -317,19 +377,18 @@ class Engine:
         )
         self._result.gradient_norms += [norms for records in found for norms in records]
 
-    def start_cold(self) -> None:
-        """Starts every contender once more, alone; builds and first-calls each model in it.
+    def start_cold(self, contender: Contender) -> None:
+        """Starts a contender once more, alone; builds and first-calls each model in it.
 
         Where nothing compiled is kept between processes, the new one stays and is timed as a replicate.
         """
+        self._reporter.stage(f"cold start: {contender}")
         with self._pool.quiet():
-            for contender in self._options.contenders:
-                self._reporter.stage(f"cold start: {contender}")
-                records, worker = start_cold_one(self._pool, contender, self._options.workloads, self._options.seed)
-                self._result.cold_starts += records
-                if worker is not None:
-                    if FRAMEWORKS[contender.framework].compile_cache:
-                        worker.kill()
-                    else:
-                        self._pool.keep(Seat(contender, 1), worker)
-                self._reporter.advance(COLD_UNITS)
+            records, worker = start_cold_one(self._pool, contender, self._options.workloads, self._options.seed)
+            self._result.cold_starts += records
+            if worker is not None:
+                if FRAMEWORKS[contender.framework].compile_cache:
+                    worker.kill()
+                else:
+                    self._pool.keep(Seat(contender, 1), worker)
+        self._reporter.advance(COLD_UNITS)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.spec import Workload
+from harness.journal import resume_command
 from harness.path_table import print_paths
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
 
@@ -42,9 +43,14 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     for line in dict.fromkeys(_failures(result)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     state = "interrupted; what was finished is kept" if result.interrupted else f"{result.duration_s:.0f} s"
+    if result.resumed:
+        state += f", resumed {result.resumed} times" if result.resumed > 1 else ", resumed once"
     console.print(f"{_verdict(result)} ({state})", markup=False, highlight=False)
     console.print(f"result: {result_path}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"page:   {page_path}", markup=False, highlight=False, soft_wrap=True)
+    if result.interrupted:
+        again = resume_command(result.command.split()[1], result_path.parent)
+        console.print(f"resume: {again}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _verdict(result: Result) -> str:

@@ -14,7 +14,8 @@ from harness.diff_text import escape_markdown, to_markdown
 from harness.result_file import save
 from harness.results import NoiseFloor
 from tests.unit.diff_samples import LSTM, RNN, agreement, find, run_of
-from tests.unit.result_samples import HOSTILE, empty, main_job, workload
+from tests.unit.hostile_samples import HOSTILE
+from tests.unit.result_samples import empty, main_job, workload
 
 
 @pytest.fixture
