@@ -98,7 +98,7 @@ def asked_for(options: Options) -> dict[str, Any]:
         "batch_size": list(options.batch_sizes),
         "dtype": list(options.dtypes) if options.command == "agree" else [options.workloads[0].dtype],
         "device": options.device,
-        "optimiser": options.optimiser.kind,
+        "optimiser": options.optimiser.kind if len(options.training_optimisers) == 1 else None,
         "seed": options.seed,
         "threads": options.threads,
         "data": str(options.data.resolve()) if options.data else None,
@@ -106,6 +106,9 @@ def asked_for(options: Options) -> dict[str, Any]:
         "budget": options.budget_name or dataclasses.asdict(options.budget),
         "baseline": str(options.baseline) if options.baseline else None,
         "gradient_norms": options.gradient_norms,
+        "trace": options.trace,
+        "training": options.training_steps is not None,
+        "training_steps": options.training_steps,
     }
 
 

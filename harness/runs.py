@@ -37,7 +37,7 @@ from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms,
 from harness.task import Task
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
-from harness.training_tasks import TrainingTask
+from harness.training_tasks import TrainingTask, choose_tasks
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
