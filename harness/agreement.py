@@ -23,6 +23,7 @@ import numpy as np
 from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.core.weights import is_statistic
 from harness.first_difference import find_first_difference
 from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
 from harness.pool import Worker
@@ -62,9 +63,11 @@ def _name_quantities(
 def reference_quantities(task: Task, arithmetic: Arithmetic) -> Values:
     """All quantities of `task` by the NumPy reference, float64."""
     model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
-    first = task.batches[0]
-    outputs, unchanged = model.forward(first), model.weights()
+    first, unchanged = task.batches[0], model.weights()
+    # Without running statistics the first step's own logits are the outputs, and need not be computed twice.
+    outputs = model.forward(first) if any(is_statistic(name) for name in unchanged) else None
     steps = [model.step(batch) for batch in task.batches]
+    outputs = steps[0].logits if outputs is None else outputs
     losses = np.array([step.loss for step in steps])
     # The gradients of the first step are the gradients by the starting weights.
     return _name_quantities(outputs, steps[0].gradients, unchanged, losses, model.weights(), model.forward(first))
