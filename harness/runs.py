@@ -53,7 +53,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         InputError: data that cannot be used.
         DeviceError: no contender has the device.
     """
-    began_s = time.monotonic()
+    began_s, worked_s = time.monotonic(), time.process_time()
     result = blank_result(options)
     tasks = (
         make_tasks([w.model.kind for w in options.workloads], options.data, options.device, options.seed)
@@ -86,6 +86,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool) -> R
         except KeyboardInterrupt:
             result.interrupted = True
     result.duration_s = time.monotonic() - began_s
+    result.harness_s = time.process_time() - worked_s
     return result
 
 
