@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from harness.core.weights import Weights
+from harness.core.weights import Weights, is_statistic
 from harness.live_worker import Worker
 from harness.noise import Values
 from harness.reference import ReferenceModel
@@ -119,7 +119,9 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
     layers = {}
     if detail != "whole":
         layers = {mode: model.trace(first, training=mode == "training") for mode in ("inference", "training")}
-    outputs, unchanged = model.forward(first), model.weights()
+    unchanged = model.weights()
+    # Without running statistics the first step's own logits are the outputs, and need not be computed twice.
+    outputs = model.forward(first) if any(is_statistic(name) for name in unchanged) else None
     fresh = Held(unchanged, model.optimiser_state())
     steps, held = [], {}
     for count, batch in enumerate(task.batches, 1):
@@ -128,7 +130,7 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
             held[count] = Held(model.weights(), model.optimiser_state())
     return Found(
         layers=layers,
-        outputs=outputs,
+        outputs=steps[0].logits if outputs is None else outputs,
         # The gradients of the first step are the gradients by the starting weights.
         gradients=steps[0].gradients,
         unchanged=unchanged,

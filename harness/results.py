@@ -343,6 +343,7 @@ class Result(_Record):
         command: the command line that repeats it.
         machine: processor, cores, memory, operating system, Python.
         baseline: the contender that ratios refer to, per workload name.
+        harness_s: processor time of the harness itself: reference, rounding noise, comparison, transfer; 0 if unknown.
         interrupted: the run was stopped before its end.
         resumed: how often it went on after it was killed or interrupted.
     """
@@ -353,6 +354,7 @@ class Result(_Record):
     seed: int
     threads: int
     duration_s: float
+    harness_s: float = 0.0
     machine: dict[str, Any]
     contenders: list[ContenderInfo]
     cases: list[CaseResult] = []

@@ -61,7 +61,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
             than before the run was resumed.
         DeviceError: no contender has the device.
     """
-    began_s = time.monotonic()
+    began_s, worked_s = time.monotonic(), time.process_time()
     result = blank_result(options)
     plan = make_plan(options, speed=speed, training=training, cold_start=cold_start)
     left = list(plan)
@@ -84,6 +84,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
     decide(result.comparisons)
     result.break_evens = find_break_evens(result.cold_starts, result.cases)
     result.duration_s = time.monotonic() - began_s
+    result.harness_s = time.process_time() - worked_s
     if journal:
         begin = journal.contents.begin
         result.created, result.command = begin.created, begin.command_line

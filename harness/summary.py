@@ -46,6 +46,9 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     if result.resumed:
         state += f", resumed {result.resumed} times" if result.resumed > 1 else ", resumed once"
     console.print(f"{_verdict(result)} ({state})", markup=False, highlight=False)
+    if result.harness_s and result.agreements and not result.cases:
+        own = f"{result.harness_s:.0f} s of processor time for reference, rounding noise, comparison and transfer"
+        console.print(f"the harness's own part: {own}", markup=False, highlight=False)
     console.print(f"result: {result_path}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"page:   {page_path}", markup=False, highlight=False, soft_wrap=True)
     if result.interrupted:

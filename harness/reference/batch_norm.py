@@ -35,7 +35,7 @@ def normalise_backward(grad: Array, scale: Array, batch: BatchStatistics) -> tup
     rows = grad.reshape(-1, grad.shape[-1])
     by_scale = (rows * batch.normal).sum(axis=0)
     by_bias = rows.sum(axis=0)
-    by_x = scale * batch.inverse * (rows - (by_bias + batch.normal * by_scale) / len(rows))
+    by_x = scale * batch.inverse * (rows - by_bias / len(rows) - batch.normal * (by_scale / len(rows)))
     return by_scale, by_bias, by_x.reshape(grad.shape)
 
 

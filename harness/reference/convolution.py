@@ -1,14 +1,20 @@
 """Two-dimensional convolution over images `(batch_size, height, width, channels)`, forward and backward.
 
-Every window of the image becomes a row, so that a convolution is one matrix product (Chellapilla et al. 2006).
+Every window of the image becomes a row, so that a convolution is a matrix product (Chellapilla et al. 2006); a few
+images at a time, because the rows take the memory of the image once for each weight of the kernel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from harness.reference.arithmetic import Array
+from harness.reference.arithmetic import Array, sum_of_products
+
+ROWS_SIZE = 2**17
+"""Elements of all rows at a time, about 1 MB, which processors hold close by."""
 
 
 def convolve(x: Array, weight: Array, stride: int) -> Array:
@@ -26,7 +32,9 @@ def convolve(x: Array, weight: Array, stride: int) -> Array:
 def convolve_backward(grad: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array]:
     """Gradients by weight and x, from the one by `convolve(x, weight, stride)`."""
     outputs, kernel = weight.shape[:2]
-    by_weight = grad.reshape(-1, outputs).T @ _windows(_pad(x, kernel), kernel, stride)
+    by_weight = sum_of_products(
+        (grad[images].reshape(-1, outputs).T, rows) for images, rows in _rows(_pad(x, kernel), kernel, stride)
+    )
     # The gradient by x is again a correlation: of the gradient, spread out by the stride, with the weight turned round.
     batch_size, height, width, _ = x.shape
     spread = np.zeros_like(grad, shape=(batch_size, height + kernel - 1, width + kernel - 1, outputs))
@@ -47,14 +55,23 @@ def _pad(x: Array, kernel: int) -> Array:
     return padded
 
 
-def _windows(padded: Array, kernel: int, stride: int) -> Array:
-    """Windows as rows, `(batch_size * output_height * output_width, kernel * kernel * channels)`."""
+def _rows(padded: Array, kernel: int, stride: int) -> Iterator[tuple[slice, Array]]:
+    """Some images, and their windows as rows `(images * output_height * output_width, kernel * kernel * channels)`."""
     windows = sliding_window_view(padded, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
-    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kernel * kernel * padded.shape[3])
+    windows = windows.transpose(0, 1, 2, 4, 5, 3)
+    at_a_time = max(1, ROWS_SIZE // windows[0].size)
+    for begin in range(0, len(windows), at_a_time):
+        images = slice(begin, begin + at_a_time)
+        yield images, windows[images].reshape(-1, kernel * kernel * padded.shape[3])
 
 
 def _correlate(padded: Array, weight: Array, stride: int) -> Array:
     outputs, kernel = weight.shape[:2]
     height, width = ((size - kernel) // stride + 1 for size in padded.shape[1:3])
-    y: Array = _windows(padded, kernel, stride) @ weight.reshape(outputs, -1).T
-    return y.reshape(-1, height, width, outputs)
+    by_row = weight.reshape(outputs, -1).T
+    y = np.zeros_like(
+        padded, shape=(len(padded), height, width, outputs), dtype=np.result_type(padded.dtype, weight.dtype)
+    )
+    for images, rows in _rows(padded, kernel, stride):
+        y[images] = (rows @ by_row).reshape(-1, height, width, outputs)
+    return y

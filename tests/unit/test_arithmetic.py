@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import InputError
 from harness.core.spec import DTYPES
 from harness.reference import Exact, Rounded, noise_generator, unit_roundoff
-from harness.reference.arithmetic import UNIT_ROUNDOFF, RoundedArray
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Draws, RoundedArray, sum_of_products
 
 U32 = 2.0**-24
 
@@ -202,6 +202,102 @@ def test_tiny_values_in_float16_are_rounded_to_the_spacing_of_its_smallest_numbe
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(InputError, match="unknown dtype; got 'float8', expected one of float64, float32"):
         Rounded("float8", noise_generator(0))
+
+
+def relative_errors(array: np.ndarray) -> np.ndarray:
+    return (plain(array * 3.0) / (plain(array) * 3.0) - 1) / U32
+
+
+@pytest.mark.parametrize("size", [10_000, 100_000])
+def test_errors_of_two_operations_have_nothing_in_common(size: int) -> None:
+    x = rounded(np.random.default_rng(10).uniform(1, 2, size))
+    errors = [relative_errors(x) for _ in range(20)]
+    errors += [relative_errors(rounded(plain(x), seed=1))]  # another run
+    correlations = np.corrcoef(errors)[np.triu_indices(len(errors), 1)]
+    # Chance alone gives 1 / sqrt(size); what blocks share adds to that about as much again.
+    assert rms(correlations) < 2 / np.sqrt(size)
+    assert np.abs(correlations).max() < 10 / np.sqrt(size)
+    assert abs(correlations.mean()) < 5 * rms(correlations) / np.sqrt(correlations.size)
+
+
+def test_errors_of_neighbours_have_nothing_in_common() -> None:
+    errors = relative_errors(rounded(np.random.default_rng(11).uniform(1, 2, 100_000)))
+    for lag in (1, 2, 16, 64, 1024):
+        assert abs(np.corrcoef(errors[lag:], errors[:-lag])[0, 1]) < 5 / np.sqrt(errors.size)
+
+
+@pytest.mark.parametrize("operations", [1, 30])
+def test_the_error_of_a_whole_sum_is_that_of_independent_draws(operations: int) -> None:
+    # The errors of all elements and operations added up: what they have in common would change this most.
+    size, runs = 50_000, 200
+    totals = []
+    for seed in range(runs):
+        array = rounded(np.ones(size), seed=seed)
+        for _ in range(operations):
+            array = array * 1.0
+        totals.append(float((plain(array) - 1).sum() / U32))
+    assert rms(np.array(totals)) == pytest.approx(np.sqrt(size * operations / 3), rel=0.2)
+
+
+def test_draws_are_symmetric_and_uniform() -> None:
+    draws = Draws(noise_generator(12), limit=0.5)
+    taken = np.concatenate([draws.take(1000) for _ in range(1000)])
+    assert abs(taken.mean()) < 0.01
+    assert rms(taken) == pytest.approx(0.5 / np.sqrt(3), rel=0.01)
+    np.testing.assert_allclose(np.quantile(taken, [0.1, 0.5, 0.9]), [-0.4, 0, 0.4], atol=0.01)
+    assert np.abs(taken).max() <= 0.5
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 10])
+def test_a_product_in_pieces_has_the_value_and_the_noise_of_the_whole(pieces: int) -> None:
+    rng = np.random.default_rng(13)
+    a, b = rng.standard_normal((20, 1000)), rng.standard_normal((1000, 30)) + 0.5
+    cuts = [slice(begin, begin + 1000 // pieces) for begin in range(0, 1000, 1000 // pieces)]
+    np.testing.assert_allclose(sum_of_products((a[:, cut], b[cut]) for cut in cuts), a @ b, rtol=1e-10, atol=1e-10)
+    left, right = rounded(a), rounded(b)
+    whole = rms(plain(left @ right) - a @ b)
+    in_pieces = sum_of_products((left[:, cut], right[cut]) for cut in cuts)
+    assert isinstance(in_pieces, RoundedArray)
+    assert rms(plain(in_pieces) - a @ b) == pytest.approx(whole, rel=0.15)
+
+
+def relu_and_scales(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Activations half of which are zero, of channels that differ tenfold, and weights."""
+    a = np.maximum(rng.standard_normal((400, 64)), 0) * rng.uniform(0.1, 1, 64)
+    return a, rng.standard_normal((64, 50))
+
+
+def gradients_by_example(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of examples that differ a thousandfold, and their activations."""
+    size = np.exp(rng.uniform(-3.5, 3.5, 64))
+    return rng.standard_normal((400, 64)) * size, np.maximum(rng.standard_normal((64, 50)), 0)
+
+
+@pytest.mark.parametrize("make", [relu_and_scales, gradients_by_example])
+def test_noise_of_a_product_is_that_of_its_squared_terms(
+    make: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
+) -> None:
+    a, b = make(np.random.default_rng(14))
+    product, terms = a @ b, a.shape[1]
+    variance = U32**2 * terms / 18 * (2 * np.square(product) + np.square(a) @ np.square(b))
+    found = rms(plain(rounded(a) @ rounded(b)) - product)
+    assert found == pytest.approx(np.sqrt(variance.mean()), rel=0.05)
+
+
+def test_slices_and_transposes_are_disturbed_in_place_everywhere() -> None:
+    x = np.random.default_rng(15).uniform(1, 2, (300, 8, 40))
+    for view in (
+        lambda a: a[:, 1:5, ::2],
+        lambda a: a.transpose(2, 0, 1),
+        lambda a: a.swapaxes(0, 1),
+        lambda a: a[::-1, :, 3:],
+    ):
+        array = rounded(x)
+        view(array)[...] *= 1.0
+        changed = plain(array) != x
+        assert view(changed).mean() > 0.99
+        assert changed.sum() == view(changed).sum()
+        assert np.abs(plain(array) / x - 1).max() <= U32 * 1.001
 
 
 def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:

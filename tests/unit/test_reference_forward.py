@@ -12,7 +12,7 @@ from harness.core.errors import InputError
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, seeded_batch, seeded_weights, trace_names
 from harness.reference import ReferenceModel
-from harness.reference.convolution import convolve
+from harness.reference.convolution import convolve, convolve_backward
 
 BATCH_SIZE = 3
 RESIDUAL = ResidualSpec(5, 6, 2, (2, 3), 2, output_size=3, epsilon=1e-3)
@@ -51,6 +51,18 @@ def test_convolution_equals_the_direct_loop(size: tuple[int, int], stride: int, 
     x = rng.standard_normal((2, *size, 2))
     weight = rng.standard_normal((3, kernel, kernel, 2))
     np.testing.assert_allclose(convolve(x, weight, stride), convolve_directly(x, weight, stride), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("rows_size", [1, 500, 800])
+def test_convolution_of_a_few_images_at_a_time_is_that_of_all(rows_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    x, weight = rng.standard_normal((5, 4, 4, 2)), rng.standard_normal((3, 3, 3, 2))
+    grad = rng.standard_normal((5, 2, 2, 3))
+    whole = convolve(x, weight, 2), *convolve_backward(grad, x, weight, 2)
+    monkeypatch.setattr("harness.reference.convolution.ROWS_SIZE", rows_size)
+    pieces = convolve(x, weight, 2), *convolve_backward(grad, x, weight, 2)
+    for expected, got in zip(whole, pieces, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
 
 
 def residual_directly(weights: dict[str, np.ndarray], x: np.ndarray, training: bool) -> np.ndarray:

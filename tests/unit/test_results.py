@@ -10,6 +10,7 @@ import pytest
 
 from harness.core.errors import InputError, ResultFileError
 from harness.result_file import load, save, write_text
+from harness.summary import print_summary
 from tests.unit.result_samples import main_job
 
 
@@ -27,6 +28,21 @@ def path(result, tmp_path):
 
 def test_a_result_survives_its_file(result, path):
     assert load(path) == result
+
+
+def test_a_file_from_before_the_harness_timed_itself_is_read(result, path):
+    text = json.loads(path.read_text())
+    del text["faceoff"]["harness_s"]
+    path.write_text(json.dumps(text))
+    assert load(path).harness_s == 0.0
+
+
+def test_the_summary_of_agree_says_what_the_harness_itself_took(result, path, capsys):
+    checked = result.model_copy(update={"cases": [], "comparisons": [], "harness_s": 41.6})
+    print_summary(checked, path, path)
+    assert "the harness's own part: 42 s of processor time" in capsys.readouterr().out
+    print_summary(checked.model_copy(update={"harness_s": 0.0}), path, path)
+    assert "own part" not in capsys.readouterr().out
 
 
 def test_the_file_is_strict_json(path):
