@@ -15,6 +15,7 @@ from harness.options import make_options
 from harness.results import NoiseFloor, Result
 from harness.resuming import resumed_options
 from harness.runs import blank_result, make_plan
+from harness.summary import print_summary
 from tests.unit.result_samples import main_job
 
 MACHINE = {"processor": "abacus", "cores": 2, "memory_bytes": 8 << 30}
@@ -256,6 +257,18 @@ def test_an_unfinished_run_is_not_written_over_and_a_finished_one_is(options, be
 def test_two_runs_do_not_write_one_journal(options, begin):
     with Journal(options.out, begin, resume=False), pytest.raises(InputError, match="another run writes here"):
         Journal(options.out, begin, resume=True)
+
+
+def test_the_summary_of_an_interrupted_run_names_the_command_that_resumes_it(options, capsys):
+    result = main_job()
+    result.interrupted, result.command = True, options.command_line()
+    print_summary(result, options.out / "result.json", options.out / "page.html")
+    assert f"resume: {resume_command('compare', options.out)}" in capsys.readouterr().out
+    result.interrupted, result.resumed = False, 2
+    print_summary(result, options.out / "result.json", options.out / "page.html")
+    printed = capsys.readouterr().out
+    assert "resumed 2 times" in printed
+    assert "resume:" not in printed
 
 
 def test_options_of_a_resumed_run_come_from_the_journal(options, begin):
