@@ -123,8 +123,9 @@ def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_pa
         wait_for(lambda: "speed: dense training" in progress(tmp_path / "out"), "timing")
         ids = workers(run)
         run.send_signal(number)
-        status, _ = finish(run, 30)
+        status, output = finish(run, 30)
     assert status == 130
+    assert f"resume: faceoff bench --resume {tmp_path / 'out'}" in output
     result = load(tmp_path / "out" / "result.json")
     assert result.interrupted
     finished = [case for case in result.cases if case.workload["step"] == "inference"]
