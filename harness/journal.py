@@ -285,6 +285,12 @@ class Journal:
             self._require_nothing_to_lose()
             os.ftruncate(self._file, 0)
         self._append(begin)
+        with suppress(OSError):  # Where a folder cannot be synchronised, its entry is as safe as it gets.
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         return Contents(begin)
 
     def _require_nothing_to_lose(self) -> None:

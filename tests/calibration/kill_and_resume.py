@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -36,8 +37,10 @@ OPTIONS = ("--preset", "small", "--budget", "quick", "--threads", "1", "--quiet"
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
     """The command, its output in a log beside `folder`."""
+    # What a killed process leaves in its temporary folder goes with the study's own.
+    environment = {**os.environ, "TMPDIR": str(folder.parent)}
     with folder.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "harness", *arguments], stdout=log, stderr=log)
+        return subprocess.Popen([sys.executable, "-m", "harness", *arguments], stdout=log, stderr=log, env=environment)
 
 
 def wait_for_journal(run: subprocess.Popen[bytes], folder: Path, lines: int = 1) -> None:
