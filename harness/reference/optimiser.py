@@ -21,8 +21,10 @@ class UpdateRule:
     def __init__(self, optimiser: Optimiser, arithmetic: Arithmetic) -> None:
         self._constants = optimiser
         one = arithmetic.array(1.0)
-        # Frameworks may hold the decay rates in the working dtype, where 1 - beta loses digits: so must the noise.
+        # Frameworks may hold the decay rates in the working dtype, where 1 - beta loses digits: so must the noise. They
+        # may do so in the moments, in the bias corrections, or in both, so that the errors need not cancel.
         self._beta1, self._beta2 = one * optimiser.beta1, one * optimiser.beta2
+        self._corrected1, self._corrected2 = one * optimiser.beta1, one * optimiser.beta2
         self._step = 0
         self._state: dict[str, dict[str, Array]] = {name: {} for name in optimiser.state_names}
 
@@ -57,7 +59,7 @@ class UpdateRule:
         )
         first[name] = m = beta1 * first.get(name, np.zeros_like(g)) + (1 - beta1) * g
         second[name] = v = beta2 * second.get(name, np.zeros_like(g)) + (1 - beta2) * g**2
-        m_hat = m / (1 - beta1**self._step)
-        v_hat = v / (1 - beta2**self._step)
+        m_hat = m / (1 - self._corrected1**self._step)
+        v_hat = v / (1 - self._corrected2**self._step)
         update: Array = m_hat / (np.sqrt(v_hat) + self._constants.epsilon)
         return update
