@@ -1,31 +1,55 @@
-"""Every contender computes what the reference computes: all models, all optimisers, meaning and precision."""
+"""Every contender computes what the reference computes: all models, all optimisers, meaning and precision.
+
+What `faceoff agree` does, by its own engine, but with workers that were started once: importing the frameworks afresh
+for each optimiser took as long as the checks themselves. `tests/contract/test_runs.py` runs the command as a whole.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from harness import agree
 from harness.comparison import NOISE_LIMIT
 from harness.core.spec import MODEL_KINDS, Contender
-from harness.results import Result
+from harness.options import make_options
+from harness.pool import Pool
+from harness.progress import Reporter
+from harness.results import Agreement
+from harness.runs import Engine, blank_result
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.
 DTYPES = {"sgd": ("float64", "float32"), "momentum": ("float64",), "adam": ("float64", "float32")}
 
 
 @pytest.fixture(scope="module", params=DTYPES, ids=str)
-def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """One run over everything with one optimiser."""
-    out = tmp_path_factory.mktemp(request.param)
-    return agree(preset="small", optimiser=request.param, dtype=DTYPES[request.param], seed=11, out=out, quiet=True)
+def agreements(
+    request: pytest.FixtureRequest, every_worker: Pool, tmp_path_factory: pytest.TempPathFactory
+) -> list[Agreement]:
+    """All checks of everything with one optimiser."""
+    options = make_options(
+        "agree",
+        preset="small",
+        optimiser=request.param,
+        dtype=DTYPES[request.param],
+        seed=11,
+        out=tmp_path_factory.mktemp(request.param),
+        quiet=True,
+    )
+    result = blank_result(options)
+    with Reporter(1.0, quiet=True) as reporter:
+        engine = Engine(options, every_worker, reporter, result)
+        for workload in options.workloads:
+            engine.check(workload, timed=False)
+    return result.agreements
 
 
 @pytest.mark.parametrize("model", MODEL_KINDS)
-def test_a_contender_agrees_with_the_reference(result: Result, contender: Contender, model: str) -> None:
-    (info,) = [info for info in result.contenders if info.contender == str(contender)]
-    if info.outcome == "missing":
-        pytest.skip(info.reason)
-    checks = [a for a in result.agreements if a.contender == str(contender) and a.workload["model"]["kind"] == model]
+def test_a_contender_agrees_with_the_reference(
+    agreements: list[Agreement], every_worker: Pool, contender: Contender, model: str
+) -> None:
+    error = every_worker.failures.get(contender)
+    if error and error.outcome == "missing":
+        pytest.skip(str(error))
+    checks = [a for a in agreements if a.contender == str(contender) and a.workload["model"]["kind"] == model]
     assert len(checks) in (1, 2)
     for check in checks:
         assert check.outcome == "ok", check.message or check.reason

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from harness.training_tasks import TrainingTask
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
-SETTINGS = {"device": "cpu", "threads": 2, "seed": 0}
+# One thread suffices for models so small. A worker may still run on any core, as two of them work at a time.
+SETTINGS = {"device": "cpu", "threads": 1, "seed": 0}
+CORES = os.cpu_count() or 1
 TIMEOUT_S = 120.0
 # Here each program runs a few times at most, and most are the same for many faults.
 QUICK_COMPILING = {
@@ -47,6 +51,8 @@ def is_installed(framework: str) -> bool:
 class Runner:
     """Workers that load one copy of the implementation after another.
 
+    Threads may check different frameworks at a time. A worker ends with the thread that checked first with it.
+
     Args:
         folder: where the copies and logs go.
     """
@@ -54,17 +60,19 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._workers: dict[str, Worker] = {}
-        self._copies = 0
+        self._copies = itertools.count()
+        self._one_at_a_time = threading.Lock()
 
     def close(self) -> None:
         """Ends every process."""
-        for worker in self._workers.values():
+        for worker in list(self._workers.values()):
             worker.kill()
 
     def check(self, contender: str, model: str, optimiser: str, dtype: str, fault: Fault | None = None) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
         worker = self._load(Contender.parse(contender), fault)
-        task, expected = task_and_expected(model, optimiser)
+        with self._one_at_a_time:  # or two threads would both make what is kept
+            task, expected = task_and_expected(model, optimiser)
         return check_agreement(worker, worker.contender, task, lambda: expected, dtype, again="", busy=nullcontext())
 
     def train(
@@ -76,8 +84,7 @@ class Runner:
 
     def _load(self, chosen: Contender, fault: Fault | None) -> Worker:
         """A worker that runs a fresh copy of the implementation, with `fault` planted in it or unharmed."""
-        root = self._folder / f"{chosen.framework}-{self._copies}"
-        self._copies += 1
+        root = self._folder / f"{chosen.framework}-{next(self._copies)}"
         folder = root / "impls" / chosen.framework
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(IMPLEMENTATIONS / chosen.framework, folder, ignore=ignored)
@@ -98,14 +105,13 @@ class Runner:
         installation = find_installation(FRAMEWORKS[contender.framework], Configuration())
         cache = self._folder / "compiled"
         cache.mkdir(exist_ok=True)
-        threads = SETTINGS["threads"]
-        environment = worker_environment(contender, threads, cache)
+        environment = worker_environment(contender, SETTINGS["threads"], cache)
         environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         log_path = self._folder / f"{contender.framework}.txt"
         with theirs, log_path.open("ab") as log:
-            arguments = [theirs.fileno(), contender.framework, os.getpid(), monotonic_ns(), threads, others]
+            arguments = [theirs.fileno(), contender.framework, os.getpid(), monotonic_ns(), CORES, others]
             process = subprocess.Popen(
                 [installation.python, "-m", "tests.meta.faults.worker", *map(str, arguments)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
