@@ -90,6 +90,7 @@ def describe(results: list[Result], rows: list[dict[str, Any]], steps: int, seco
         "largest_noise_units": max((row["noise_units"] for row in judged), default=None),
         "largest_relative_loss_difference_float64": max(exact, default=None),
         "seed": results[0].seed,
+        "threads": results[0].threads,
         "seconds": seconds,
         "versions": {info.contender: info.versions for info in results[0].contenders},
         "machine": results[0].machine,
@@ -101,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="of each contender; models are too small for more")
     parser.add_argument("--models", default=",".join(MODEL_KINDS))
     parser.add_argument("--contenders", default="", help="as for faceoff, all by default")
     parser.add_argument("--out", type=Path, default=Path("reports/published/long-training.json"))
@@ -113,8 +115,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="faceoff-") as folder:
             contenders = asked.contenders.split(",") if asked.contenders else ()
             result = agree(
-                models=[model], preset="small", contenders=contenders, seed=asked.seed, out=folder, timeout_s=1800,
-                training=True, training_steps=asked.steps,
+                models=[model], preset="small", contenders=contenders, seed=asked.seed, threads=asked.threads,
+                out=folder, timeout_s=1800, training=True, training_steps=asked.steps,
             )  # fmt: skip
         results.append(result)
         rows += [compact(run) for run in result.training_runs]
