@@ -251,5 +251,5 @@ def test_a_saved_drawing_stands_alone(open_page: Callable[..., Opened], tmp_path
 def test_without_scripts_the_figures_are_still_there(open_page: Callable[..., Opened]) -> None:
     page = open_page("main", java_script_enabled=False).page
     assert page.locator("noscript").is_visible()
-    assert page.locator("#r1-speed-7 tbody tr").count() == len(samples.CONTENDERS)
+    assert page.locator("#r1-speed-7 .pair tbody tr").count() == len(samples.CONTENDERS)
     assert page.locator(".chart svg").count() == 0
