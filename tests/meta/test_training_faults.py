@@ -8,7 +8,7 @@ import pytest
 
 from harness.training import ExpectedTraining
 from harness.training_tasks import TrainingTask, make_long_tasks
-from tests.meta.faults.fault import Fault, in_runtime
+from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 from tests.meta.faults.runner import SEED, Runner, is_installed
 
 STEPS = 20
@@ -19,9 +19,9 @@ FAULTS = (
         "the learning rate falls by 1 % after ten steps",
         "jax:jit",
         "dense-relu",
-        in_runtime(
+        in_optimiser(
             "return optax.sgd(optimiser.learning_rate, momentum",
-            "return optax.sgd(lambda step: optimiser.learning_rate * jnp.where(step < 10, 1.0, 0.99), momentum",
+            "return optax.sgd(lambda step: optimiser.learning_rate * jax.numpy.where(step < 10, 1.0, 0.99), momentum",
         ),
         "",
     ),
