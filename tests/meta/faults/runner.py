@@ -70,17 +70,19 @@ class Runner:
 
     def check(self, contender: str, model: str, optimiser: str, dtype: str, fault: Fault | None = None) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
-        worker = self._load(Contender.parse(contender), fault)
+        chosen = Contender.parse(contender)
+        worker = self._load(chosen, fault)
         with self._one_at_a_time:  # or two threads would both make what is kept
             task, expected = task_and_expected(model, optimiser)
-        return check_agreement(worker, worker.contender, task, lambda: expected, dtype, again="", busy=nullcontext())
+        return check_agreement(worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext())
 
     def train(
         self, contender: str, task: TrainingTask, expected: ExpectedTraining, fault: Fault | None = None
     ) -> TrainingRun:
         """The training of a fresh copy on real data, with `fault` planted in it, or of an unharmed one."""
-        worker = self._load(Contender.parse(contender), fault)
-        return judge_training(lambda: worker, worker.contender, task, SEED, lambda: expected, nullcontext())
+        chosen = Contender.parse(contender)
+        worker = self._load(chosen, fault)
+        return judge_training(lambda: worker, chosen, task, SEED, lambda: expected, nullcontext())
 
     def _load(self, chosen: Contender, fault: Fault | None) -> Worker:
         """A worker that runs a fresh copy of the implementation, with `fault` planted in it or unharmed."""
