@@ -52,14 +52,17 @@ class Expected:
         self._seed = seed
         self._values: dict[str, Values] = {}
         self._noise: dict[str, dict[str, float]] = {}
+        self._logits: dict[tuple[int, str], np.ndarray] = {}
         self._lock = threading.RLock()
 
     def forward(self, index: int, dtype: str) -> np.ndarray:
         """The reference's logits of batch `index` with the starting weights, both as rounded to `dtype`."""
-        task = self.task.rounded(dtype)
-        return ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact()).forward(
-            task.batches[index]
-        )
+        with self._lock:
+            if (index, dtype) not in self._logits:
+                task = self.task.rounded(dtype)
+                model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact())
+                self._logits[index, dtype] = model.forward(task.batches[index])
+            return self._logits[index, dtype]
 
     def values(self, dtype: str) -> Values:
         """The reference's quantities from weights and batches as rounded to `dtype`, float64."""

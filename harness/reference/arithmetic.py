@@ -276,16 +276,21 @@ def _sum_squares(x: Array, axis: Any = 0, keepdims: bool = False, **_: Any) -> A
 
 
 def _squared_terms(left: Array, right: Array) -> Array:
-    """About the sum over k of (left_ik * right_kj)^2: that of left_ik^2 times the mean over k of right_kj^2.
+    """The sum over k of (left_ik * right_kj)^2, to the digits of float32, in which a product takes half the time.
 
-    Which is exact in the mean where the sizes of the two have nothing to do with each other. It is one part of three of
-    a disturbance's variance (the other two are known exactly), and a second matrix product would cost as much as the
-    first.
+    Term by term, for a sum whose every term is zero is exact: no rounding may make it anything else.
     """
-    by_row: Array = np.vecdot(left, left)
-    by_column: Array = np.einsum("...kj,...kj->...j", right, right)
-    squares: Array = by_row[..., np.newaxis] * (by_column / left.shape[-1])[..., np.newaxis, :]
+    a, largest_a = _relative_squares(left)
+    b, largest_b = _relative_squares(right)
+    squares: Array = (a @ b) * (largest_a * largest_b) ** 2
     return squares
+
+
+def _relative_squares(x: Array) -> tuple[Array, np.float64]:
+    """The squares of `x` over its largest element, in float32, whose range they might leave otherwise; and that one."""
+    largest = np.float64(np.max(np.abs(x), initial=0.0)) or np.float64(1.0)
+    relative = np.divide(x, largest, dtype=np.float64).astype(np.float32)
+    return np.square(relative, out=relative), largest
 
 
 def _plain(value: Any) -> Any:

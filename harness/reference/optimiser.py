@@ -20,11 +20,9 @@ class UpdateRule:
 
     def __init__(self, optimiser: Optimiser, arithmetic: Arithmetic) -> None:
         self._constants = optimiser
-        one = arithmetic.array(1.0)
-        # Frameworks may hold the decay rates in the working dtype, where 1 - beta loses digits: so must the noise. They
-        # may do so in the moments, in the bias corrections, or in both, so that the errors need not cancel.
-        self._beta1, self._beta2 = one * optimiser.beta1, one * optimiser.beta2
-        self._corrected1, self._corrected2 = one * optimiser.beta1, one * optimiser.beta2
+        self._one = arithmetic.array(1.0)
+        # Frameworks may hold the decay rates in the working dtype, where 1 - beta loses digits: so must the noise.
+        self._beta1, self._beta2 = self._one * optimiser.beta1, self._one * optimiser.beta2
         self._step = 0
         self._state: dict[str, dict[str, Array]] = {name: {} for name in optimiser.state_names}
 
@@ -59,7 +57,13 @@ class UpdateRule:
         )
         first[name] = m = beta1 * first.get(name, np.zeros_like(g)) + (1 - beta1) * g
         second[name] = v = beta2 * second.get(name, np.zeros_like(g)) + (1 - beta2) * g**2
-        m_hat = m / (1 - self._corrected1**self._step)
-        v_hat = v / (1 - self._corrected2**self._step)
+        m_hat = m / self._bias_correction(beta1)
+        v_hat = v / self._bias_correction(beta2)
         update: Array = m_hat / (np.sqrt(v_hat) + self._constants.epsilon)
         return update
+
+    def _bias_correction(self, beta: Array) -> Array:
+        # Rounded anew: with the very rate of the moments its error would cancel, and frameworks that round the rate in
+        # the corrections alone would have no noise to be measured by.
+        correction: Array = 1 - (self._one * beta) ** self._step
+        return correction

@@ -315,3 +315,19 @@ def test_exact_copies_to_float64_and_keeps_complex_values() -> None:
     assert x[0] == 1.5
     assert type(copy) is np.ndarray
     assert Exact().array(np.array([1j])).dtype == np.complex128
+
+
+def test_a_sum_whose_every_term_is_zero_stays_zero():
+    arithmetic = Rounded("float32", noise_generator(0))
+    # Neither operand is zero, yet no term is anything else: as of a weight whose input is never on when its unit is.
+    left, right = arithmetic.array([[1.0, 0.0, 2.0, 0.0]]), arithmetic.array([[0.0], [3.0], [0.0], [4.0]])
+    assert np.asarray(left @ right).item() == 0.0
+
+
+def test_the_squared_terms_of_tiny_and_huge_numbers_are_neither_lost_nor_infinite():
+    for scale in (1e-150, 1.0, 1e60):
+        arithmetic = Rounded("float32", noise_generator(1))
+        left, right = arithmetic.array(np.full((1, 400), scale)), arithmetic.array(np.tile([[1.0], [-1.0]], (200, 200)))
+        # Terms that cancel: what is left is the rounding, whose size goes with that of the terms.
+        off = np.asarray(left @ right).std() / scale
+        assert off == pytest.approx(2.0**-24 * np.sqrt(400 / 18 * 400), rel=0.2)

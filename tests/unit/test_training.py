@@ -66,8 +66,7 @@ def test_rounding_alone_passes_over_200_steps(optimiser: str, dtype: str) -> Non
         run = judge(task, expected, in_dtype(task, train_reference(task, SEED, arithmetic)))
         assert (run.outcome, run.reason) == ("ok", "")
         assert run.noise_units is not None
-        # Adam's noise allows for decay rates held in float32, which these arithmetics hold exactly.
-        assert 0.01 < run.noise_units < NOISE_LIMIT / 2
+        assert 0.05 < run.noise_units < NOISE_LIMIT / 2
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -86,14 +85,10 @@ def test_a_wrong_constant_of_the_optimiser_is_found(optimiser: str, changes: dic
     rule = dataclasses.replace(task.workload.optimiser, **changes)
     faulty = dataclasses.replace(task, workload=task.workload.replace(optimiser=rule))
     run = judge(task, expected, in_dtype(task, train_reference(faulty, SEED, Exact())))
-    if dtype == "float32" and "epsilon" in changes:
-        # Decay rates rounded to float32 move the training by more than this epsilon does: float64 is there to tell.
-        assert run.outcome == "ok"
-        return
     assert run.outcome == "disagrees"
     assert "noise units off (limit 8)" in run.reason
     assert run.noise_units is not None
-    assert run.noise_units > (1e9 if dtype == "float64" else 2 * NOISE_LIMIT)
+    assert run.noise_units > (1e9 if dtype == "float64" else 100)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
