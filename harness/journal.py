@@ -27,17 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import InputError, ResultFileError
 from harness.identity import Identity, require_same
-from harness.results import (
-    Agreement,
-    CaseResult,
-    ColdStart,
-    Comparison,
-    ContenderInfo,
-    GradientNorms,
-    NoiseFloor,
-    Result,
-    TrainingRun,
-)
+from harness.results import Records, Result
 
 NAME = "journal.jsonl"
 SCHEMA_VERSION = 1
@@ -60,7 +50,7 @@ class Begin(_Entry):
     identity: Identity
 
 
-class Unit(_Entry):
+class Unit(Records):
     """A finished unit of work: all that it added to the result.
 
     Attributes:
@@ -71,14 +61,6 @@ class Unit(_Entry):
     kind: Literal["unit"] = "unit"
     key: str
     elapsed_s: float
-    contenders: list[ContenderInfo] = []
-    agreements: list[Agreement] = []
-    cases: list[CaseResult] = []
-    comparisons: list[Comparison] = []
-    noise_floors: list[NoiseFloor] = []
-    cold_starts: list[ColdStart] = []
-    training_runs: list[TrainingRun] = []
-    gradient_norms: list[GradientNorms] = []
 
 
 class Mark(_Entry):
@@ -88,7 +70,7 @@ class Mark(_Entry):
 
 
 # The lists of a result that units add to.
-LISTS = tuple(name for name in Unit.model_fields if name not in ("kind", "key", "elapsed_s"))
+LISTS = tuple(Records.model_fields)
 
 
 @dataclass
@@ -315,7 +297,7 @@ class Journal:
             self._append(Mark(kind="resumed"))
         return contents
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, entry: BaseModel) -> None:
         line = to_line(entry)
         try:
             written = 0
@@ -349,7 +331,7 @@ def resume_command(command: str, folder: Path) -> str:
     return shlex.join(["faceoff", command, "--resume", str(folder)])
 
 
-def to_line(entry: _Entry) -> bytes:
+def to_line(entry: BaseModel) -> bytes:
     """A line of the journal, with its end."""
     text = json.dumps(_strict(entry.model_dump(mode="json")), allow_nan=False, separators=(",", ":"), default=str)
     content = text.encode()

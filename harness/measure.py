@@ -31,8 +31,6 @@ LONG_CALL_S = 0.1
 # A round is disturbed when cores were taken away for this share of it.
 DISTURBED_SHARE = 0.1
 SLEPT_S = 0.001
-# A process that changes by more than this over its rounds, beyond chance, has not reached a steady state.
-STEADY = 0.05
 CHECK_EVERY = 3
 
 
@@ -197,8 +195,7 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
     """
     if not measured:
         return {}
-    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
-    precision = Precision(samples)
+    precision = Precision({contender: as_sample(processes) for contender, processes in measured.items()})
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
     }

@@ -107,7 +107,7 @@ class Pool:
         """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""
         for contender in self.contenders:
             try:
-                self._launch(contender)
+                self._launch(Seat(contender))
             except WorkerError as error:
                 self.failures[contender] = error
         for contender in self.contenders:
@@ -142,7 +142,7 @@ class Pool:
                 )
                 raise self.failures[contender]
         if worker is None or not worker.alive:
-            self._launch(contender)
+            self._launch(Seat(contender))
             self._finish(contender)
             if contender in self.failures:
                 raise self.failures[contender]
@@ -172,10 +172,8 @@ class Pool:
     def replicate(self, seat: Seat) -> Iterator[Worker]:
         """Lets a replicate run while the block runs; a fresh one if there is none or it died. Raises WorkerError."""
         if not self.has(seat):
-            worker = self._spawn(seat.contender)
-            self._workers[seat] = worker
-            worker.send_start(self._device, self._threads, self._seed)
-            worker.finish_start()
+            self._launch(seat)
+            self._workers[seat].finish_start()
         worker = self._workers[seat]
         worker.resume()
         try:
@@ -221,9 +219,9 @@ class Pool:
         finally:
             worker.pause()
 
-    def _launch(self, contender: Contender) -> None:
-        worker = self._spawn(contender)
-        self._workers[Seat(contender)] = worker
+    def _launch(self, seat: Seat) -> None:
+        worker = self._spawn(seat.contender)
+        self._workers[seat] = worker
         worker.send_start(self._device, self._threads, self._seed)
 
     def _finish(self, contender: Contender) -> None:

@@ -336,7 +336,20 @@ class GradientNorms(_Record):
     again: str = ""
 
 
-class Result(_Record):
+class Records(_Record):
+    """What units of work add to a result."""
+
+    contenders: list[ContenderInfo] = []
+    agreements: list[Agreement] = []
+    cases: list[CaseResult] = []
+    comparisons: list[Comparison] = []
+    noise_floors: list[NoiseFloor] = []
+    cold_starts: list[ColdStart] = []
+    training_runs: list[TrainingRun] = []
+    gradient_norms: list[GradientNorms] = []
+
+
+class Result(Records):
     """Everything one run found.
 
     Attributes:
@@ -357,14 +370,7 @@ class Result(_Record):
     harness_s: float = 0.0
     machine: dict[str, Any]
     contenders: list[ContenderInfo]
-    cases: list[CaseResult] = []
-    agreements: list[Agreement] = []
-    comparisons: list[Comparison] = []
-    noise_floors: list[NoiseFloor] = []
-    cold_starts: list[ColdStart] = []
     break_evens: list[BreakEven] = []
-    training_runs: list[TrainingRun] = []
-    gradient_norms: list[GradientNorms] = []
     interrupted: bool = False
     resumed: int = 0
 

@@ -26,6 +26,8 @@ TIE_MARGIN = 0.05
 # With fewer, a median of the undisturbed passes says less than one of all.
 LEAST_UNDISTURBED = 0.5
 LEAST_PASSES = 5
+# A process that changes by more than this share over its rounds, beyond chance, has not reached a steady state.
+STEADY = 0.05
 
 Key = TypeVar("Key", bound=Hashable)
 

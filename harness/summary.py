@@ -12,6 +12,7 @@ from harness.core.spec import Workload
 from harness.journal import resume_command
 from harness.path_table import print_paths
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
+from harness.statistics import STEADY
 
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
 
@@ -126,12 +127,19 @@ def _speed_tables(result: Result) -> list[Table]:
 def _precision_text(result: Result) -> str:
     """How surely this run can tell contenders apart."""
     text = "intervals cover rounds and processes; verdicts are held over all of the run together"
-    floors = [floor for floor in result.noise_floors if floor.resolvable is not None]
+    floors = result.noise_floors
     if floors:
         finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
         text += f"; differences below {finest} to {coarsest}, by workload, cannot be resolved"
     if any(floor.noisy for floor in floors):
         text += "\nthis machine was busy while rounds were timed: end other work, or give it --budget thorough"
+    unsteady = [
+        f"{case.contender} ({case.workload['step']}, {_model_name(case.workload)})"
+        for case in result.cases
+        if case.speed and any(abs(process.drift) > STEADY for process in case.speed.processes)
+    ]
+    if unsteady:
+        text += f"\nno steady state was reached by {', '.join(unsteady)}"
     return text
 
 

@@ -11,7 +11,7 @@ from harness.comparison import compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
-from harness.measure import Measured, Rounds, compare_speeds, decide, last_value, measure, summarise
+from harness.measure import Measured, Rounds, compare_speeds, last_value, measure, summarise
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
@@ -82,8 +82,6 @@ class Timing:
         comparisons, floor = compare_speeds(timed, right, self._options.baseline)
         self._result.comparisons += comparisons
         self._result.noise_floors += [floor] if floor else []
-        # Every workload adds to the verdicts that the error rate is held over.
-        decide(self._result.comparisons)
         return list(results.values())
 
     def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:

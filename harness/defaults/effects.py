@@ -53,7 +53,7 @@ class Task:
         model = ReferenceModel(spec or self.spec, weights)
         return np.concatenate([model.forward(batch) for batch in self.test])
 
-    def test_loss(self, logits: np.ndarray) -> float:
+    def loss_on_test(self, logits: np.ndarray) -> float:
         """Mean cross-entropy of `logits` on the test examples."""
         return float(softmax_cross_entropy(logits, np.concatenate([batch.targets for batch in self.test]))[0])
 
@@ -180,7 +180,7 @@ class EffectFinder:
                     weights[name][rows or slice(None)] = draw[name][rows or slice(None)]
                 before = float(np.sqrt(np.mean(task.logits(weights) ** 2)))
                 sizes.setdefault(framework, []).append(before)
-                losses.setdefault(framework, []).append(task.test_loss(task.logits(task.train(weights))))
+                losses.setdefault(framework, []).append(task.loss_on_test(task.logits(task.train(weights))))
         where = f"{task.name}, mean of {REPETITIONS} draws"
         return [
             effect_of_draws(where, quantity, values)
@@ -193,7 +193,7 @@ class EffectFinder:
 
     def of_logits(self, task: Task, where: str, logits: Mapping[str, np.ndarray]) -> list[Effect]:
         """The difference of logits, and of the loss on the test examples, after training."""
-        losses = {framework: task.test_loss(values) for framework, values in logits.items()}
+        losses = {framework: task.loss_on_test(values) for framework, values in logits.items()}
         if len(losses) < 2:
             return []
         return [

@@ -328,7 +328,10 @@ def test_another_machine_version_or_code_is_refused_with_what_differs(options, b
 def test_a_little_more_memory_after_a_boot_is_the_same_machine(options, begin):
     write(options, begin)
     change = {"machine": {**MACHINE, "memory_bytes": (8 << 30) + 40_000}}
-    resume(options, begin.model_copy(update={"identity": begin.identity.model_copy(update=change)}))
+    other = begin.model_copy(update={"identity": begin.identity.model_copy(update=change)})
+    assert other.identity != begin.identity
+    _, journal = resume(options, other)
+    assert journal.contents.resumed == 1
 
 
 def test_settings_in_force_must_be_the_same_but_for_folders():

@@ -49,7 +49,7 @@ def test_the_file_is_strict_json(path):
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    json.loads(path.read_text(), parse_constant=refuse)
+    assert "faceoff" in json.loads(path.read_text(), parse_constant=refuse)
 
 
 def test_the_entries_are_the_cases_that_were_timed_and_agree(result, path):
