@@ -215,7 +215,7 @@ class Engine:
             looked = "; ".join(dict.fromkeys(f"{error.where}: {error.what}" for error in failures))
             raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu")
 
-    def check(self, workload: Workload, timed: bool) -> Callable[[], Expected]:
+    def check(self, workload: Workload, timed: bool) -> None:
         """Checks the agreement of every contender on `workload` in every dtype, two or more at a time.
 
         Args:
@@ -248,7 +248,6 @@ class Engine:
         )
         self._result.agreements += [agreement for agreements in found for agreement in agreements]
         self._expected = {workload: expected}
-        return expected
 
     def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
         again = self._options.again(task.workload, contender, dtype)

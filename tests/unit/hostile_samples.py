@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.results import Result
+from harness.results import BreakEven, Result
 from tests.unit.result_samples import MODELS, main_job
 
 HOSTILE = (
@@ -48,6 +48,10 @@ def hostile() -> Result:
         run.task, run.reason = script, image
     for curve in result.gradient_norms:
         curve.reason, curve.again = script, image
+    result.break_evens = [
+        BreakEven(workload=script, contender=image, other=bidi, longer_s=float("nan"), saved_s=0.0, calls=calls)
+        for calls in (float("inf"), float("nan"))
+    ]
     result.gradient_norms[0].outcome = "disagrees"
     result.gradient_norms[1].workload = {"model": script, "dtype": image}
     return result
