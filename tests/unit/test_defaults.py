@@ -148,7 +148,7 @@ def test_the_effect_of_a_constant_is_the_difference_that_the_reference_itself_sh
             model.train_step(batch)
         trained[name] = np.concatenate([model.forward(batch) for batch in task.test])
     assert outputs.relative_difference == pytest.approx(array_spread(trained))
-    assert losses.values == pytest.approx({name: task.test_loss(logits) for name, logits in trained.items()})
+    assert losses.values == pytest.approx({name: task.loss_on_test(logits) for name, logits in trained.items()})
     assert outputs.relative_difference > 0.1
 
 
