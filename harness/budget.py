@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 
 from harness.core.errors import InputError
 
-# With so many degrees of freedom, Student's t is within a fifth of the normal distribution.
-LEAST_DEGREES = 6
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -22,17 +19,20 @@ class Budget:
         max_passes: passes after which measuring ends.
         min_round_s: a round repeats its call until it lasts about this long.
         processes: replicates of each contender, its first process included; more where few contenders run.
+        degrees: of freedom that the spread between processes is estimated with at least. With 6, Student's t is within
+            a fifth of the normal distribution; with 2 intervals are twice as wide as that.
         precision: passes end earlier when sampling no longer widens any interval by more than this share.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
-    max_time_s: float = 0.8
+    max_time_s: float = 0.4
     min_passes: int = 5
-    max_passes: int = 30
+    max_passes: int = 20
     min_round_s: float = 0.01
     processes: int = 2
+    degrees: int = 6
     precision: float = 0.005
-    min_warmup_s: float = 0.1
+    min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -46,11 +46,11 @@ class Budget:
 
     def processes_for(self, contenders: int) -> int:
         """How many processes of each contender tell the spread between processes, with so many contenders."""
-        return max(self.processes, 1 + math.ceil(LEAST_DEGREES / contenders)) if contenders > 1 else self.processes
+        return max(self.processes, 1 + math.ceil(self.degrees / contenders)) if contenders > 1 else self.processes
 
 
 BUDGETS = {
-    "quick": Budget(max_time_s=0.4, max_passes=15),
+    "quick": Budget(max_time_s=0.2, max_passes=10, degrees=2),
     "standard": Budget(),
     "thorough": Budget(max_time_s=4.0, min_passes=15, max_passes=100, processes=4, precision=0.002),
 }

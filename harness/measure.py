@@ -10,7 +10,6 @@ import statistics as central
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ WARMING = 0.03
 PIPELINED_ROUNDS = 3
 # What a pause let go cold costs a call this long less than a hundredth.
 LONG_CALL_S = 0.1
-# A round is disturbed when cores were taken away for this share of it.
+# A round is disturbed when cores were taken away for this share of it; a workload, when others had so much of them.
 DISTURBED_SHARE = 0.1
 SLEPT_S = 0.001
 CHECK_EVERY = 3
@@ -42,14 +41,28 @@ class Rounds:
     warmup_calls: int
     fastest_s: float
     durations_s: list[float] = field(default_factory=list)
-    disturbed: list[bool] = field(default_factory=list)
+    taken_s: list[float] = field(default_factory=list)
+    waiting_s: list[float] = field(default_factory=list)
+    broken: list[bool] = field(default_factory=list)
     calls_s: list[np.ndarray] = field(default_factory=list)
     pipelined_s: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
-    stolen_s: float = 0.0
-    waited_s: float = 0.0
+    busy_s: float = 0.0
     last_batch: int = 0
     memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def disturbed(self) -> np.ndarray:
+        """In which rounds something other than the work took time, by the kernel's accounting, never by their duration.
+
+        Threads of a process wait for a core in every round where there are more of them than cores. So what counts is
+        how much longer they waited than in the process's median round.
+        """
+        length_s = np.array(self.durations_s) * self.iterations
+        taken, waiting = np.array(self.taken_s) / length_s, np.array(self.waiting_s) / length_s
+        lost = taken + np.maximum(0.0, waiting - np.median(waiting)) if len(length_s) else taken
+        disturbed: np.ndarray = (lost > DISTURBED_SHARE) | np.array(self.broken, dtype=bool)
+        return disturbed
 
 
 Measured = dict[Contender, "list[Rounds] | WorkerError"]
@@ -141,31 +154,22 @@ def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
     duration_s = float(reply["duration_ns"]) / 1e9
     rounds.durations_s.append(duration_s / rounds.iterations)
     rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
-    rounds.disturbed.append(is_disturbed(reply, duration_s))
+    rounds.taken_s.append(reply["stolen_s"])
+    rounds.waiting_s.append(reply["waited_s"])
+    rounds.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
     rounds.cpu_s += reply["cpu_s"]
-    rounds.stolen_s += reply["stolen_s"]
-    rounds.waited_s += reply["waited_s"]
+    rounds.busy_s += reply["busy_s"]
     rounds.last_batch = reply["last_batch"]
 
 
 def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
-    for _ in range(PIPELINED_ROUNDS):
-        reply = worker.request("time", step=step, warmup=1, iterations=rounds.iterations, start=0, pipelined=True)
+    count = PIPELINED_ROUNDS if rounds.fastest_s < LONG_CALL_S else 1
+    for number in range(count):
+        warmup = int(number == 0 and count > 1)
+        reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=0, pipelined=True)
         rounds.pipelined_s.append(float(reply["duration_ns"]) / 1e9 / rounds.iterations)
     rounds.last_batch = reply["last_batch"]
     rounds.memory = worker.request("memory")
-
-
-def is_disturbed(accounting: Mapping[str, Any], duration_s: float) -> bool:
-    """Whether the kernel says that something other than the work itself took time of a round; never by its duration.
-
-    Args:
-        accounting: of the round, from `harness.worker.accounting`.
-        duration_s: of the round.
-    """
-    taken_s = accounting["stolen_s"] + accounting["waited_s"]
-    taken = taken_s > DISTURBED_SHARE * duration_s
-    return bool(taken or accounting["major_faults"] > 0 or accounting["asleep_s"] > SLEPT_S)
 
 
 def as_sample(processes: Sequence[Rounds]) -> Sample:
@@ -211,8 +215,9 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
                 Process(
                     passes=len(rounds.durations_s),
                     disturbed=[int(number) for number in np.flatnonzero(rounds.disturbed)],
-                    stolen_s=rounds.stolen_s,
-                    waited_s=rounds.waited_s,
+                    stolen_s=sum(rounds.taken_s),
+                    waited_s=sum(rounds.waiting_s),
+                    others_s=max(0.0, rounds.busy_s - rounds.cpu_s),
                     warmup_calls=rounds.warmup_calls,
                     memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
@@ -274,12 +279,17 @@ def compare_speeds(
             )
         )
     disturbed = np.concatenate([sample.disturbed.ravel() for sample in samples.values()])
+    every = [rounds for processes in measured.values() for rounds in processes]
+    busy_s, own_s = sum(rounds.busy_s for rounds in every), sum(rounds.cpu_s for rounds in every)
     floor = NoiseFloor(
         workload=workload.name,
         resolvable=precision.noise_floor(),
         twins={str(contender): precision.twin_ratio(contender) for contender in samples},
         disturbed=float(disturbed.mean()),
-        noisy=bool(sum(s.left_out().sum() for s in samples.values()) < disturbed.sum()),
+        noisy=bool(
+            sum(s.left_out().sum() for s in samples.values()) < disturbed.sum()
+            or busy_s - own_s > DISTURBED_SHARE * own_s
+        ),
     )
     return comparisons, floor
 

@@ -168,13 +168,18 @@ class Pool:
         """Whether this process was started and lives."""
         return seat in self._workers and self._workers[seat].alive
 
+    def launch(self, seat: Seat) -> None:
+        """Begins to start a replicate, if there is none or it died, without waiting for it. Raises WorkerError."""
+        if not self.has(seat):
+            self._launch(seat)
+
     @contextmanager
     def replicate(self, seat: Seat) -> Iterator[Worker]:
         """Lets a replicate run while the block runs; a fresh one if there is none or it died. Raises WorkerError."""
-        if not self.has(seat):
-            self._launch(seat)
-            self._workers[seat].finish_start()
+        self.launch(seat)
         worker = self._workers[seat]
+        if not worker.start_reply:
+            worker.finish_start()
         worker.resume()
         try:
             yield worker

@@ -125,7 +125,9 @@ class Process(_Record):
     Attributes:
         passes: how many rounds it ran, one in each pass; its part of `Speed.rounds_s`.
         disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
-        stolen_s, waited_s: time that another machine or another process had its cores while rounds were timed.
+        stolen_s: time that another machine had the cores while rounds were timed.
+        waited_s: time that its threads waited for a core, for each other or for other processes.
+        others_s: processor time of everything else on the machine meanwhile.
         warmup_calls: calls before the first round, not recorded.
         memory: of the process after its rounds, in bytes: in use, and the peak of its life.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
@@ -135,6 +137,7 @@ class Process(_Record):
     disturbed: list[int] = []
     stolen_s: float = 0.0
     waited_s: float = 0.0
+    others_s: float = 0.0
     warmup_calls: int = 0
     memory: dict[str, int] = {}
     drift: float = 0.0
@@ -218,7 +221,7 @@ class NoiseFloor(_Record):
         resolvable: the smallest ratio above 1 that two contenders must differ by.
         twins: each contender's slowest process over its fastest: the same thing against itself.
         disturbed: share of rounds that were disturbed.
-        noisy: so many were that they had to be kept.
+        noisy: so many were that they had to be kept, or other processes had much of the cores.
     """
 
     workload: str

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +38,7 @@ from harness.task import Task
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask, choose_tasks
+from harness.turns import Turns
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
@@ -188,12 +189,11 @@ class Engine:
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
-        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
-        self._spent_s: dict[Contender, float] = {}
         # The reference's side of the workload at hand.
         self._expected: dict[Workload, Callable[[], Expected]] = {}
-        self._compiling = threading.Semaphore(options.threads)
-        self._computing = threading.Semaphore(max(1, options.threads - 1))
+        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
+        self._compiling = Turns(options.threads)
+        self._computing = Turns(max(1, options.threads - 1))
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -230,7 +230,7 @@ class Engine:
             found = [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
             name_precision_findings(found)
             if timed and all(agreement.outcome == "ok" for agreement in found):
-                with self._turn(self._compiling, contender):
+                with self._compiling.turn(contender):
                     self._timing.make_replicates(contender, workload, expected)
             return found
 
@@ -262,20 +262,10 @@ class Engine:
                 check="meaning" if dtype == "float64" else "precision",
             )
             return ended(blank, error)
-        busy, detail = self._turn(self._compiling, contender), self._options.detail
+        busy, detail = self._compiling.turn(contender), self._options.detail
         agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=busy, detail=detail)
         self._timing.holds(contender, worker, task.workload.replace(dtype=dtype))
         return agreement
-
-    @contextmanager
-    def _turn(self, slots: threading.Semaphore, contender: Contender) -> Iterator[None]:
-        """Waits for a slot, holds it, and adds the time to what the contender has spent."""
-        with slots:
-            begin_s = time.monotonic()
-            try:
-                yield
-            finally:
-                self._spent_s[contender] = self._spent_s.get(contender, 0.0) + time.monotonic() - begin_s
 
     def _side_by_side(
         self,
@@ -295,7 +285,7 @@ class Engine:
             executor.submit(_in_background, lambda: warm(expected.result()))
             # Who took longest before begins first, so that none is left to end alone.
             chosen = contenders or self._pool.contenders
-            by_cost = sorted(chosen, key=lambda contender: -self._spent_s.get(contender, 0.0))
+            by_cost = sorted(chosen, key=lambda contender: -self._compiling.spent_s(contender))
             jobs = {contender: executor.submit(judge, contender, expected.result) for contender in by_cost}
             names = {job: contender for contender, job in jobs.items()}
             for job in as_completed(names):
@@ -334,20 +324,36 @@ class Engine:
     def train(self, task: TrainingTask) -> None:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
 
+        # All have compiled before the first trains: a compiler on one core would keep a thread pool waiting for it.
+        ready = threading.Barrier(len(self._pool.contenders))
+
+        @contextmanager
+        def preparing(contender: Contender) -> Iterator[None]:
+            try:
+                with self._compiling.turn(contender):
+                    yield
+            finally:
+                with suppress(threading.BrokenBarrierError):
+                    ready.wait()
+
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
-            worker, turn = partial(self._pool.worker, contender), self._turn(self._computing, contender)
-            again = self._options.again_training(task.workload, contender)
-            return judge_training(worker, contender, task, self._options.seed, expected, turn, again=again)
+            worker, turn = partial(self._pool.worker, contender), self._computing.turn(contender)
+            again, seed = self._options.again_training(task.workload, contender), self._options.seed
+            return judge_training(worker, contender, task, seed, expected, preparing(contender), turn, again=again)
 
         stage = f"training: {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
         self._reporter.stage(stage)
-        _, runs = self._side_by_side(
-            lambda: ExpectedTraining(task, self._options.seed),
-            lambda expected: None,
-            judge,
-            TRAINING_UNITS,
-            stage,
-        )
+        try:
+            _, runs = self._side_by_side(
+                lambda: ExpectedTraining(task, self._options.seed),
+                lambda expected: None,
+                judge,
+                TRAINING_UNITS,
+                stage,
+            )
+        finally:
+            # Whoever still waits when the run is interrupted has nobody to wait for.
+            ready.abort()
         self._result.training_runs += runs
 
     def follow_gradients(self, kind: str) -> None:
@@ -362,7 +368,7 @@ class Engine:
                 workload = next(w for w in options.workloads if w.model.kind == kind)
                 again = options.again(workload, contender, dtype) + " --gradient-norms"
                 worker = partial(self._pool.worker, contender)
-                turn = self._turn(self._computing, contender)
+                turn = self._computing.turn(contender)
                 found += judge_norms(worker, contender, expected, dtype, again=again, busy=turn)
             return found
 

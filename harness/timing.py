@@ -41,15 +41,17 @@ class Timing:
 
         A failure is left for the timing to meet, which makes it the outcome of the case.
         """
-        for number in range(1, self._processes):
-            seat = Seat(contender, number)
-            try:
+        seats = [Seat(contender, number) for number in range(1, self._processes)]
+        try:
+            for seat in seats:
+                self._pool.launch(seat)
+            for seat in seats:
                 with self._pool.replicate(seat) as worker:
                     self._load(seat, worker, workload, expected())
                     for step in self._options.steps:
                         worker.request("first_call", step=step)
-            except WorkerError:
-                return
+        except WorkerError:
+            return
 
     def time(
         self, workload: Workload, step: str, expected: Callable[[], Expected], on_pass: Callable[[float], None]

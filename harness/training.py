@@ -54,11 +54,18 @@ def train_reference(task: TrainingTask, seed: int, arithmetic: Arithmetic) -> Tr
     return Trained(losses, np.concatenate([model.forward(batch) for batch in test]))
 
 
-def train_contender(worker: Worker, mode: str, task: TrainingTask, seed: int) -> Trained:
-    """Trains a contender. Raises WorkerError."""
+def prepare_contender(worker: Worker, mode: str, task: TrainingTask, seed: int) -> None:
+    """Lets a contender build the model and compile what it will train and test with. Raises WorkerError."""
     worker.request("build", workload=task.workload.to_json(), mode=mode, weights=_starting_weights(task, seed))
     batches = [batch.astype(task.workload.dtype).to_json() for batch in (*task.batches, *task.test)]
     worker.request("load", batches=batches)
+    for step in ("training", "inference"):
+        worker.request("first_call", step=step)
+
+
+def train_contender(worker: Worker, task: TrainingTask, seed: int) -> Trained:
+    """Trains a contender that is prepared. Raises WorkerError."""
+    worker.request("reset", weights=_starting_weights(task, seed))
     steps = len(task.batches)
     losses = np.asarray(worker.request("train", indices=list(range(steps)))["losses"])
     logits = worker.request("forward", indices=list(range(steps, steps + len(task.test))))["outputs"]
@@ -109,6 +116,7 @@ def judge_training(
     task: TrainingTask,
     seed: int,
     expected: Callable[[], ExpectedTraining],
+    preparing: AbstractContextManager[object],
     busy: AbstractContextManager[object],
     *,
     again: str = "",
@@ -123,15 +131,19 @@ def judge_training(
         task: what is trained.
         seed: of the weights.
         expected: gives the reference's side; called when the contender has done its own.
-        busy: held while the worker computes, so that only so many do at a time.
+        preparing: held while the worker builds and compiles, so that only so many do at a time.
+        busy: held while it trains.
         again: the command that repeats it.
     """
     run = TrainingRun(
         task=task.name, workload=task.workload.to_json(), contender=str(contender), outcome="ok", again=again
     )
     try:
+        with preparing:
+            worker = get_worker()
+            prepare_contender(worker, contender.mode, task, seed)
         with busy:
-            got = train_contender(get_worker(), contender.mode, task, seed)
+            got = train_contender(worker, task, seed)
     except WorkerError as error:
         return run.model_copy(update={"outcome": error.outcome, "reason": str(error)})
     judge_trained(run, task, got, expected())

@@ -52,7 +52,7 @@ class TrainingTask:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A model on a data set: batch size, and steps and optimiser of the main job."""
+    """A model on a data set: batch size, and steps (0: none) and optimiser of the main job."""
 
     name: str
     model: ModelSpec
@@ -78,7 +78,7 @@ def _choices(models: Sequence[str], data_folder: Path | None, seed: int) -> list
         _Choice("dense on digits", DenseSpec((64, 32, 10)), digits, 50, 80, momentum),
         _Choice("residual on digits", ResidualSpec(8, 8, 1, (8, 16), 1), digits, 50, 30, momentum),
         _Choice("rnn on digits, row by row", RnnSpec(8, 32, 10, 8), digits, 50, 60, momentum),
-        _Choice("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 60, adam),
+        _Choice("lstm on digits, row by row", LstmSpec(8, 32, 10, 8), digits, 50, 0, adam),
         _Choice("lstm on help text, next character", characters, text, 16, 40, adam),
     ]
     if cifar:
@@ -102,7 +102,7 @@ def make_tasks(models: Sequence[str], data_folder: Path | None, device: str, see
         InputError: the folder's data cannot be used.
     """
     tasks = []
-    for choice in _choices(models, data_folder, seed):
+    for choice in (choice for choice in _choices(models, data_folder, seed) if choice.steps):
         workload = Workload(choice.model, choice.batch_size, TRAINING_DTYPE, device, "training", choice.optimiser)
         tasks += choice.tasks([workload], choice.steps, seed)
     return tasks

@@ -5,7 +5,7 @@ import os
 import resource
 import time
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, Tuple
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 
@@ -16,13 +16,16 @@ class Accounting:
 
     Args:
         cpu_s: processor time of all threads of this process.
+        busy_s: processor time of everything on this machine, in ticks of the kernel's clock: right over many rounds.
         stolen_s: time that the hypervisor gave the machine's cores to another machine.
-        waited_s: time that threads of this process were ready and had no core; needs the kernel's schedstat.
+        waited_s: time that threads of this process were ready and had no core, be it for others or for threads of its
+            own, of which some frameworks start more than there are cores; needs the kernel's schedstat.
         major_faults: pages that had to be read from disk.
         asleep_s: time that the machine slept.
     """
 
     cpu_s: float
+    busy_s: float
     stolen_s: float
     waited_s: float
     major_faults: int
@@ -33,9 +36,11 @@ class Accounting:
         """The counters now."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        busy_s, stolen_s = _machine_s()
         return Accounting(
             cpu_s=usage.ru_utime + usage.ru_stime,
-            stolen_s=_stolen_s(),
+            busy_s=busy_s,
+            stolen_s=stolen_s,
             waited_s=_waited_s(),
             major_faults=usage.ru_majflt,
             asleep_s=boot_s - time.monotonic(),
@@ -45,6 +50,7 @@ class Accounting:
         """What was added since `before`, by name."""
         return {
             "cpu_s": self.cpu_s - before.cpu_s,
+            "busy_s": self.busy_s - before.busy_s,
             "stolen_s": self.stolen_s - before.stolen_s,
             "waited_s": self.waited_s - before.waited_s,
             "major_faults": self.major_faults - before.major_faults,
@@ -52,12 +58,14 @@ class Accounting:
         }
 
 
-def _stolen_s() -> float:
+def _machine_s() -> Tuple[float, float]:
+    """Time that all cores together were busy, and that they were stolen."""
     try:
         with open("/proc/stat") as file:
-            return int(file.readline().split()[8]) * TICK_S
-    except (OSError, ValueError, IndexError):
-        return 0.0
+            user, nice, system, _, _, irq, softirq, stolen = (int(part) for part in file.readline().split()[1:9])
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return (user + nice + system + irq + softirq) * TICK_S, stolen * TICK_S
 
 
 def _waited_s() -> float:

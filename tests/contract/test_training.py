@@ -39,7 +39,8 @@ def test_training_stays_within_what_rounding_explains(
     worker: Worker, contender: Contender, name: str, optimiser: str, dtype: str
 ) -> None:
     task, expected = tasks()[name, optimiser, dtype], expected_of(name, optimiser, dtype)
-    run = judge_training(lambda: worker, contender, task, 0, lambda: expected, contextlib.nullcontext(), again="again")
+    free = contextlib.nullcontext()
+    run = judge_training(lambda: worker, contender, task, 0, lambda: expected, free, free, again="again")
     assert (run.outcome, run.reason, run.again) == ("ok", "", "again")
     assert len(run.losses) == len(run.noise) == STEPS
     assert run.noise_units is not None

@@ -24,7 +24,16 @@ def speeds(rng, medians_s, processes=3, passes=12):
             level = math.log(median_s) + 0.005 * rng.standard_normal()
             durations_s = np.exp(level + 0.02 * rng.standard_normal(passes))
             measured[name].append(
-                Rounds(4, 5, median_s, durations_s.tolist(), [False] * passes, [np.array(durations_s)])
+                Rounds(
+                    4,
+                    5,
+                    median_s,
+                    durations_s=durations_s.tolist(),
+                    taken_s=[0.0] * passes,
+                    waiting_s=[0.0] * passes,
+                    broken=[False] * passes,
+                    calls_s=[np.array(durations_s)],
+                )
             )
     return summarise(measured)
 

@@ -28,3 +28,9 @@ def test_one_process_is_refused_for_it_says_nothing_of_another():
 @pytest.mark.parametrize(("contenders", "expected"), [(7, 2), (3, 3), (2, 4), (1, 2)])
 def test_few_contenders_run_in_more_processes(contenders, expected):
     assert Budget().processes_for(contenders) == expected
+
+
+def test_the_quick_budget_needs_few_processes_and_fewer_seconds():
+    quick = parse_budget("quick", 56)
+    assert quick.processes_for(2) == 2
+    assert quick.max_time_s < Budget().max_time_s

@@ -82,7 +82,7 @@ class Runner:
         """The training of a fresh copy on real data, with `fault` planted in it, or of an unharmed one."""
         chosen = Contender.parse(contender)
         worker = self._load(chosen, fault)
-        return judge_training(lambda: worker, chosen, task, SEED, lambda: expected, nullcontext())
+        return judge_training(lambda: worker, chosen, task, SEED, lambda: expected, nullcontext(), nullcontext())
 
     def _load(self, chosen: Contender, fault: Fault | None) -> Worker:
         """A worker that runs a fresh copy of the implementation, with `fault` planted in it or unharmed."""
