@@ -6,8 +6,6 @@ Nothing here imports a framework: what is installed is read from package metadat
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -18,9 +16,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.core import packages
 from harness.core.errors import InputError
 from harness.core.spec import Contender
 
@@ -187,52 +187,38 @@ class Installation:
         return not self.reason
 
 
-_PROBE = """
-import importlib.metadata, importlib.util, json, sys
-module, names = sys.argv[1], sys.argv[2:]
-versions = {}
-for name in names:
-    try:
-        versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-print(json.dumps([importlib.util.find_spec(module) is not None, versions]))
-"""
-
-
 def find_installation(framework: Framework, configuration: Configuration) -> Installation:
     """Looks for `framework` in its interpreter, without importing it."""
     python = interpreter(framework.name, configuration)
     install = f"install it: {'' if python == sys.executable else python + ' -m '}pip install '.[{framework.name}]'"
-    if python == sys.executable:
-        found = importlib.util.find_spec(framework.module) is not None
-        versions = _installed_versions(framework)
-    else:
-        try:
-            output = subprocess.run(
-                [python, "-c", _PROBE, framework.module, *framework.distributions],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=True,
-            ).stdout
-            found, versions = json.loads(output)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
-            return Installation(python, {}, f"interpreter {python} cannot be run: {error}", f"check {source}")
+    try:
+        answer = _ask(python, "look_up", framework)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
+        return Installation(python, {}, f"interpreter {python} cannot be run: {error}", f"check {source}")
+    found, versions = answer["found"], answer["versions"]
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
     return Installation(python, versions)
 
 
-def _installed_versions(framework: Framework) -> dict[str, str]:
-    versions = {}
-    for name in framework.distributions:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+@functools.cache
+def installed_bytes(name: str, python: str) -> int | None:
+    """Size on disk of a framework and all that it requires, for an interpreter; None when that cannot be found out."""
+    try:
+        return int(_ask(python, "disk_bytes", FRAMEWORKS[name]))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def _ask(python: str, what: str, framework: Framework) -> Any:
+    """`look_up` or `disk_bytes` of `harness.core.packages` for an interpreter."""
+    if python == sys.executable:
+        if what == "look_up":
+            return packages.look_up(framework.module, framework.distributions)
+        return packages.disk_bytes(framework.distributions)
+    command = [python, packages.__file__, what, framework.module, *framework.distributions]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
 
 
 def all_contenders() -> tuple[Contender, ...]:

@@ -29,6 +29,7 @@ class ContenderInfo(_Record):
         reason: one line, empty when `ok`.
         next_step: what would mend it, such as the command that installs the framework.
         versions: distribution name to version.
+        disk_bytes: size of the framework's files and of all that it requires; None when not known.
         settings: switches in force: device, threads, precision, environment, as the framework reports them.
     """
 
@@ -37,6 +38,7 @@ class ContenderInfo(_Record):
     reason: str = ""
     next_step: str = ""
     versions: dict[str, str] = {}
+    disk_bytes: int | None = None
     settings: dict[str, Any] = {}
 
 

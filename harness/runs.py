@@ -25,7 +25,7 @@ from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Contender, Workload
 from harness.costs import find_break_evens
-from harness.environments import FRAMEWORKS
+from harness.environments import FRAMEWORKS, installed_bytes
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.identity import require_same_settings
 from harness.journal import START, Journal
@@ -202,6 +202,8 @@ class Engine:
             error = self._pool.failures.get(contender)
             installation = self._pool.installations[contender.framework]
             info = ContenderInfo(contender=str(contender), outcome="ok", versions=installation.versions)
+            if installation.installed:
+                info.disk_bytes = installed_bytes(contender.framework, installation.python)
             if error:
                 info.outcome, info.reason = error.outcome, error.what
                 info.next_step = error.next_step or ""

@@ -131,6 +131,10 @@ def _precision_text(result: Result) -> str:
     if floors:
         finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
         text += f"; differences below {finest} to {coarsest}, by workload, cannot be resolved"
+    sizes = {info.contender.split(":")[0]: info.disk_bytes for info in result.contenders if info.disk_bytes}
+    if sizes:
+        listed = ", ".join(f"{framework} {size / 2**20:.0f} MiB" for framework, size in sizes.items())
+        text += f"\non disk, with all that it requires: {listed}"
     if any(floor.noisy for floor in floors):
         text += "\nthis machine was busy while rounds were timed: end other work, or give it --budget thorough"
     unsteady = [

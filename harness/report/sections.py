@@ -285,10 +285,13 @@ class LedgerPart:
 def ledger(result: Result) -> list[LedgerPart]:
     """Versions and settings, then what each case says of its kernels, by workload, for all of `contender_names`."""
     names = contender_names(result)
-    versions = {info.contender: flatten(info.versions) for info in result.contenders}
+    versions = {
+        info.contender: flatten(info.versions | ({"installed_bytes": info.disk_bytes} if info.disk_bytes else {}))
+        for info in result.contenders
+    }
     settings = {info.contender: flatten(info.settings) for info in result.contenders}
     parts = [
-        LedgerPart("Versions", "", _ledger_rows(names, versions)),
+        LedgerPart("Versions", "and size on disk with all that is required", _ledger_rows(names, versions)),
         LedgerPart("Settings in force", "as the framework reports them", _ledger_rows(names, settings)),
     ]
     workloads: dict[str, WorkloadText] = {}

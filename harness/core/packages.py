@@ -1,0 +1,73 @@
+"""What is installed for an interpreter, from package metadata alone; runs as a script under other interpreters too."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Set
+
+
+def find_versions(distributions: Sequence[str]) -> Dict[str, str]:
+    """Distribution name to version, of those that are installed."""
+    versions = {}
+    for name in distributions:
+        found = _find(name)
+        if found is not None:
+            versions[name] = found.version
+    return versions
+
+
+def disk_bytes(distributions: Sequence[str]) -> int:
+    """Size of the files of these distributions and of all that they require, each counted once, in bytes."""
+    seen: Set[str] = set()
+    waiting, total = list(distributions), 0
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        found = _find(name)
+        if found is None:
+            continue
+        total += sum(_size(path) for path in found.files or ())
+        waiting += _required(found.requires or ())
+    return total
+
+
+def look_up(module: str, distributions: Sequence[str]) -> Dict[str, Any]:
+    """Whether `module` can be imported, and which of the distributions are there in which versions."""
+    return {"found": importlib.util.find_spec(module) is not None, "versions": find_versions(distributions)}
+
+
+def _find(name: str) -> Optional[importlib.metadata.Distribution]:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _required(requirements: Sequence[str]) -> List[str]:
+    """Names of what is required without an extra; a marker that does not hold names what is not installed anyway."""
+    names = []
+    for requirement in requirements:
+        text, _, marker = requirement.partition(";")
+        match = re.match(r"\s*([A-Za-z0-9._-]+)", text)
+        if match and "extra" not in marker:
+            names.append(match.group(1))
+    return names
+
+
+def _size(path: importlib.metadata.PackagePath) -> int:
+    if path.size is not None:
+        return path.size
+    try:
+        return os.stat(path.locate()).st_size
+    except OSError:
+        return 0  # Listed, but not there: byte code that was never written.
+
+
+if __name__ == "__main__":
+    what, module, *names = sys.argv[1:]
+    print(json.dumps(look_up(module, names) if what == "look_up" else disk_bytes(names)))
