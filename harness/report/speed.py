@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.text import finite, significant, time_unit, with_interval
+from harness.report.text import finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload
-from harness.results import CaseResult, Comparison, Result, Speed
+from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
+from harness.statistics import STEADY
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class SpeedRow:
         pipelined: time per call when only the last is waited for, likewise.
         cpu: processor time per call, likewise.
         memory: of the largest process while it was timed.
+        drift: of the process that changed most over its rounds, where that is too much for a steady state; else empty.
         speed: the record.
     """
 
@@ -31,6 +33,7 @@ class SpeedRow:
     pipelined: str
     cpu: str
     memory: str
+    drift: str
     ratio: str
     ratio_interval: str
     verdict: str
@@ -54,6 +57,7 @@ class SpeedGroup:
     Attributes:
         unit: `s`, `ms`, `µs` or `ns`; `unit_s` is its length in seconds.
         rows: comparable contenders, the lowest median first.
+        floor: how surely they could be told apart; None where that was not recorded.
     """
 
     workload: WorkloadText
@@ -62,6 +66,24 @@ class SpeedGroup:
     baseline: str
     rows: list[SpeedRow]
     left_out: list[LeftOut]
+    floor: Floor | None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How surely contenders could be told apart on one workload, in words and figures.
+
+    Attributes:
+        resolvable: the smallest difference that can be told from none, as a share.
+        twin: the contender whose processes differed most from each other, and its slowest over its fastest.
+        disturbed: share of rounds.
+        noisy: the machine was busy.
+    """
+
+    resolvable: str
+    twin: tuple[str, str] | None
+    disturbed: str
+    noisy: bool
 
 
 def speed_groups(result: Result) -> list[SpeedGroup]:
@@ -77,7 +99,22 @@ def speed_groups(result: Result) -> list[SpeedGroup]:
         workload = describe_workload(case.workload)
         workloads[workload.key] = workload
         cases.setdefault(workload.key, []).append(case)
-    return [_group(workloads[key], found, disagreements, result.comparisons) for key, found in cases.items()]
+    floors = {floor.workload: _floor(floor) for floor in result.noise_floors}
+    return [
+        _group(workloads[key], found, disagreements, result.comparisons, floors.get(key))
+        for key, found in cases.items()
+    ]
+
+
+def _floor(floor: NoiseFloor) -> Floor:
+    twins = {name: value for name, value in floor.twins.items() if finite(value) is not None}
+    widest = max(twins, key=lambda name: twins[name], default=None)
+    return Floor(
+        resolvable=percent(floor.resolvable - 1),
+        twin=(widest, significant(twins[widest], 4)) if widest is not None else None,
+        disturbed=percent(floor.disturbed),
+        noisy=floor.noisy,
+    )
 
 
 def _group(
@@ -85,6 +122,7 @@ def _group(
     cases: list[CaseResult],
     disagreements: set[tuple[str, str]],
     comparisons: list[Comparison],
+    floor: Floor | None,
 ) -> SpeedGroup:
     comparable: list[tuple[CaseResult, Speed]] = []
     left_out = []
@@ -105,7 +143,7 @@ def _group(
     ratios = {c.contender: c for c in here if c.baseline == baseline}
     unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
     rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender)) for case, speed in comparable]
-    return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out)
+    return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor)
 
 
 def _is_finite(speed: Speed) -> bool:
@@ -120,6 +158,7 @@ def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, compariso
     if comparison is not None and not is_baseline:
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
+    drift = max((process.drift for process in speed.processes), key=abs, default=0.0)
     in_use = [process.memory.get("host_in_use_bytes", 0) for process in speed.processes]
     return SpeedRow(
         contender=case.contender,
@@ -129,6 +168,7 @@ def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, compariso
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
         memory=f"{max(in_use) / 2**20:.0f} MiB" if any(in_use) else "",
+        drift=f"{100 * drift:+.1f} %" if abs(drift) > STEADY else "",
         ratio=ratio,
         ratio_interval=ratio_interval,
         verdict=verdict,

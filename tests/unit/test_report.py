@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
+from harness.results import NoiseFloor
 from tests.unit import report_pages
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element
@@ -325,3 +327,23 @@ class TestCases:
     def test_the_end_of_a_log_is_kept_and_shown_as_text(self, troubled_page: Element) -> None:
         logs = [log.all("pre")[0].raw_text for log in troubled_page.all("details", "log")]
         assert logs == ["compiling graph 1\ncompiling graph 2\n", "<b>Killed</b>\n"]
+
+
+class TestNoiseFloor:
+    def test_each_workload_says_what_could_not_be_told_apart_and_who_was_not_steady(self) -> None:
+        result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[:1])
+        (first, *_) = result.cases
+        assert first.speed is not None
+        first.speed.processes[1].drift = -0.081
+        twins = {"pytorch:eager": 1.0213, "jax:jit": math.nan}
+        at = first.parsed_workload().name
+        result.noise_floors = [NoiseFloor(workload=at, resolvable=1.034, twins=twins, disturbed=0.125, noisy=True)]
+        shown = page_of(result).by_id("r1-speed-0").text
+        assert "This machine was busy while this was timed." in shown
+        assert "Differences below 3.4 % cannot be told from none here" in shown
+        assert "differed most with pytorch:eager: slowest over fastest 1.021" in shown
+        assert "12.5 % of the rounds" in shown
+        assert f"No steady state was reached by {first.contender} (-8.1 % from" in shown
+        other = page_of(result).by_id("r1-speed-1").text
+        assert "cannot be told from none" not in other
+        assert "steady state was" not in other
