@@ -19,7 +19,9 @@ from harness.core.spec import (
     OPTIMISERS,
     STEPS,
     Contender,
+    DenseSpec,
     Optimiser,
+    RecurrentSpec,
     Workload,
     require_choice,
     require_size,
@@ -43,7 +45,7 @@ class Options:
         contenders: who runs them.
         steps: what is timed.
         dtypes: checked for agreement; float64 for the meaning, others for the precision.
-        seed, threads, device, preset, models, batch_sizes, optimiser: as asked for.
+        seed, threads, device, preset, models, batch_sizes, sequence_lengths, hidden_sizes, optimiser: as asked for.
         out: folder of result, page and logs.
         data: folder with CIFAR-10, or None.
         timeout_s: time limit of one request, or None for the default.
@@ -69,6 +71,8 @@ class Options:
     preset: str
     models: tuple[str, ...]
     batch_sizes: tuple[int, ...]
+    sequence_lengths: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
     optimiser: Optimiser
     out: Path
     data: Path | None
@@ -114,8 +118,12 @@ class Options:
             parts += ["--budget", self.budget_name] if self.budget_name else []
             parts += ["--baseline", str(self.baseline)] if self.baseline else []
         parts += ["--dtype", ",".join(self.dtypes) if self.command == "agree" else self.workloads[0].dtype]
-        if self.batch_sizes:
-            parts += ["--batch-size", ",".join(str(size) for size in self.batch_sizes)]
+        for option, sizes in (
+            ("--batch-size", self.batch_sizes),
+            ("--sequence-length", self.sequence_lengths),
+            ("--hidden-size", self.hidden_sizes),
+        ):
+            parts += [option, ",".join(str(size) for size in sizes)] if sizes else []
         if self.command == "agree" and self.gradient_norms:
             parts.append("--gradient-norms")
         if self.trace:
@@ -129,6 +137,12 @@ class Options:
     def again(self, workload: Workload, contender: Contender, dtype: str) -> str:
         """The command that repeats one check of agreement."""
         parts = ["faceoff", "agree", "--preset", self.preset, "--models", workload.model.kind]
+        if self.sequence_lengths and isinstance(workload.model, RecurrentSpec):
+            parts += ["--sequence-length", str(workload.model.sequence_length)]
+        if self.hidden_sizes and isinstance(workload.model, RecurrentSpec):
+            parts += ["--hidden-size", str(workload.model.hidden_size)]
+        if self.hidden_sizes and isinstance(workload.model, DenseSpec) and workload.model.num_layers > 1:
+            parts += ["--hidden-size", str(workload.model.layer_sizes[1])]
         parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
         return shlex.join([*parts, "--trace"] if self.trace else parts)
@@ -148,6 +162,8 @@ def make_options(
     steps: Sequence[str] = (),
     preset: str = "default",
     batch_size: Sequence[int] = (),
+    sequence_length: Sequence[int] = (),
+    hidden_size: Sequence[int] = (),
     dtype: Sequence[str] = (),
     device: str = "cpu",
     optimiser: str | None = None,
@@ -173,6 +189,8 @@ def make_options(
         steps: what is timed; none means inference and training.
         preset: name in `harness.presets.PRESETS`.
         batch_size: instead of the preset's.
+        sequence_length: of recurrent models, likewise.
+        hidden_size: of recurrent models and of the hidden layers of dense ones, likewise.
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
         device: `auto`, `cpu` or `gpu`.
@@ -221,7 +239,7 @@ def make_options(
     chosen_optimiser = Optimiser(kind=optimiser or "sgd")
     workloads = tuple(
         Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
-        for item in choose(preset, models, batch_size)
+        for item in choose(preset, models, batch_size, sequence_length, hidden_size)
     )
     for checked in dtypes:
         # Made for its check alone: not every optimiser has a meaning in every dtype.
@@ -238,6 +256,8 @@ def make_options(
         preset=preset,
         models=tuple(models),
         batch_sizes=tuple(batch_size),
+        sequence_lengths=tuple(sequence_length),
+        hidden_sizes=tuple(hidden_size),
         optimiser=chosen_optimiser,
         out=prepare_folder(out),
         data=Path(data) if data else None,

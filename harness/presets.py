@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.errors import InputError
-from harness.core.spec import MODEL_KINDS, DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, require_choice
+from harness.core.spec import (
+    MODEL_KINDS,
+    DenseSpec,
+    LstmSpec,
+    ModelSpec,
+    RecurrentSpec,
+    ResidualSpec,
+    RnnSpec,
+    require_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,22 @@ class Preset:
 RESNET_20 = ResidualSpec(height=32, width=32, channels=3, stage_widths=(16, 32, 64), blocks_per_stage=3, output_size=10)
 # Its stages with one block each instead of three: compiling ResNet-20 in every mode would take most of the main job.
 RESNET_8 = replace(RESNET_20, blocks_per_stage=1)
+
+
+def _deepbench() -> tuple[Sized, ...]:
+    """Training and serving sizes of `rnn_problems.h` and `gemm_problems.h`; inputs are as wide as the hidden state."""
+    vanilla = [(hidden, 50, batch) for hidden in (1760, 2048, 2560) for batch in (16, 32, 64, 128)]
+    lstm = [(hidden, 25, batch) for hidden in (512, 1024, 2048, 4096) for batch in (16, 32, 64, 128)]
+    lstm += [(1536, 50, batch) for batch in (8, 16, 32)] + [(256, 150, batch) for batch in (16, 32, 64)]
+    serving = [(512, 25), (1024, 25), (2048, 25), (1536, 50), (256, 150)]
+    lstm += [(hidden, steps, batch) for hidden, steps in serving for batch in (1, 2, 4)]
+    dense = [(hidden, batch) for hidden in (1760, 2048, 2560, 4096) for batch in (16, 32, 64, 128, 7000)]
+    return (
+        *(Sized(DenseSpec((hidden, hidden)), batch) for hidden, batch in dense),
+        *(Sized(RnnSpec(hidden, hidden, 10, steps, activation="relu"), batch) for hidden, steps, batch in vanilla),
+        *(Sized(LstmSpec(hidden, hidden, 10, steps), batch) for hidden, steps, batch in lstm),
+    )
+
 
 PRESETS: dict[str, Preset] = {
     "default": Preset(
@@ -67,29 +92,77 @@ PRESETS: dict[str, Preset] = {
             Sized(LstmSpec(input_size=3072, hidden_size=10, output_size=10, sequence_length=8, many_to_many=True), 32),
         ),
     ),
+    "deepbench": Preset(
+        "Baidu's DeepBench: RNN with ReLU, LSTM and dense layers of speech models; hours on a CPU",
+        _deepbench(),
+    ),
+    "mlp-keras": Preset(
+        "Keras' own benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",
+        (Sized(DenseSpec((8192, 64, 8, 2)), 4096),),
+    ),
 }
 
 
-def choose(preset: str, models: Sequence[str] = (), batch_sizes: Sequence[int] = ()) -> tuple[Sized, ...]:
-    """The models of a preset, perhaps only some families, perhaps with other batch sizes.
+def choose(
+    preset: str,
+    models: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+    sequence_lengths: Sequence[int] = (),
+    hidden_sizes: Sequence[int] = (),
+) -> tuple[Sized, ...]:
+    """The models of a preset, perhaps only some families, perhaps in other sizes: every combination of those given.
 
     Args:
         preset: a name in `PRESETS`.
         models: families to keep, in the preset's order; none means all.
         batch_sizes: each model is run with each of them; none means the preset's own.
+        sequence_lengths: of recurrent models, likewise.
+        hidden_sizes: of recurrent models, and of all hidden layers of dense ones, likewise.
 
     Raises:
-        InputError: a name that is not known, a batch size below 1, or a family that the preset lacks.
+        InputError: a name that is not known, a size below 1, a family that the preset lacks, or a size that no chosen
+            model has.
     """
     require_choice(preset, tuple(PRESETS), "preset")
     for model in models:
         require_choice(model, MODEL_KINDS, "models")
-    for size in batch_sizes:
-        if size < 1:
-            raise InputError("not a batch size", where="batch-size", got=size, expected="a whole number of at least 1")
+    for where, sizes in (
+        ("batch-size", batch_sizes),
+        ("sequence-length", sequence_lengths),
+        ("hidden-size", hidden_sizes),
+    ):
+        for size in sizes:
+            if size < 1:
+                raise InputError(f"not a {where}", where=where, got=size, expected="a whole number of at least 1")
     kept = [sized for sized in PRESETS[preset].sized if not models or sized.model.kind in models]
     if not kept:
         raise InputError(
             "no such model in this preset", where="models", got=", ".join(models), expected=f"preset {preset}"
         )
-    return tuple(Sized(sized.model, size) for sized in kept for size in (batch_sizes or (sized.batch_size,)))
+    if sequence_lengths and not any(isinstance(sized.model, RecurrentSpec) for sized in kept):
+        raise InputError(
+            "no recurrent model", where="sequence-length", got=", ".join(models) or preset, expected="rnn or lstm"
+        )
+    if hidden_sizes and not any(_resized(sized.model, None, 1) != sized.model for sized in kept):
+        raise InputError(
+            "no hidden size", where="hidden-size", got=", ".join(models) or preset, expected="rnn, lstm or dense"
+        )
+    found = [
+        Sized(_resized(sized.model, length, hidden), batch)
+        for sized in kept
+        for hidden in (hidden_sizes or (None,))
+        for length in (sequence_lengths or (None,))
+        for batch in (batch_sizes or (sized.batch_size,))
+    ]
+    # Models without such a size, and sizes that a preset has several of, come out the same more than once.
+    return tuple(dict.fromkeys(found))
+
+
+def _resized(model: ModelSpec, sequence_length: int | None, hidden_size: int | None) -> ModelSpec:
+    if isinstance(model, RecurrentSpec):
+        length = sequence_length or model.sequence_length
+        return replace(model, sequence_length=length, hidden_size=hidden_size or model.hidden_size)
+    if isinstance(model, DenseSpec) and hidden_size:
+        hidden = (hidden_size,) * (len(model.layer_sizes) - 2)
+        return replace(model, layer_sizes=(model.input_size, *hidden, model.output_size))
+    return model

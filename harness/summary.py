@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from harness.path_table import print_paths
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
 from harness.statistics import STEADY
 
+# A terminal is about this many columns of figures wide.
+MOST_COLUMNS = 6
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
 
 
@@ -82,15 +85,27 @@ def _failures(result: Result) -> list[str]:
 
 
 def _agreement_table(result: Result) -> Table:
-    models = list(dict.fromkeys(_model_name(a.workload) for a in result.agreements))
-    table = Table("contender", *models, title="Agreement with the float64 reference", title_justify="left")
-    for name in dict.fromkeys(a.contender for a in result.agreements):
-        cells = []
-        for model in models:
-            checks = [a for a in result.agreements if a.contender == name and _model_name(a.workload) == model]
-            cells.append("\n".join(_agreement_cell(check) for check in checks))
-        table.add_row(name, *cells)
+    names = _model_names([agreement.workload for agreement in result.agreements])
+    cells: dict[tuple[str, str], list[str]] = {}
+    for agreement in result.agreements:
+        at = (_model_key(agreement.workload), agreement.contender)
+        cells.setdefault(at, []).append(_agreement_cell(agreement))
+    table = _grid(names, {at: "\n".join(lines) for at, lines in cells.items()}, "Agreement with the float64 reference")
     table.caption = "rms error of the worst quantity in units of this computation's own rounding noise in that dtype"
+    return table
+
+
+def _grid(names: dict[str, str], cells: dict[tuple[str, str], str], title: str) -> Table:
+    """A table of models (by key, with their names) and contenders; a row each of what there is more of."""
+    contenders = list(dict.fromkeys(contender for _, contender in cells))
+    if len(names) <= max(MOST_COLUMNS, len(contenders)):
+        table = Table("contender", *names.values(), title=title, title_justify="left")
+        for contender in contenders:
+            table.add_row(contender, *(cells.get((key, contender), "") for key in names))
+    else:
+        table = Table("model", *contenders, title=title, title_justify="left")
+        for key, name in names.items():
+            table.add_row(name, *(cells.get((key, contender), "") for contender in contenders))
     return table
 
 
@@ -103,9 +118,23 @@ def _agreement_cell(agreement: Agreement) -> str:
     return f"{agreement.workload.get('dtype')} {word} ({figure})"
 
 
-def _model_name(workload: dict[str, object]) -> str:
+def _model_key(workload: dict[str, object]) -> str:
     parsed = Workload.from_json(workload)
-    return f"{parsed.model.kind} b{parsed.batch_size}"
+    return f"{parsed.model.label} b{parsed.batch_size}"
+
+
+def _model_names(workloads: Sequence[dict[str, object]]) -> dict[str, str]:
+    """Key to name of each model and batch size: its family alone, and its sizes where a family is there in several."""
+    labels: dict[str, set[str]] = {}
+    for workload in workloads:
+        model = Workload.from_json(workload).model
+        labels.setdefault(model.kind, set()).add(model.label)
+    names = {}
+    for workload in workloads:
+        parsed = Workload.from_json(workload)
+        only = len(labels[parsed.model.kind]) == 1
+        names[_model_key(workload)] = f"{parsed.model.kind if only else parsed.model.label} b{parsed.batch_size}"
+    return names
 
 
 def _speed_tables(result: Result) -> list[Table]:
@@ -113,13 +142,9 @@ def _speed_tables(result: Result) -> list[Table]:
     ratios = {(c.workload, c.contender): c for c in result.comparisons}
     for step in dict.fromkeys(case.workload["step"] for case in result.cases):
         cases = [case for case in result.cases if case.workload["step"] == step]
-        models = list(dict.fromkeys(_model_name(case.workload) for case in cases))
+        cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios) for case in cases}
         title = f"Time of one {step} step, median (times the fastest, 95 % interval)"
-        table = Table("contender", *models, title=title, title_justify="left")
-        for name in dict.fromkeys(case.contender for case in cases):
-            row = {_model_name(case.workload): _speed_cell(case, ratios) for case in cases if case.contender == name}
-            table.add_row(name, *(row.get(model, "") for model in models))
-        tables.append(table)
+        tables.append(_grid(_model_names([case.workload for case in cases]), cells, title))
     tables[-1].caption = _precision_text(result)
     return tables
 
@@ -138,7 +163,7 @@ def _precision_text(result: Result) -> str:
     if any(floor.noisy for floor in floors):
         text += "\nthis machine was busy while rounds were timed: end other work, or give it --budget thorough"
     unsteady = [
-        f"{case.contender} ({case.workload['step']}, {_model_name(case.workload)})"
+        f"{case.contender} ({case.workload['step']}, {_model_key(case.workload)})"
         for case in result.cases
         if case.speed and any(abs(process.drift) > STEADY for process in case.speed.processes)
     ]

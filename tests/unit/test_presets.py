@@ -1,0 +1,88 @@
+"""Which sizes a run has: presets, families, and sweeps over batch size, sequence length and hidden size."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import InputError
+from harness.core.spec import MODEL_KINDS, Contender, DenseSpec, Workload
+from harness.identity import asked_for, keywords_of
+from harness.options import make_options
+from harness.presets import PRESETS, choose
+from harness.summary import _grid, _model_names
+
+
+def sizes(found):
+    return [(s.model.kind, getattr(s.model, "sequence_length", None), s.batch_size) for s in found]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_names_each_of_its_workloads_once(name):
+    names = [Workload(sized.model, sized.batch_size).name for sized in PRESETS[name].sized]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["default", "small", "lecture"])
+def test_the_everyday_presets_hold_every_family(name):
+    assert {sized.model.kind for sized in PRESETS[name].sized} == set(MODEL_KINDS)
+
+
+def test_deepbench_has_the_published_sizes():
+    lstm = {(s.model.hidden_size, s.model.sequence_length, s.batch_size) for s in choose("deepbench", ["lstm"])}
+    assert {(512, 25, 16), (1024, 25, 128), (4096, 25, 128), (256, 150, 64), (256, 150, 1), (1536, 50, 4)} <= lstm
+    assert len(lstm) == 16 + 3 + 3 + 15
+    rnn = choose("deepbench", ["rnn"])
+    assert len(rnn) == 12
+    assert all(s.model.activation == "relu" and s.model.input_size == s.model.hidden_size for s in rnn)
+
+
+def test_a_sweep_runs_every_combination_and_each_once():
+    found = choose("default", ["rnn", "lstm"], [1, 8], [5, 10])
+    assert sizes(found) == [(kind, t, n) for kind in ("rnn", "lstm") for t in (5, 10) for n in (1, 8)]
+    assert len(choose("default", [], [4], [5, 10], [16, 32])) == 2 + 1 + 4 + 4
+    # Six hidden sizes, each in several batch sizes and lengths.
+    assert len(choose("deepbench", ["lstm"], [1], [25])) == 6
+
+
+def test_the_hidden_size_of_a_dense_model_is_that_of_all_its_hidden_layers():
+    (dense,) = choose("default", ["dense"], hidden_sizes=[7])
+    assert dense.model == DenseSpec((3072, 7, 7, 10))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "what"),
+    [
+        ({"models": ["dense"], "sequence_lengths": [5]}, "sequence-length: no recurrent model"),
+        ({"models": ["residual"], "hidden_sizes": [5]}, "hidden-size: no hidden size"),
+        ({"sequence_lengths": [0]}, "sequence-length"),
+        ({"hidden_sizes": [-1]}, "hidden-size"),
+    ],
+)
+def test_sizes_that_no_chosen_model_has_are_refused(keywords, what):
+    with pytest.raises(InputError, match=what.split(":")[0]):
+        choose("default", **keywords)
+
+
+def test_the_command_that_repeats_a_check_names_its_own_sizes(tmp_path):
+    keywords = {"models": ["lstm", "dense"], "sequence_length": (5, 10), "hidden_size": (16,), "batch_size": (2,)}
+    options = make_options("bench", contenders=["pytorch:eager"], out=tmp_path, **keywords)
+    assert "--batch-size 2 --sequence-length 5,10 --hidden-size 16" in options.command_line()
+    by_kind = {(w.model.kind, getattr(w.model, "sequence_length", 0)): w for w in options.workloads}
+    again = options.again(by_kind["lstm", 10], Contender("pytorch", "eager"), "float32")
+    assert "--sequence-length 10 --hidden-size 16 --batch-size 2" in again
+    again = options.again(by_kind["dense", 0], Contender("pytorch", "eager"), "float32")
+    assert "--sequence-length" not in again
+    assert "--hidden-size 16" in again
+    resumed = make_options("bench", **{**keywords_of(asked_for(options)), "out": Path(tmp_path)})
+    assert resumed.workloads == options.workloads
+
+
+def test_the_summary_tells_sizes_of_one_family_apart_and_has_a_row_each_where_they_are_many():
+    few, many = (choose("default", ["lstm"], [1], lengths) for lengths in ([5], range(1, 9)))
+    for found in (few, many):
+        workloads = [Workload(s.model, s.batch_size).to_json() for s in found]
+        names = _model_names(workloads)
+        assert len(set(names.values())) == len(names) == len(found)
+        table = _grid(names, {(key, "jax:jit"): "1 ms" for key in names}, "times")
+        assert table.row_count == (1 if len(found) == 1 else len(found))
+    assert _model_names([Workload(few[0].model, 1).to_json()]) == {f"{few[0].model.label} b1": "lstm b1"}
