@@ -32,9 +32,10 @@ FAULTS = (
         in_runtime(
             "        self._optimiser.step()\n",
             "        self._optimiser.step()\n"
-            "        self._steps = getattr(self, '_steps', 0) + 1\n"
+            "        self._optimiser.steps = getattr(self._optimiser, 'steps', 0) + 1\n"
             "        for group in self._optimiser.param_groups:\n"
-            "            group['lr'] = self._workload.optimiser.learning_rate * 0.99 ** (self._steps // 10)\n",
+            "            fall = 0.99 ** (self._optimiser.steps // 10)\n"
+            "            group['lr'] = self._workload.optimiser.learning_rate * fall\n",
         ),
         "",
     ),
