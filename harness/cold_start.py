@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.cost_records import ColdStart
 from harness.live_worker import Worker
 from harness.pool import Pool
-from harness.results import ColdStart
 from harness.task import Task
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.spec import Workload
-from harness.results import BreakEven, CaseResult, ColdStart
+from harness.cost_records import BreakEven, ColdStart
+from harness.results import CaseResult
 
 
 def find_break_evens(cold_starts: Sequence[ColdStart], cases: Sequence[CaseResult]) -> list[BreakEven]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Workload
+from harness.cost_records import ColdStart
 from harness.results import (
     Agreement,
     CaseResult,
-    ColdStart,
     ContenderInfo,
     GradientNorms,
     Result,

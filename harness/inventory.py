@@ -70,7 +70,7 @@ def print_inventory(as_json: bool) -> None:
 def diagnose() -> dict[str, Any]:
     """What each framework can do here, found by starting it on each device, as JSON values."""
     from harness.devices import ask_frameworks
-    from harness.runs import describe_machine
+    from harness.machine import describe_machine
 
     configuration = read_configuration()
     installations = {name: find_installation(framework, configuration) for name, framework in FRAMEWORKS.items()}

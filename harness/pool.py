@@ -69,7 +69,7 @@ class Pool:
     ) -> None:
         self.contenders = tuple(contenders)
         self.failures: dict[Contender, WorkerError] = {}
-        self._device, self._threads, self._seed = device, threads, seed
+        self._device, self.threads, self._seed = device, threads, seed
         self._log_directory = log_directory
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
         self._workers: dict[Seat, Worker] = {}
@@ -155,7 +155,7 @@ class Pool:
             WorkerError: it cannot be started.
         """
         worker = self._spawn(contender, cold=True)
-        worker.send_start(self._device, self._threads, self._seed)
+        worker.send_start(self._device, self.threads, self._seed)
         worker.finish_start()
         return worker
 
@@ -227,7 +227,7 @@ class Pool:
     def _launch(self, seat: Seat) -> None:
         worker = self._spawn(seat.contender)
         self._workers[seat] = worker
-        worker.send_start(self._device, self._threads, self._seed)
+        worker.send_start(self._device, self.threads, self._seed)
 
     def _finish(self, contender: Contender) -> None:
         try:
@@ -249,7 +249,7 @@ class Pool:
         number = self._count[contender] = self._count.get(contender, -1) + 1
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
-        environment = worker_environment(contender, self._threads, self._compile_cache(installation, cold), cold)
+        environment = worker_environment(contender, self.threads, self._compile_cache(installation, cold), cold)
         if untouched:
             for name in FRAMEWORKS[contender.framework].modes[contender.mode]:
                 environment.pop(name, None)
@@ -259,7 +259,7 @@ class Pool:
         with theirs, log_path.open("wb") as log:
             arguments = [str(theirs.fileno()), contender.framework, str(os.getpid()), str(monotonic_ns())]
             process = subprocess.Popen(
-                [installation.python, "-m", "harness.worker", *arguments, str(self._threads), others],
+                [installation.python, "-m", "harness.worker", *arguments, str(self.threads), others],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

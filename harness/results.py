@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from harness.core.errors import Outcome
 from harness.core.spec import Workload
+from harness.cost_records import BreakEven, Ceiling, ColdStart, Record
 
 SCHEMA_VERSION = 1
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
-
-
-class ContenderInfo(_Record):
+class ContenderInfo(Record):
     """What is known of a contender in this run.
 
     Attributes:
@@ -42,7 +37,7 @@ class ContenderInfo(_Record):
     settings: dict[str, Any] = {}
 
 
-class Quantity(_Record):
+class Quantity(Record):
     """One quantity compared with the reference.
 
     Attributes:
@@ -68,7 +63,7 @@ class Quantity(_Record):
     problem: str = ""
 
 
-class PathPoint(_Record):
+class PathPoint(Record):
     """One quantity on the way from the starting weights through every training step, in the order of computation.
 
     Attributes:
@@ -83,7 +78,7 @@ class PathPoint(_Record):
     first: bool = False
 
 
-class Agreement(_Record):
+class Agreement(Record):
     """One contender against the reference on one model, batch size, dtype and device, over all quantities.
 
     Attributes:
@@ -121,7 +116,7 @@ def _badness(quantity: Quantity) -> float:
     return quantity.noise_units / quantity.limit
 
 
-class Process(_Record):
+class Process(Record):
     """The rounds of one process of a contender: one replicate.
 
     Attributes:
@@ -145,7 +140,7 @@ class Process(_Record):
     drift: float = 0.0
 
 
-class Speed(_Record):
+class Speed(Record):
     """Steady-state rounds of one case, every call waited for.
 
     Attributes:
@@ -172,18 +167,21 @@ class Speed(_Record):
     cpu_s: float | None = None
 
 
-class CaseResult(_Record):
+class CaseResult(Record):
     """One workload run by one contender, with exactly one outcome.
 
     Attributes:
         name: unique in the file: workload name and contender.
         ledger: the case's part of the fairness ledger: kernel, layout, what was compiled.
         speed: None unless it was timed; comparable only when `outcome` is `ok`.
+        flops, bytes: of one call at least (`harness.work`); None when unknown.
     """
 
     name: str
     workload: dict[str, Any]
     contender: str
+    flops: int | None = None
+    bytes: int | None = None
     outcome: Outcome
     reason: str = ""
     log_tail: str = ""
@@ -195,7 +193,7 @@ class CaseResult(_Record):
         return Workload.from_json(self.workload)
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """A contender's time over the baseline's on one workload: above 1 is slower.
 
     Attributes:
@@ -215,7 +213,7 @@ class Comparison(_Record):
     adjusted_p: float | None = None
 
 
-class NoiseFloor(_Record):
+class NoiseFloor(Record):
     """How surely contenders could be told apart on one workload.
 
     Attributes:
@@ -233,53 +231,7 @@ class NoiseFloor(_Record):
     noisy: bool
 
 
-class ColdStart(_Record):
-    """A new process to the first result, alone on the machine, with empty compile caches. Seconds.
-
-    One new process a contender; it builds and calls each model in turn, so the models share the first three parts.
-
-    Attributes:
-        interpreter_s: process start to the first line of the worker.
-        import_s: import of the framework.
-        configure_s: device and runtime set-up, first trivial operation included.
-        build_s: the model made from its weights.
-        first_call_s: first call, compilation included.
-    """
-
-    workload: dict[str, Any]
-    contender: str
-    outcome: Outcome
-    reason: str = ""
-    interpreter_s: float = 0.0
-    import_s: float = 0.0
-    configure_s: float = 0.0
-    build_s: float = 0.0
-    first_call_s: float = 0.0
-
-    @property
-    def total_s(self) -> float:
-        return self.interpreter_s + self.import_s + self.configure_s + self.build_s + self.first_call_s
-
-
-class BreakEven(_Record):
-    """When the longer build and first call of a contender have paid off against another one, in calls of inference.
-
-    Attributes:
-        workload: its name.
-        longer_s: by how much build and first call took longer, with empty compile caches.
-        saved_s: what each later call saves.
-        calls: after how many of them both have taken as long.
-    """
-
-    workload: str
-    contender: str
-    other: str
-    longer_s: float
-    saved_s: float
-    calls: float
-
-
-class TrainingRun(_Record):
+class TrainingRun(Record):
     """A contender trained on real data from the same weights over the same batches as the reference.
 
     Attributes:
@@ -310,7 +262,7 @@ class TrainingRun(_Record):
     again: str = ""
 
 
-class GradientNorms(_Record):
+class GradientNorms(Record):
     """A contender's norm of dLoss/dh_t over the time steps of one recurrent model at one spectral radius of W_hh.
 
     Attributes:
@@ -341,7 +293,7 @@ class GradientNorms(_Record):
     again: str = ""
 
 
-class Records(_Record):
+class Records(Record):
     """What units of work add to a result."""
 
     contenders: list[ContenderInfo] = []
@@ -352,6 +304,7 @@ class Records(_Record):
     cold_starts: list[ColdStart] = []
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []
+    ceilings: list[Ceiling] = []
 
 
 class Result(Records):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 import sys
 import threading
 import time
@@ -16,11 +15,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-import psutil
-from cpuinfo import get_cpu_info
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
+from harness.ceiling import measure_ceiling
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError, WorkerError
 from harness.core.spec import Contender, Workload
@@ -29,6 +27,7 @@ from harness.environments import FRAMEWORKS, installed_bytes
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.identity import require_same_settings
 from harness.journal import START, Journal
+from harness.machine import describe_machine
 from harness.measure import decide
 from harness.options import Options
 from harness.pool import Pool, Seat
@@ -107,6 +106,8 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
     count, kinds = len(options.contenders), [workload.model.kind for workload in options.workloads]
     for contender in options.contenders if cold_start else ():
         plan[f"cold start {contender}"] = Work(COLD_UNITS, partial(Engine.start_cold, contender=contender))
+    if cold_start:
+        plan["ceiling"] = Work(START_UNITS, Engine.find_ceiling)
     for workload in options.workloads:
         check = partial(Engine.check, workload=workload, timed=speed)
         plan[f"agreement {workload.name}"] = Work(AGREEMENT_UNITS * count * len(options.dtypes), check)
@@ -163,17 +164,6 @@ def make_pool(options: Options) -> Pool:
         configuration=options.configuration,
         timeout_s=options.timeout_s,
     )
-
-
-def describe_machine() -> dict[str, object]:
-    """Processor, cores, memory, operating system and Python of this machine."""
-    return {
-        "processor": get_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "operating_system": platform.platform(),
-        "python": platform.python_version(),
-    }
 
 
 def _in_background(compute: Callable[[], Found]) -> Found:
@@ -384,6 +374,12 @@ class Engine:
             choose_contenders(options.contenders),
         )
         self._result.gradient_norms += [norms for records in found for norms in records]
+
+    def find_ceiling(self) -> None:
+        """Measures what this machine can do at best."""
+        self._reporter.stage("ceiling: matrix product, copy")
+        self._result.ceilings.append(measure_ceiling(self._pool, self._options.workloads[0], self._options.seed))
+        self._reporter.advance(START_UNITS)
 
     def start_cold(self, contender: Contender) -> None:
         """Starts a contender once more, alone; builds and first-calls each model in it.

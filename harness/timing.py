@@ -15,6 +15,7 @@ from harness.measure import Measured, Rounds, compare_speeds, last_value, measur
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
+from harness.work import count_work
 
 
 class Timing:
@@ -88,8 +89,14 @@ class Timing:
 
     def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
         """The case with the outcome that its checks of agreement leave it."""
+        work = count_work(workload)
         case = CaseResult(
-            name=Case(workload, contender).name, workload=workload.to_json(), contender=str(contender), outcome="ok"
+            name=Case(workload, contender).name,
+            workload=workload.to_json(),
+            contender=str(contender),
+            flops=work.flops,
+            bytes=work.bytes,
+            outcome="ok",
         )
         for agreement in self._result.agreements:
             same = Workload.from_json(agreement.workload).replace(dtype=workload.dtype, step=workload.step) == workload

@@ -96,6 +96,7 @@ def _view(
             )
             for i, group in enumerate(groups)
         ],
+        "ceiling": speed.ceiling_text(result),
         "break_evens": result.break_evens,
         "cold": [
             (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from harness.cost_records import ColdStart
 from harness.report.norms import norms_text
 from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload
-from harness.results import Agreement, ColdStart, Quantity, Result, TrainingRun
+from harness.results import Agreement, Quantity, Result, TrainingRun
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.report.text import finite, percent, significant, time_unit, with_interval
@@ -22,6 +23,7 @@ class SpeedRow:
         pipelined: time per call when only the last is waited for, likewise.
         cpu: processor time per call, likewise.
         memory: of the largest process while it was timed.
+        flops: operations of matrix products per second, and their share of the machine's best.
         drift: of the process that changed most over its rounds, where that is too much for a steady state; else empty.
         speed: the record.
     """
@@ -33,6 +35,7 @@ class SpeedRow:
     pipelined: str
     cpu: str
     memory: str
+    flops: str
     drift: str
     ratio: str
     ratio_interval: str
@@ -100,8 +103,9 @@ def speed_groups(result: Result) -> list[SpeedGroup]:
         workloads[workload.key] = workload
         cases.setdefault(workload.key, []).append(case)
     floors = {floor.workload: _floor(floor) for floor in result.noise_floors}
+    best = {(ceiling.dtype, ceiling.device): ceiling.best_flops for ceiling in result.ceilings}
     return [
-        _group(workloads[key], found, disagreements, result.comparisons, floors.get(key))
+        _group(workloads[key], found, disagreements, result.comparisons, floors.get(key), best)
         for key, found in cases.items()
     ]
 
@@ -123,6 +127,7 @@ def _group(
     disagreements: set[tuple[str, str]],
     comparisons: list[Comparison],
     floor: Floor | None,
+    best_flops: Mapping[tuple[str, str], float | None],
 ) -> SpeedGroup:
     comparable: list[tuple[CaseResult, Speed]] = []
     left_out = []
@@ -142,7 +147,7 @@ def _group(
     baseline = lead if lead in baselines else baselines[0] if baselines else ""
     ratios = {c.contender: c for c in here if c.baseline == baseline}
     unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
-    rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender)) for case, speed in comparable]
+    rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), best_flops) for case, speed in comparable]
     return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor)
 
 
@@ -150,7 +155,14 @@ def _is_finite(speed: Speed) -> bool:
     return all(finite(value) is not None for value in (speed.median_s, *speed.interval_s))
 
 
-def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, comparison: Comparison | None) -> SpeedRow:
+def _row(
+    case: CaseResult,
+    speed: Speed,
+    unit_s: float,
+    baseline: str,
+    comparison: Comparison | None,
+    best_flops: Mapping[tuple[str, str], float | None],
+) -> SpeedRow:
     low_s, high_s = speed.interval_s
     median, interval = with_interval(speed.median_s / unit_s, low_s / unit_s, high_s / unit_s)
     is_baseline = case.contender == baseline
@@ -168,6 +180,7 @@ def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, compariso
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
         memory=f"{max(in_use) / 2**20:.0f} MiB" if any(in_use) else "",
+        flops=_flops(case, speed, best_flops),
         drift=f"{100 * drift:+.1f} %" if abs(drift) > STEADY else "",
         ratio=ratio,
         ratio_interval=ratio_interval,
@@ -175,3 +188,31 @@ def _row(case: CaseResult, speed: Speed, unit_s: float, baseline: str, compariso
         is_baseline=is_baseline,
         speed=speed,
     )
+
+
+def _flops(case: CaseResult, speed: Speed, best_flops: Mapping[tuple[str, str], float | None]) -> str:
+    if not case.flops or not speed.median_s > 0:
+        return ""
+    rate = case.flops / speed.median_s
+    best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
+    share = f" ({percent(rate / best)})" if best and finite(best) is not None else ""
+    return f"{significant(rate / 1e9)}{share}"
+
+
+def ceiling_text(result: Result) -> list[str]:
+    """What the machine does at best, a sentence for each dtype."""
+    found = []
+    for ceiling in result.ceilings:
+        rates = {name: rate for name, rate in ceiling.product_flops.items() if finite(rate) is not None}
+        if not rates:
+            continue
+        best = max(rates, key=lambda name: rates[name])
+        size, rate = ceiling.product_size, significant(rates[best] / 1e9)
+        text = (
+            f"The best that this machine does in {ceiling.dtype} on the {ceiling.device}: {rate} billion operations a "
+            f"second, in a product of two {size}×{size} matrices by {best}"
+        )
+        if ceiling.copy_bytes and finite(ceiling.copy_bytes) is not None:
+            text += f"; {significant(ceiling.copy_bytes / 1e9)} GB read and written a second in a copy"
+        found.append(text + ".")
+    return found

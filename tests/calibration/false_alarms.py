@@ -37,10 +37,10 @@ from harness.core.spec import (
     Workload,
 )
 from harness.environments import Configuration, all_contenders
+from harness.machine import describe_machine
 from harness.noise import NOISE_RUNS
 from harness.pool import Pool
 from harness.quantities import built_quantities, contender_quantities
-from harness.runs import describe_machine
 from harness.task import Task
 
 MODELS: tuple[ModelSpec, ...] = (

@@ -27,9 +27,9 @@ from rich.progress import track
 
 from harness import load
 from harness.journal import NAME, Contents, read
+from harness.machine import describe_machine
 from harness.result_file import write_text
 from harness.results import Result
-from harness.runs import describe_machine
 
 LIMIT_S = 600.0
 OPTIONS = ("--preset", "small", "--budget", "quick", "--threads", "1", "--quiet")

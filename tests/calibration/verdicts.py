@@ -31,10 +31,10 @@ from harness.budget import BUDGETS
 from harness.core.errors import WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
 from harness.environments import Configuration, parse_contenders
+from harness.machine import describe_machine
 from harness.measure import Rounds, as_sample, measure
 from harness.pool import Pool, Seat
 from harness.presets import choose
-from harness.runs import describe_machine
 from harness.statistics import Precision, adjusted, verdict
 from harness.task import Task
 

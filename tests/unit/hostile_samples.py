@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.results import BreakEven, Result
+from harness.cost_records import BreakEven
+from harness.results import Result
 from tests.unit.result_samples import MODELS, main_job
 
 HOSTILE = (

@@ -7,10 +7,10 @@ import random
 from typing import Any
 
 from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.cost_records import ColdStart
 from harness.results import (
     Agreement,
     CaseResult,
-    ColdStart,
     Comparison,
     ContenderInfo,
     GradientNorms,

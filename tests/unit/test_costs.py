@@ -3,8 +3,9 @@
 import pytest
 
 from harness.core.spec import DenseSpec, Workload
+from harness.cost_records import ColdStart
 from harness.costs import find_break_evens
-from harness.results import CaseResult, ColdStart, Speed
+from harness.results import CaseResult, Speed
 
 WORKLOAD = Workload(DenseSpec((4, 3)), 2, step="inference")
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from harness.cost_records import Ceiling
 from harness.results import NoiseFloor
 from tests.unit import report_pages
 from tests.unit import result_samples as samples
@@ -347,3 +348,20 @@ class TestNoiseFloor:
         other = page_of(result).by_id("r1-speed-1").text
         assert "cannot be told from none" not in other
         assert "steady state was" not in other
+
+
+def test_the_share_of_what_the_machine_does_at_best_is_told() -> None:
+    result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[:1])
+    (first, *_) = result.cases
+    assert first.speed is not None
+    first.flops, first.speed.median_s = 10**9, 0.01
+    rates = {"pytorch:eager": 4e11, "jax:jit": math.nan}
+    result.ceilings = [
+        Ceiling(dtype="float32", device="cpu", product_size=1024, product_flops=rates, copy_bytes=1.5e10)
+    ]
+    page = page_of(result)
+    assert "400 billion operations a second, in a product of two 1024×1024 matrices by pytorch:eager" in page.text
+    assert "15.0 GB read and written a second" in page.text
+    costs = page.by_id("r1-speed-0").all("details")[0].rows()
+    row = next(row for row in costs if row[0] == first.contender)
+    assert "100 (25.0 %)" in row

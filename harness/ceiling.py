@@ -1,0 +1,64 @@
+"""What this machine can do at best: a large matrix product and a copy, measured in the same run as everything else."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+
+from harness.core.errors import WorkerError
+from harness.core.spec import DenseSpec, Workload
+from harness.cost_records import Ceiling
+from harness.gradient_norms import choose_contenders
+from harness.pool import Pool, Seat
+from harness.task import Task
+from harness.work import count_work
+
+# Large enough for the arithmetic to outweigh all else, and done in seconds.
+PRODUCT_SIZE = {"cpu": 1024, "gpu": 8192}
+PRODUCT_CALLS = 5
+COPY_BYTES = 2**27
+COPIES = 5
+
+
+def measure_ceiling(pool: Pool, like: Workload, seed: int) -> Ceiling:
+    """The best of some calls of each framework, which one after the other have the machine for themselves.
+
+    Args:
+        pool: one process for each framework builds a matrix product in place of what it holds.
+        like: has the dtype and the device of the product.
+        seed: of its values.
+    """
+    dtype, device = like.dtype, like.device
+    size = PRODUCT_SIZE[device]
+    workload = Workload(DenseSpec((size, size)), size, dtype, device)
+    weights, batches = Task.seeded(workload, seed, batches=1).cast(dtype)
+    flops, rates = count_work(workload).flops, {}
+    for contender in choose_contenders(pool.available):
+        try:
+            worker = pool.worker(contender)
+            worker.request("build", workload=workload.to_json(), mode=contender.mode, weights=weights)
+            worker.request("load", batches=[batch.to_json() for batch in batches])
+            worker.request("first_call", step="inference")
+            with pool.quiet(), pool.awake(Seat(contender)):
+                reply = worker.request("time", step="inference", warmup=1, iterations=PRODUCT_CALLS, start=0)
+            rates[str(contender)] = flops / (float(np.min(reply["call_ns"])) / 1e9)
+        except WorkerError:
+            continue  # Its cases will say why; the ceiling is the others'.
+    with pool.quiet():
+        copied = copy_rate(pool.threads) if device == "cpu" else None
+    return Ceiling(dtype=dtype, device=device, product_size=size, product_flops=rates, copy_bytes=copied)
+
+
+def copy_rate(threads: int) -> float:
+    """Bytes read and written per second by as many threads at a time, each copying its part of a large array."""
+    sources = np.array_split(np.ones(COPY_BYTES // 8), threads)
+    targets = [np.empty_like(source) for source in sources]
+    fastest_s = np.inf
+    with ThreadPoolExecutor(threads) as executor:
+        for _ in range(COPIES + 1):  # The first maps the memory.
+            begin_s = perf_counter()
+            list(executor.map(np.copyto, targets, sources))
+            fastest_s = min(fastest_s, perf_counter() - begin_s)
+    return 2 * COPY_BYTES / float(fastest_s)

@@ -1,0 +1,80 @@
+"""Records of a result file that say what a contender costs beside its time, and what the machine could do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.core.errors import Outcome
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+class ColdStart(Record):
+    """A new process to the first result, alone on the machine, with empty compile caches. Seconds.
+
+    One new process a contender; it builds and calls each model in turn, so the models share the first three parts.
+
+    Attributes:
+        interpreter_s: process start to the first line of the worker.
+        import_s: import of the framework.
+        configure_s: device and runtime set-up, first trivial operation included.
+        build_s: the model made from its weights.
+        first_call_s: first call, compilation included.
+    """
+
+    workload: dict[str, Any]
+    contender: str
+    outcome: Outcome
+    reason: str = ""
+    interpreter_s: float = 0.0
+    import_s: float = 0.0
+    configure_s: float = 0.0
+    build_s: float = 0.0
+    first_call_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        return self.interpreter_s + self.import_s + self.configure_s + self.build_s + self.first_call_s
+
+
+class BreakEven(Record):
+    """When the longer build and first call of a contender have paid off against another one, in calls of inference.
+
+    Attributes:
+        workload: its name.
+        longer_s: by how much build and first call took longer, with empty compile caches.
+        saved_s: what each later call saves.
+        calls: after how many of them both have taken as long.
+    """
+
+    workload: str
+    contender: str
+    other: str
+    longer_s: float
+    saved_s: float
+    calls: float
+
+
+class Ceiling(Record):
+    """What this machine does at best in one dtype.
+
+    Attributes:
+        product_size: rows and columns of the two square matrices.
+        product_flops: operations per second of their product, by the contender that was asked.
+        copy_bytes: read and written per second by all threads together; None where that was not measured.
+    """
+
+    dtype: str
+    device: str
+    product_size: int
+    product_flops: dict[str, float]
+    copy_bytes: float | None = None
+
+    @property
+    def best_flops(self) -> float | None:
+        """Of the fastest framework."""
+        return max(self.product_flops.values(), default=None)
