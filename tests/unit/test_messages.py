@@ -89,7 +89,9 @@ def test_not_a_number_and_infinity_survive_in_arrays_and_floats(ends):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), b"bytes", {1: 2}, {"$array": 0}, np.array(["text"]), np.array([1j])], ids=repr
+    "value",
+    [object(), b"bytes", {1: 2}, {"$array": 0}, np.array(["text"]), np.array([1j])],
+    ids=["object", "bytes", "whole-number key", "reserved key", "array of text", "complex array"],
 )
 def test_a_value_that_cannot_travel_is_refused_before_anything_is_sent(ends, value):
     with pytest.raises(MessageError):
