@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -75,6 +76,7 @@ class Ceiling(Record):
     copy_bytes: float | None = None
 
     @property
-    def best_flops(self) -> float | None:
-        """Of the fastest framework."""
-        return max(self.product_flops.values(), default=None)
+    def best(self) -> tuple[str, float] | None:
+        """The fastest framework's contender, and its operations per second."""
+        found = {name: rate for name, rate in self.product_flops.items() if math.isfinite(rate)}
+        return max(found.items(), key=lambda item: item[1]) if found else None

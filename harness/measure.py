@@ -19,7 +19,7 @@ from harness.core.spec import Contender, Workload
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Speed
-from harness.statistics import Precision, Sample, adjusted, drift, verdict
+from harness.statistics import LEAST_UNDISTURBED, Precision, Sample, adjusted, drift, verdict
 
 WARMUP_CALLS = 3
 # Rounds that get faster by less than this are warm.
@@ -278,20 +278,23 @@ def compare_speeds(
                 p_value=ratio.p_value,
             )
         )
-    disturbed = np.concatenate([sample.disturbed.ravel() for sample in samples.values()])
-    every = [rounds for processes in measured.values() for rounds in processes]
-    busy_s, own_s = sum(rounds.busy_s for rounds in every), sum(rounds.cpu_s for rounds in every)
+    disturbed = float(np.mean(np.concatenate([sample.disturbed.ravel() for sample in samples.values()])))
     floor = NoiseFloor(
         workload=workload.name,
         resolvable=precision.noise_floor(),
         twins={str(contender): precision.twin_ratio(contender) for contender in samples},
-        disturbed=float(disturbed.mean()),
-        noisy=bool(
-            sum(s.left_out().sum() for s in samples.values()) < disturbed.sum()
-            or busy_s - own_s > DISTURBED_SHARE * own_s
-        ),
+        disturbed=disturbed,
+        noisy=disturbed > LEAST_UNDISTURBED or _lost_share(measured) > DISTURBED_SHARE,
     )
     return comparisons, floor
+
+
+def _lost_share(measured: Mapping[Contender, Sequence[Rounds]]) -> float:
+    """Processor time that other processes and other machines had while rounds were timed, over the rounds' own."""
+    every = [rounds for processes in measured.values() for rounds in processes]
+    own_s = sum(rounds.cpu_s for rounds in every)
+    lost_s = sum(rounds.busy_s + sum(rounds.taken_s) for rounds in every) - own_s
+    return lost_s / own_s if own_s > 0 else 0.0
 
 
 def decide(comparisons: Sequence[Comparison]) -> None:

@@ -178,9 +178,10 @@ class Pool:
         """Lets a replicate run while the block runs; a fresh one if there is none or it died. Raises WorkerError."""
         self.launch(seat)
         worker = self._workers[seat]
+        # One that was paused while it started would never finish.
+        worker.resume()
         if not worker.start_reply:
             worker.finish_start()
-        worker.resume()
         try:
             yield worker
         finally:

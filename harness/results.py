@@ -221,7 +221,7 @@ class NoiseFloor(Record):
         resolvable: the smallest ratio above 1 that two contenders must differ by.
         twins: each contender's slowest process over its fastest: the same thing against itself.
         disturbed: share of rounds that were disturbed.
-        noisy: so many were that they had to be kept, or other processes had much of the cores.
+        noisy: most were, or other processes or machines had more than a tenth of the processor time.
     """
 
     workload: str

@@ -103,7 +103,7 @@ def speed_groups(result: Result) -> list[SpeedGroup]:
         workloads[workload.key] = workload
         cases.setdefault(workload.key, []).append(case)
     floors = {floor.workload: _floor(floor) for floor in result.noise_floors}
-    best = {(ceiling.dtype, ceiling.device): ceiling.best_flops for ceiling in result.ceilings}
+    best = {(ceiling.dtype, ceiling.device): ceiling.best[1] for ceiling in result.ceilings if ceiling.best}
     return [
         _group(workloads[key], found, disagreements, result.comparisons, floors.get(key), best)
         for key, found in cases.items()
@@ -127,7 +127,7 @@ def _group(
     disagreements: set[tuple[str, str]],
     comparisons: list[Comparison],
     floor: Floor | None,
-    best_flops: Mapping[tuple[str, str], float | None],
+    best_flops: Mapping[tuple[str, str], float],
 ) -> SpeedGroup:
     comparable: list[tuple[CaseResult, Speed]] = []
     left_out = []
@@ -161,7 +161,7 @@ def _row(
     unit_s: float,
     baseline: str,
     comparison: Comparison | None,
-    best_flops: Mapping[tuple[str, str], float | None],
+    best_flops: Mapping[tuple[str, str], float],
 ) -> SpeedRow:
     low_s, high_s = speed.interval_s
     median, interval = with_interval(speed.median_s / unit_s, low_s / unit_s, high_s / unit_s)
@@ -190,12 +190,12 @@ def _row(
     )
 
 
-def _flops(case: CaseResult, speed: Speed, best_flops: Mapping[tuple[str, str], float | None]) -> str:
+def _flops(case: CaseResult, speed: Speed, best_flops: Mapping[tuple[str, str], float]) -> str:
     if not case.flops or not speed.median_s > 0:
         return ""
     rate = case.flops / speed.median_s
     best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
-    share = f" ({percent(rate / best)})" if best and finite(best) is not None else ""
+    share = f" ({percent(rate / best)})" if best else ""
     return f"{significant(rate / 1e9)}{share}"
 
 
@@ -203,14 +203,13 @@ def ceiling_text(result: Result) -> list[str]:
     """What the machine does at best, a sentence for each dtype."""
     found = []
     for ceiling in result.ceilings:
-        rates = {name: rate for name, rate in ceiling.product_flops.items() if finite(rate) is not None}
-        if not rates:
+        if ceiling.best is None:
             continue
-        best = max(rates, key=lambda name: rates[name])
-        size, rate = ceiling.product_size, significant(rates[best] / 1e9)
+        size, (best, flops) = ceiling.product_size, ceiling.best
         text = (
-            f"The best that this machine does in {ceiling.dtype} on the {ceiling.device}: {rate} billion operations a "
-            f"second, in a product of two {size}×{size} matrices by {best}"
+            f"The best that this machine does in {ceiling.dtype} on the {ceiling.device}: "
+            f"{significant(flops / 1e9)} billion operations a second, in a product of two {size}×{size} matrices "
+            f"by {best}"
         )
         if ceiling.copy_bytes and finite(ceiling.copy_bytes) is not None:
             text += f"; {significant(ceiling.copy_bytes / 1e9)} GB read and written a second in a copy"

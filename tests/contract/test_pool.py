@@ -153,3 +153,15 @@ def test_what_a_worker_prints_does_not_disturb_its_answers(lightest, tmp_path):
     for name, value in worker.request("weights").items():
         np.testing.assert_array_equal(value, weights[name])
     pool.close()
+
+
+def test_a_replicate_that_was_paused_while_it_started_is_woken_to_finish(pool, lightest):
+    seat = Seat(lightest, 1)
+    pool.launch(seat)
+    with pool.quiet():
+        pass
+    # Paused it would never answer, and end at the time limit of a start.
+    with pool.replicate(seat) as worker:
+        assert worker.start_reply["modes"]
+        assert not is_stopped(worker.process_id)
+    assert is_stopped(worker.process_id)

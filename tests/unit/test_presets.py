@@ -52,14 +52,14 @@ def test_the_hidden_size_of_a_dense_model_is_that_of_all_its_hidden_layers():
 @pytest.mark.parametrize(
     ("keywords", "what"),
     [
-        ({"models": ["dense"], "sequence_lengths": [5]}, "sequence-length: no recurrent model"),
-        ({"models": ["residual"], "hidden_sizes": [5]}, "hidden-size: no hidden size"),
+        ({"models": ["dense"], "sequence_lengths": [5]}, "sequence-length.*no recurrent model"),
+        ({"models": ["residual"], "hidden_sizes": [5]}, "hidden-size.*no hidden size"),
         ({"sequence_lengths": [0]}, "sequence-length"),
         ({"hidden_sizes": [-1]}, "hidden-size"),
     ],
 )
 def test_sizes_that_no_chosen_model_has_are_refused(keywords, what):
-    with pytest.raises(InputError, match=what.split(":")[0]):
+    with pytest.raises(InputError, match=what):
         choose("default", **keywords)
 
 

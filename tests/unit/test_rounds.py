@@ -1,8 +1,11 @@
 """Which rounds count as disturbed: by what the kernel says of them, never by how long they took."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from harness.measure import Rounds
+from harness.core.spec import Contender, DenseSpec, Workload
+from harness.measure import Rounds, compare_speeds
 
 LENGTH_S = 0.01
 
@@ -39,3 +42,29 @@ def test_pages_read_from_disk_or_sleep_break_a_round():
 
 def test_a_long_round_alone_is_not_disturbed():
     assert not rounds([0.0] * 9, durations_s=[LENGTH_S] * 8 + [LENGTH_S * 5]).disturbed.any()
+
+
+def floor_of(**changed):
+    """How surely two contenders of two processes each could be told apart, all of their processes alike."""
+    workload, passes = Workload(DenseSpec((4, 3)), 2), 6
+    measured = {}
+    for name in ("pytorch:eager", "jax:jit"):
+        processes = [replace(rounds([0.0] * passes), cpu_s=0.1, **changed) for _ in range(2)]
+        measured[Contender.parse(name)] = processes
+    _, floor = compare_speeds(workload, measured)
+    return floor
+
+
+def test_a_machine_on_which_nothing_else_runs_is_not_called_busy_for_a_few_disturbed_rounds():
+    assert not floor_of().noisy
+    # Too few are left to be taken without the disturbed ones.
+    floor = floor_of(broken=[True, True, False, False, False, False])
+    assert floor.disturbed == 1 / 3
+    assert not floor.noisy
+
+
+def test_a_machine_is_busy_when_others_have_its_cores_or_most_rounds_are_disturbed():
+    assert not floor_of(busy_s=0.105).noisy
+    assert floor_of(busy_s=0.115).noisy
+    assert floor_of(busy_s=0.1, taken_s=[0.002] * 6).noisy
+    assert floor_of(broken=[True] * 4 + [False] * 2).noisy
