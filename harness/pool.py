@@ -74,6 +74,7 @@ class Pool:
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
         self._workers: dict[Seat, Worker] = {}
         self._spawned: list[Worker] = []
+        self._cold_caches: dict[Worker, Path] = {}
         self._count: dict[Contender, int] = {}
         self._timeouts: dict[Contender, int] = {}
         self._closed = False
@@ -160,7 +161,13 @@ class Pool:
         return worker
 
     def keep(self, seat: Seat, worker: Worker) -> None:
-        """Makes `worker` the replicate `seat`, resting until it is wanted."""
+        """Makes a `worker` that started cold the replicate `seat`, resting until it is wanted.
+
+        From now on it finds compiled code where all others do: its own folder becomes a link to theirs.
+        """
+        own = self._cold_caches.pop(worker)
+        own.rename(own.with_name(own.name + "-cold"))
+        own.symlink_to(self._compile_cache(self.installations[seat.contender.framework], cold=False))
         self._workers[seat] = worker
         worker.pause()
 
@@ -250,7 +257,8 @@ class Pool:
         number = self._count[contender] = self._count.get(contender, -1) + 1
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
-        environment = worker_environment(contender, self.threads, self._compile_cache(installation, cold), cold)
+        compile_cache = self._compile_cache(installation, cold)
+        environment = worker_environment(contender, self.threads, compile_cache, cold)
         if untouched:
             for name in FRAMEWORKS[contender.framework].modes[contender.mode]:
                 environment.pop(name, None)
@@ -272,6 +280,8 @@ class Pool:
             )
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
         self._spawned.append(worker)
+        if cold:
+            self._cold_caches[worker] = compile_cache
         return worker
 
     def _compile_cache(self, installation: Installation, cold: bool) -> Path:

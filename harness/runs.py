@@ -384,14 +384,15 @@ class Engine:
     def start_cold(self, contender: Contender) -> None:
         """Starts a contender once more, alone; builds and first-calls each model in it.
 
-        Where nothing compiled is kept between processes, the new one stays and is timed as a replicate.
+        The new process stays and is timed as a replicate, unless it could not use compiled code from now on.
         """
         self._reporter.stage(f"cold start: {contender}")
         with self._pool.quiet():
             records, worker = start_cold_one(self._pool, contender, self._options.workloads, self._options.seed)
             self._result.cold_starts += records
             if worker is not None:
-                if FRAMEWORKS[contender.framework].compile_cache:
+                framework = FRAMEWORKS[contender.framework]
+                if framework.compile_cache and not framework.caches_by_default:
                     worker.kill()
                 else:
                     self._pool.keep(Seat(contender, 1), worker)

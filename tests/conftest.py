@@ -12,7 +12,8 @@ from harness.environments import FRAMEWORKS, Configuration, all_contenders, find
 from harness.live_worker import Worker
 from harness.pool import Pool
 
-THREADS = 2
+# Two test processes share two cores; runs of the command in tests/contract use all threads.
+THREADS = 1
 
 
 def new_pool(contenders: list[Contender], logs: Path, timeout_s: float = 300.0) -> Pool:

@@ -11,7 +11,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from harness.report import answer, charts, norms, sections, speed, text, words
+from harness.report import answer, charts, choose, norms, sections, speed, text, words
 from harness.result_file import write_text
 from harness.results import Result
 
@@ -53,7 +53,8 @@ def render(results: list[tuple[str, Result]]) -> str:
         shapes=words.SHAPES,
         embedded={"config": charts.CONFIG, "charts": drawn.specs},
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        script=_script("page.js"),
+        choose_script=_script("choose.js", "choose_panel.js"),
         vega=Markup(_vega()) if drawn.specs else "",
     )
 
@@ -82,6 +83,7 @@ def _view(
         "machine": text.flatten(result.machine),
         "headline": answer.headline(result),
         "training_sentence": answer.training_sentence(result),
+        "choose": choose.choose(result, identities),
         "answers": [answer.answer_for(group, result.comparisons) for group in groups],
         "problems": answer.problems(result),
         "concerned": answer.concerned(result),
@@ -129,6 +131,10 @@ def _view(
         "failed": failed,
         "passed": passed,
     }
+
+
+def _script(*names: str) -> Markup:
+    return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))
 
 
 @functools.cache

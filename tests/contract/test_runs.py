@@ -82,7 +82,20 @@ def outcomes(result, contender: Contender) -> set[str]:
 
 def bench(pair, *more: str) -> list[str]:
     names = ",".join(str(contender) for contender in pair)
-    return ["bench", "--preset", "small", "--models", "dense", "--contenders", names, "--budget", "quick", *more]
+    return [
+        "bench",
+        "--preset",
+        "small",
+        "--models",
+        "dense",
+        "--contenders",
+        names,
+        "--budget",
+        "quick",
+        "--threads",
+        "1",
+        *more,
+    ]
 
 
 def test_a_worker_killed_while_it_is_timed_is_one_crashed_case_and_all_others_are_complete(tmp_path, pair):

@@ -1,0 +1,330 @@
+"""Which contender to choose in a situation, and how surely: what the page recomputes as the reader moves its controls.
+
+A contender's cost is the weighted geometric mean of what it costs by each criterion, over all workloads that fit the
+situation; so a score, its logarithm, is a weighted mean of logarithms, and a difference of scores is a ratio of costs.
+Times have intervals, so scores are normal variables, and each contender's probability of being best is an integral over
+its own score of the chance that all others cost more. Start-up, memory and numerical error have no interval: they are
+taken as they stand.
+
+`report/templates/choose.js` does the same in the page; `tests/browser` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from harness.core.errors import HarnessError, Outcome
+from harness.core.spec import Workload
+from harness.cost_records import ColdStart
+from harness.results import CaseResult, Result, Speed
+from harness.statistics import CONFIDENCE, TIE_MARGIN
+
+CRITERIA = ("latency", "throughput", "start", "memory", "error")
+# The first two are times of the same rounds, so one interval serves both.
+TIMED = ("latency", "throughput")
+MOST_WEIGHT = 4
+# Below a tenth of what rounding does by itself, one error is as good as another.
+LEAST_ERROR_UNITS = 0.1
+# Contenders without an interval are told apart by any difference, and equal ones share the chance.
+LEAST_DEVIATION = 1e-9
+_GRID = np.linspace(-8, 8, 2001)
+_DENSITY = norm.pdf(_GRID) / norm.pdf(_GRID).sum()
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one contender costs on one workload; natural logarithms, None where it was not measured.
+
+    Attributes:
+        deviation: standard deviation of the logarithm of both times.
+    """
+
+    latency: float
+    deviation: float
+    throughput: float | None = None
+    start: float | None = None
+    memory: float | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One workload with the costs of all contenders that can be compared on it.
+
+    Attributes:
+        kind, step, dtype, device, batch_size: what a situation picks by.
+        absent: the contenders that cannot be compared, with the outcome.
+    """
+
+    name: str
+    kind: str
+    step: str
+    dtype: str
+    device: str
+    batch_size: int
+    costs: dict[str, Costs]
+    absent: dict[str, Outcome]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a reader has to do and what matters to them.
+
+    Attributes:
+        models: kinds of model.
+        batch: smallest and largest batch size.
+        weights: of `CRITERIA`, 0 or more; a criterion that is not named has none.
+    """
+
+    models: frozenset[str]
+    step: str
+    dtype: str
+    device: str
+    batch: tuple[int, int]
+    weights: Mapping[str, float]
+
+    def fits(self, workload: Measured) -> bool:
+        """Whether a workload belongs to the situation."""
+        return (
+            workload.kind in self.models
+            and (workload.step, workload.dtype, workload.device) == (self.step, self.dtype, self.device)
+            and self.batch[0] <= workload.batch_size <= self.batch[1]
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A contender in a ranking.
+
+    Attributes:
+        score: logarithm of its weighted cost over that of the first.
+        deviation: standard deviation of its own score.
+        best: probability that it costs least.
+        near: probability that it costs at most `TIE_MARGIN` more than any other.
+    """
+
+    contender: str
+    score: float
+    deviation: float
+    best: float
+    near: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The contenders of a situation, the lowest cost first.
+
+    Attributes:
+        answer: `best`: the first is, at 95 %; `alike`: two or more are within the margin, at 95 %; `open`: neither is
+            certain; `only`: nothing to compare with; `nothing`: no workload, no contender or no criterion.
+        leaders: whom the answer is about.
+        workloads: names of those that fit.
+        left_out: contender to why it has no place.
+    """
+
+    answer: Literal["best", "alike", "open", "only", "nothing"]
+    leaders: list[str]
+    places: list[Place] = field(default_factory=list)
+    workloads: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def measured(result: Result) -> list[Measured]:
+    """The workloads of a result that can be chosen by, in the order of the file."""
+    disagreeing = {
+        (check.contender, _model_key(check.workload)) for check in result.agreements if check.outcome == "disagrees"
+    }
+    errors = {
+        (check.contender, _model_key(check.workload), str(check.workload.get("dtype"))): check.worst.noise_units
+        for check in result.agreements
+        if check.worst is not None and check.worst.noise_units is not None
+    }
+    starts = {
+        (start.contender, _model_key(start.workload)): start for start in result.cold_starts if start.outcome == "ok"
+    }
+    found: dict[str, Measured] = {}
+    for case in result.cases:
+        try:
+            workload = case.parsed_workload()
+        except (HarnessError, TypeError, ValueError, AttributeError):
+            continue
+        here = found.setdefault(
+            workload.name,
+            Measured(
+                workload.name,
+                workload.model.kind,
+                workload.step,
+                workload.dtype,
+                workload.device,
+                workload.batch_size,
+                {},
+                {},
+            ),
+        )
+        key = _model_key(case.workload)
+        if case.outcome != "ok" or (case.contender, key) in disagreeing:
+            here.absent[case.contender] = case.outcome if case.outcome != "ok" else "disagrees"
+        elif (costs := _costs(case, starts.get((case.contender, key)), _error(errors, case, workload, key))) is None:
+            here.absent[case.contender] = "missing"
+        else:
+            here.costs[case.contender] = costs
+    return [workload for workload in found.values() if workload.costs or workload.absent]
+
+
+def _model_key(record: Mapping[str, object]) -> str:
+    return f"{record.get('model')} {record.get('batch_size')} {record.get('device')}"
+
+
+def _error(
+    errors: Mapping[tuple[str, str, str], float], case: CaseResult, workload: Workload, key: str
+) -> float | None:
+    units = errors.get((case.contender, key, workload.dtype))
+    return None if units is None else max(units, LEAST_ERROR_UNITS)
+
+
+def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Costs | None:
+    speed = case.speed
+    if speed is None or _log(speed.median_s) is None:
+        return None
+    return Costs(
+        latency=math.log(speed.median_s),
+        deviation=_deviation(speed),
+        throughput=_log(speed.pipelined_s),
+        start=_log(start.total_s if start is not None else None),
+        memory=_log(_memory_bytes(speed, case)),
+        error=_log(error),
+    )
+
+
+def _log(value: float | None) -> float | None:
+    return math.log(value) if value is not None and math.isfinite(value) and value > 0 else None
+
+
+def _deviation(speed: Speed) -> float:
+    low, high = _log(speed.interval_s[0]), _log(speed.interval_s[1])
+    if low is None or high is None:
+        return LEAST_DEVIATION
+    # Few processes have a wide Student quantile in their interval, so read as a normal one it is on the safe side.
+    return max((high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2))), LEAST_DEVIATION)
+
+
+def _memory_bytes(speed: Speed, case: CaseResult) -> float | None:
+    name = "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes"
+    return max((process.memory.get(name, 0) for process in speed.processes), default=0) or None
+
+
+def rank(workloads: list[Measured], situation: Situation) -> Ranking:
+    """Ranks the contenders that can be compared on every workload of the situation, by every criterion that weighs."""
+    names, scores, left_out = _scores(workloads, situation)
+    if not scores:
+        return Ranking("nothing", [], [], names, left_out)
+    places = _places(scores)
+    if len(places) == 1:
+        return Ranking("only", [places[0].contender], places, names, left_out)
+    near = [place.contender for place in places if place.near >= CONFIDENCE]
+    if len(near) > 1:
+        return Ranking("alike", near, places, names, left_out)
+    if places[0].best >= CONFIDENCE:
+        return Ranking("best", [places[0].contender], places, names, left_out)
+    return Ranking(
+        "open", [place.contender for place in places if place.best > 1 - CONFIDENCE], places, names, left_out
+    )
+
+
+def is_measured(workloads: list[Measured], criterion: str) -> bool:
+    """Whether a criterion can be chosen by: some contender was measured by it on some of the workloads."""
+    return any(getattr(costs, criterion) is not None for workload in workloads for costs in workload.costs.values())
+
+
+def factor(first: Place, other: Place) -> tuple[float, float, float]:
+    """How many times as much the other costs, with its 95 % interval."""
+    middle = other.score - first.score
+    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * math.hypot(first.deviation, other.deviation)
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
+def leaders_by_weight(workloads: list[Measured], situation: Situation) -> dict[str, list[str]]:
+    """Who comes first as one criterion's weight goes from 0 to `MOST_WEIGHT` and the others stay; empty for nobody."""
+    found = {}
+    for criterion in CRITERIA:
+        firsts = []
+        for weight in range(MOST_WEIGHT + 1):
+            weights = {**situation.weights, criterion: weight}
+            _, scores, _ = _scores(workloads, dataclasses.replace(situation, weights=weights))
+            firsts.append(min(scores, key=lambda name: scores[name][0], default=""))
+        found[criterion] = firsts
+    return found
+
+
+def _scores(
+    workloads: list[Measured], situation: Situation
+) -> tuple[list[str], dict[str, tuple[float, float]], dict[str, str]]:
+    """The names of the workloads that fit, each contender's score with its deviation, and who has none and why."""
+    here = [workload for workload in workloads if situation.fits(workload)]
+    weights = {
+        name: float(situation.weights.get(name, 0))
+        for name in CRITERIA
+        if situation.weights.get(name, 0) > 0 and is_measured(here, name)
+    }
+    left_out: dict[str, str] = {}
+    scores: dict[str, tuple[float, float]] = {}
+    for contender in dict.fromkeys(name for workload in here for name in (*workload.costs, *workload.absent)):
+        reason = _why_not(contender, here, weights)
+        if reason:
+            left_out[contender] = reason
+        elif weights:
+            scores[contender] = _score([workload.costs[contender] for workload in here], weights)
+    return [workload.name for workload in here], scores, left_out
+
+
+def _why_not(contender: str, workloads: list[Measured], weights: Mapping[str, float]) -> str:
+    for workload in workloads:
+        if contender not in workload.costs:
+            return f"{workload.absent.get(contender, 'missing')} on {workload.name}"
+        for criterion in weights:
+            if getattr(workload.costs[contender], criterion) is None:
+                return f"no {criterion} measured on {workload.name}"
+    return ""
+
+
+def _score(costs: list[Costs], weights: Mapping[str, float]) -> tuple[float, float]:
+    total = sum(weights.values())
+    score = sum(weight * sum(getattr(c, name) for c in costs) for name, weight in weights.items()) / total / len(costs)
+    timed = sum(weights.get(name, 0) for name in TIMED) / total
+    deviation = timed * math.sqrt(sum(c.deviation**2 for c in costs)) / len(costs)
+    return score, max(deviation, LEAST_DEVIATION)
+
+
+def _places(scores: Mapping[str, tuple[float, float]]) -> list[Place]:
+    ordered = sorted(scores, key=lambda name: scores[name][0])
+    lowest = scores[ordered[0]][0]
+    middle = np.array([scores[name][0] - lowest for name in ordered])
+    deviation = np.array([scores[name][1] for name in ordered])
+    return [
+        Place(
+            name,
+            float(middle[at]),
+            float(deviation[at]),
+            _probability(at, middle, deviation, 0.0),
+            _probability(at, middle, deviation, math.log1p(TIE_MARGIN)),
+        )
+        for at, name in enumerate(ordered)
+    ]
+
+
+def _probability(at: int, middle: np.ndarray, deviation: np.ndarray, margin: float) -> float:
+    """That one's score is at most `margin` above the lowest of the others."""
+    own = middle[at] + deviation[at] * _GRID
+    chance = _DENSITY.copy()
+    for other in range(len(middle)):
+        if other != at:
+            chance *= ndtr((middle[other] + margin - own) / deviation[other])
+    return float(chance.sum())
