@@ -21,7 +21,8 @@ from harness.options import Options, make_options
 from harness.result_file import load
 from harness.results import Result
 from harness.resuming import resumed_options
-from harness.runs import blank_result, run
+from harness.runs import run
+from harness.starting import blank_result
 
 __all__ = ["agree", "bench", "compare", "diff", "load"]
 

@@ -207,23 +207,46 @@ def _was_given(name: str) -> bool:
 
 @cli.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The page; beside the first result by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print the page's path as JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing.")
-def report(results: tuple[str, ...], out: str | None, as_json: bool, quiet: bool) -> int:
-    """Makes one HTML page from result files."""
+@click.option(
+    "-o", "--out", type=click.Path(), help="The file, or the folder of pictures; beside the first result by default."
+)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["html", "md", "csv", "svg", "png"]),
+    default="html",
+    show_default=True,
+    help="md and csv go to standard output unless --out names a file; svg and png draw each chart.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the paths of what was written as JSON.")
+@click.option("--quiet", is_flag=True, help="Print no paths.")
+def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool, quiet: bool) -> int:
+    """Makes a page from result files: one HTML file for all of them, or Markdown, a table, pictures."""
     import json
 
+    from harness import report as reports
     from harness.api import PAGE_NAME, load
-    from harness.report import write_page
+    from harness.result_file import write_text
 
     loaded = [(name, load(name)) for name in results]
-    path = Path(out) if out else Path(results[0]).with_name(PAGE_NAME)
-    write_page(loaded, path)
+    beside = Path(results[0]).parent
+    if layout in ("svg", "png"):
+        written = reports.write_charts(loaded, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
+    elif layout == "html":
+        written = [Path(out) if out else beside / PAGE_NAME]
+        reports.write_page(loaded, written[0])
+    else:
+        text = reports.to_markdown(loaded) if layout == "md" else reports.to_csv(loaded)
+        if out is None:
+            click.echo(text, nl=False)
+            return 0
+        written = [Path(out)]
+        write_text(written[0], text)
     if as_json:
-        click.echo(json.dumps({"page": str(path)}))
+        click.echo(json.dumps({"page": str(written[0])} if layout == "html" else {"files": [str(p) for p in written]}))
     elif not quiet:
-        click.echo(f"page: {path}")
+        for path in written:
+            click.echo(f"page: {path}" if layout == "html" else str(path))
     return 0
 
 

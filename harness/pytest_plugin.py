@@ -113,7 +113,8 @@ class _Session:
 
     def __init__(self, options: Options) -> None:
         from harness.progress import Reporter
-        from harness.runs import Engine, blank_result, make_pool
+        from harness.runs import Engine
+        from harness.starting import blank_result, make_pool
 
         self.result = blank_result(options)
         self._pool = make_pool(options)

@@ -35,6 +35,7 @@ MOST_WEIGHT = 4
 LEAST_ERROR_UNITS = 0.1
 # Contenders without an interval are told apart by any difference, and equal ones share the chance.
 LEAST_DEVIATION = 1e-9
+NORMAL_QUANTILE = float(norm.ppf(0.5 + CONFIDENCE / 2))
 _GRID = np.linspace(-8, 8, 2001)
 _DENSITY = norm.pdf(_GRID) / norm.pdf(_GRID).sum()
 
@@ -213,7 +214,7 @@ def _deviation(speed: Speed) -> float:
     if low is None or high is None:
         return LEAST_DEVIATION
     # Few processes have a wide Student quantile in their interval, so read as a normal one it is on the safe side.
-    return max((high - low) / (2 * float(norm.ppf(0.5 + CONFIDENCE / 2))), LEAST_DEVIATION)
+    return max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION)
 
 
 def _memory_bytes(speed: Speed, case: CaseResult) -> float | None:
@@ -247,7 +248,7 @@ def is_measured(workloads: list[Measured], criterion: str) -> bool:
 def factor(first: Place, other: Place) -> tuple[float, float, float]:
     """How many times as much the other costs, with its 95 % interval."""
     middle = other.score - first.score
-    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * math.hypot(first.deviation, other.deviation)
+    half = NORMAL_QUANTILE * math.hypot(first.deviation, other.deviation)
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 

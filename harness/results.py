@@ -315,6 +315,7 @@ class Result(Records):
         machine: processor, cores, memory, operating system, Python.
         baseline: the contender that ratios refer to, per workload name.
         harness_s: processor time of the harness itself: reference, rounding noise, comparison, transfer; 0 if unknown.
+        sources: digest of each model's file by its path, as it was when this was made.
         interrupted: the run was stopped before its end.
         resumed: how often it went on after it was killed or interrupted.
     """
@@ -329,6 +330,7 @@ class Result(Records):
     machine: dict[str, Any]
     contenders: list[ContenderInfo]
     break_evens: list[BreakEven] = []
+    sources: dict[str, str] = {}
     interrupted: bool = False
     resumed: int = 0
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -27,12 +26,12 @@ from harness.environments import FRAMEWORKS, installed_bytes
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.identity import require_same_settings
 from harness.journal import START, Journal
-from harness.machine import describe_machine
 from harness.measure import decide
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.progress import Reporter
 from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
+from harness.starting import blank_result, make_pool
 from harness.task import Task
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
@@ -138,32 +137,6 @@ def start_again(engine: Engine, result: Result, journal: Journal | None) -> None
         before = earlier.get(info.contender, info)
         if before.outcome == info.outcome == "ok":
             require_same_settings(info.contender, before.settings, info.settings)
-
-
-def blank_result(options: Options) -> Result:
-    """A result that holds nothing yet but what was asked, when and where."""
-    return Result(
-        created=datetime.now(UTC).isoformat(),
-        command=options.command_line(),
-        seed=options.seed,
-        threads=options.threads,
-        duration_s=0.0,
-        machine=describe_machine(),
-        contenders=[],
-    )
-
-
-def make_pool(options: Options) -> Pool:
-    """The pool of a run, nothing started yet."""
-    return Pool(
-        options.contenders,
-        device=options.device,
-        threads=options.threads,
-        seed=options.seed,
-        log_directory=options.out / "logs",
-        configuration=options.configuration,
-        timeout_s=options.timeout_s,
-    )
 
 
 def _in_background(compute: Callable[[], Found]) -> Found:

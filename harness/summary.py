@@ -12,11 +12,14 @@ from rich.table import Table
 from harness.core.spec import Workload
 from harness.journal import resume_command
 from harness.path_table import print_paths
+from harness.report.answer import answer_for, answer_sentence
+from harness.report.speed import speed_groups
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
 from harness.statistics import STEADY
 
 # A terminal is about this many columns of figures wide.
 MOST_COLUMNS = 6
+MOST_ANSWERS = 12
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
 
 
@@ -37,6 +40,11 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     if result.cases:
         for table in _speed_tables(result):
             console.print(table)
+        groups = [group for group in speed_groups(result) if group.rows]
+        # More than a screen of them says less than the tables; the page has all.
+        for group in groups if len(groups) <= MOST_ANSWERS else ():
+            sentence = answer_sentence(answer_for(group, result.comparisons))
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     if result.training_runs:
         console.print(_training_table(result))
     if result.gradient_norms:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from harness.report.norms import norms_text
 from harness.report.sections import setting_of
 from harness.report.speed import SpeedGroup
-from harness.report.text import counted, listed, with_interval
+from harness.report.text import counted, listed, printable, with_interval
 from harness.report.words import OUTCOMES, contender_names, describe_workload
 from harness.results import Comparison, Result
 
@@ -243,3 +243,25 @@ def outcome_counts(result: Result) -> list[tuple[str, int]]:
     """How many records ended in each of the seven outcomes."""
     outcomes = result.outcomes
     return [(outcome, outcomes.count(outcome)) for outcome in OUTCOMES]  # type: ignore[arg-type]
+
+
+def answer_sentence(answer: Answer) -> str:
+    """The answer for one workload in one sentence, for the terminal and other text."""
+    workload = answer.group.workload
+    where = f"{workload.title} ({'; '.join(part for part in (workload.sizes, workload.conditions) if part)})"
+    if not answer.lead:
+        return f"{where}: no contender can be compared"
+    parts = [f"{printable(answer.lead)} {answer.claim}, {answer.time} per call"]
+    if answer.against_baseline:
+        parts.append(f"{answer.against_baseline} times as long as {printable(answer.baseline)}")
+    for label, relations in (
+        ("a tie with it", answer.ties),
+        ("not resolved against it", answer.unresolved),
+        ("slower, times as long", answer.slower),
+        (f"against {printable(answer.baseline)}, times as long", answer.indirect),
+    ):
+        if relations:
+            parts.append(f"{label}: " + ", ".join(f"{printable(r.contender)} {r.figure}" for r in relations))
+    if answer.unrelated:
+        parts.append("no ratio recorded: " + ", ".join(printable(name) for name in answer.unrelated))
+    return f"{where}: {'; '.join(parts)}"

@@ -70,7 +70,7 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
         title = f"{group.unit} per call"
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         y=alt.Y("contender:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
-        color=_colour(identities, [row.contender for row in group.rows]),
+        color=colour_of(identities, [row.contender for row in group.rows]),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="median and interval")],
     )
     interval = base.mark_rule(strokeWidth=2).encode(
@@ -79,9 +79,9 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
     # Ends taller than the point, so that an interval narrower than the point is still seen.
     ends = [base.mark_tick(thickness=1.5, size=16).encode(x=end) for end in ("low:Q", "high:Q")]
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
-        x="median:Q", shape=_shape(identities, [row.contender for row in group.rows])
+        x="median:Q", shape=shape_of(identities, [row.contender for row in group.rows])
     )
-    return _finish(alt.LayerChart(layer=[interval, *ends, point]), ROW_HEIGHT * len(group.rows))
+    return finish(alt.LayerChart(layer=[interval, *ends, point]), ROW_HEIGHT * len(group.rows))
 
 
 def cold_chart(group: ColdGroup, identities: Identities) -> Spec:
@@ -114,7 +114,7 @@ def cold_chart(group: ColdGroup, identities: Identities) -> Spec:
             tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("phase:N"), alt.Tooltip("shown:N", title="time")],
         )
     )
-    return _finish(chart, ROW_HEIGHT * len(group.rows))
+    return finish(chart, ROW_HEIGHT * len(group.rows))
 
 
 def loss_chart(task: Task, identities: Identities) -> Spec | None:
@@ -223,7 +223,7 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
             axis=alt.Axis(values=decades, format=".0e"),
         ),
     )
-    return _finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
+    return finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
 
 
 def radius_colour(group: NormGroup, radius: float) -> str:
@@ -271,7 +271,7 @@ def _contender_layers(series: dict[str, list[float | None]], identities: Identit
             if values[step] is not None:
                 row = {"name": identities[name].label, "step": step, "value": _rounded(values[step], digits)}
                 marked.append(row)
-    colour, shape = _colour(identities, names, "name"), _shape(identities, names, "name")
+    colour, shape = colour_of(identities, names, "name"), shape_of(identities, names, "name")
     lines = _lines(_series(labelled, digits), strokeWidth=1.25, opacity=0.85).encode(color=colour)
     points = (
         alt.Chart(alt.InlineData(values=marked))
@@ -315,20 +315,23 @@ def _finish_layers(layers: list[alt.Chart], scale: alt.Scale, title: str, axis: 
         x=alt.X("step:Q", title="training step", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=6, format="d")),
         y=alt.Y("value:Q", title=title, scale=scale, axis=axis),
     )
-    return _finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
+    return finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
 
 
-def _colour(identities: Identities, names: list[str], field: str = "contender") -> alt.Color:
+def colour_of(identities: Identities, names: list[str], field: str = "contender") -> alt.Color:
+    """Each contender in its own colour."""
     labels, colours = [identities[n].label for n in names], [identities[n].colour for n in names]
     return alt.Color(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=colours))
 
 
-def _shape(identities: Identities, names: list[str], field: str = "contender") -> alt.Shape:
+def shape_of(identities: Identities, names: list[str], field: str = "contender") -> alt.Shape:
+    """Each contender in its own shape."""
     labels, shapes = [identities[n].label for n in names], [identities[n].shape for n in names]
     return alt.Shape(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
 
 
-def _finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
+def finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
+    """The specification of a chart as wide as its box."""
     sized = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )

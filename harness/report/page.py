@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,29 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from harness.report import answer, charts, choose, norms, sections, speed, text, words
-from harness.result_file import write_text
+from harness.report import (
+    answer,
+    charts,
+    choose,
+    cost_charts,
+    norms,
+    overview,
+    sections,
+    source_code,
+    speed,
+    sweeps,
+    text,
+    words,
+)
+from harness.result_file import to_plain_json, write_text
 from harness.results import Result
 
 TEMPLATES = Path(__file__).parent / "templates"
 # More training tasks than the main job has are folded, below a table of all.
 MOST_OPEN_TASKS = 7
+# On the first screen; the cases list all.
+MOST_PROBLEMS = 20
+MOST_PACKED_FIGURES = 100_000
 
 
 @dataclass
@@ -73,7 +91,12 @@ def _view(
 ) -> dict[str, Any]:
     """What the templates need of one result."""
     groups = speed.speed_groups(result)
-    cold = sections.cold_groups(result)
+    many = len(groups) > overview.MOST_WORKLOADS
+    shown = groups[: overview.MOST_WORKLOADS]
+    cold = sections.cold_groups(result)[: overview.MOST_WORKLOADS]
+    starts = {(s.contender, words.describe_workload(s.workload).model_key): s for group in cold for s in group.rows}
+    many_checks = len(result.agreements) > overview.MOST_RECORDS
+    details = sections.agreement_details(result, prefix)
     tasks = sections.training_tasks(result)
     failed, passed = sections.by_outcome(sections.case_rows(result))
     return {
@@ -84,22 +107,37 @@ def _view(
         "headline": answer.headline(result),
         "training_sentence": answer.training_sentence(result),
         "choose": choose.choose(result, identities),
-        "answers": [answer.answer_for(group, result.comparisons) for group in groups],
+        "answers": [answer.answer_for(group, result.comparisons) for group in shown],
+        "more_answers": len(groups) - len(shown),
         "problems": answer.problems(result),
         "concerned": answer.concerned(result),
         "outcome_counts": answer.outcome_counts(result),
-        "matrix": sections.agreement_matrix(result, prefix),
-        "details": sections.agreement_details(result, prefix),
+        "matrix": None if many_checks else sections.agreement_matrix(result, prefix),
+        "limits": sections.limits(result),
+        "agreement_overview": overview.agreement_overview(result) if many_checks else [],
+        "details": sections.only_failing(details, overview.MOST_RECORDS) if many_checks else details,
+        "speed_overview": overview.speed_overview(result, groups) if many else [],
+        "sweeps": [
+            (sweep, drawn.add(f"{prefix}-b{i}", cost_charts.batch_chart(sweep, identities)))
+            for i, sweep in enumerate(sweeps.sweeps(groups)[: overview.MOST_WORKLOADS])
+            if sweep.per_example_s
+        ],
         "speed": [
             (
                 group,
                 drawn.add(f"{prefix}-s{i}", charts.speed_chart(group, identities) if group.rows else None),
                 charts.speed_label(group, identities),
+                drawn.add(f"{prefix}-r{i}", cost_charts.rounds_chart(group, identities)),
             )
-            for i, group in enumerate(groups)
+            for i, group in enumerate([] if many else groups)
         ],
         "ceiling": speed.ceiling_text(result),
-        "break_evens": result.break_evens,
+        "break_evens": result.break_evens[: overview.MOST_RECORDS],
+        "totals": [
+            (group, drawn.add(f"{prefix}-t{i}", cost_charts.total_chart(totals, identities)), table)
+            for i, group in enumerate(shown)
+            if (totals := cost_charts.totals(group, starts)) and (table := cost_charts.totals_table(totals))
+        ],
         "cold": [
             (
                 group,
@@ -127,7 +165,9 @@ def _view(
             for i, group in enumerate(norms.norm_groups(result))
         ],
         "contenders": words.contender_names(result),
+        "source": source_code.source_code(result),
         "ledger": sections.ledger(result),
+        "packed": _packed(result),
         "failed": failed,
         "passed": passed,
     }
@@ -135,6 +175,16 @@ def _view(
 
 def _script(*names: str) -> Markup:
     return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))
+
+
+def _packed(result: Result) -> str:
+    """The result as gzip in base64, for the page to give back; empty where it would outgrow the page."""
+    figures = sum(len(case.speed.rounds_s) for case in result.cases if case.speed)
+    figures += sum(len(check.quantities) + len(check.path) for check in result.agreements)
+    if figures > MOST_PACKED_FIGURES:
+        return ""
+    # Without a time, so that one result always makes the same page.
+    return base64.b64encode(gzip.compress(to_plain_json(result).encode(), mtime=0)).decode()
 
 
 @functools.cache
@@ -170,6 +220,9 @@ def _environment() -> jinja2.Environment:
         not_finite_steps=sections.not_finite_steps,
         norms=norms,
         most_open_tasks=MOST_OPEN_TASKS,
+        total_calls=cost_charts.TABLE_CALLS,
+        most_records=overview.MOST_RECORDS,
+        most_problems=MOST_PROBLEMS,
         radius_colour=charts.radius_colour,
     )
     return environment

@@ -11,6 +11,9 @@ from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, signif
 from harness.report.words import WorkloadText, contender_names, describe_workload
 from harness.results import Agreement, Quantity, Result, TrainingRun
 
+# What is compiled for a model differs little between its sizes.
+MOST_KERNEL_PARTS = 24
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,12 +38,10 @@ class Matrix:
 
     Attributes:
         rows: contender and its cells, in the order of `columns` and their checks.
-        limits: per check, the limits in force, as text.
     """
 
     columns: list[Column]
     rows: list[tuple[str, list[Cell]]]
-    limits: dict[str, list[str]]
 
 
 def agreement_matrix(result: Result, prefix: str) -> Matrix:
@@ -50,13 +51,11 @@ def agreement_matrix(result: Result, prefix: str) -> Matrix:
     """
     found: dict[tuple[str, str, str], tuple[int, Agreement]] = {}
     workloads: dict[str, WorkloadText] = {}
-    limits: dict[str, set[float]] = {}
     for index, agreement in enumerate(result.agreements):
         workload = describe_workload(agreement.workload)
         workloads.setdefault(workload.model_key, workload)
         check = check_label(agreement)
         found[agreement.contender, workload.model_key, check] = index, agreement
-        limits.setdefault(agreement.check, set()).update(quantity.limit for quantity in agreement.quantities)
     columns = [
         # Meaning comes first by the alphabet.
         Column(workload, sorted({check for _, model, check in found if model == key}))
@@ -70,7 +69,15 @@ def agreement_matrix(result: Result, prefix: str) -> Matrix:
                 index, record = found.get((name, key, check), (0, None))
                 cells.append(Cell(record, f"{prefix}-d{index}", worst_figure(record)) if record else Cell(None))
         rows.append((name, cells))
-    return Matrix(columns, rows, {check: [f"{limit:g}" for limit in sorted(some)] for check, some in limits.items()})
+    return Matrix(columns, rows)
+
+
+def limits(result: Result) -> dict[str, list[str]]:
+    """The limits in force by check, as text."""
+    found: dict[str, set[float]] = {}
+    for agreement in result.agreements:
+        found.setdefault(agreement.check, set()).update(quantity.limit for quantity in agreement.quantities)
+    return {check: [f"{limit:g}" for limit in sorted(some)] for check, some in found.items()}
 
 
 def check_label(agreement: Agreement) -> str:
@@ -84,6 +91,14 @@ def agreement_details(result: Result, prefix: str) -> list[tuple[str, list[tuple
     for index, agreement in enumerate(result.agreements):
         by_contender.setdefault(agreement.contender, []).append((f"{prefix}-d{index}", agreement))
     return [(name, by_contender[name]) for name in contender_names(result) if name in by_contender]
+
+
+def only_failing(
+    details: list[tuple[str, list[tuple[str, Agreement]]]], most: int
+) -> list[tuple[str, list[tuple[str, Agreement]]]]:
+    """The checks that did not end ok, `most` of each contender; contenders without any are left out."""
+    found = [(name, [pair for pair in checks if pair[1].outcome != "ok"][:most]) for name, checks in details]
+    return [(name, checks) for name, checks in found if checks]
 
 
 def worst_figure(agreement: Agreement) -> str:
@@ -301,7 +316,7 @@ def ledger(result: Result) -> list[LedgerPart]:
         workload = describe_workload(case.workload)
         workloads[workload.key] = workload
         ledgers.setdefault(workload.key, {})[case.contender] = flatten(case.ledger)
-    for key, by_contender in ledgers.items():
+    for key, by_contender in list(ledgers.items())[:MOST_KERNEL_PARTS]:
         workload = workloads[key]
         subtitle = f"{workload.sizes}; {workload.conditions}"
         parts.append(LedgerPart(f"Kernels: {workload.title}", subtitle, _ledger_rows(names, by_contender)))

@@ -102,10 +102,13 @@ def speed_groups(result: Result) -> list[SpeedGroup]:
         workload = describe_workload(case.workload)
         workloads[workload.key] = workload
         cases.setdefault(workload.key, []).append(case)
+    comparisons: dict[str, list[Comparison]] = {}
+    for comparison in result.comparisons:
+        comparisons.setdefault(comparison.workload, []).append(comparison)
     floors = {floor.workload: _floor(floor) for floor in result.noise_floors}
     best = {(ceiling.dtype, ceiling.device): ceiling.best[1] for ceiling in result.ceilings if ceiling.best}
     return [
-        _group(workloads[key], found, disagreements, result.comparisons, floors.get(key), best)
+        _group(workloads[key], found, disagreements, comparisons.get(key, []), floors.get(key), best)
         for key, found in cases.items()
     ]
 
@@ -141,11 +144,10 @@ def _group(
         else:
             comparable.append((case, case.speed))
     comparable.sort(key=lambda pair: pair[1].median_s)
-    here = [c for c in comparisons if c.workload == workload.key]
-    baselines = [c.baseline for c in here]
+    baselines = [c.baseline for c in comparisons]
     lead = comparable[0][0].contender if comparable else ""
     baseline = lead if lead in baselines else baselines[0] if baselines else ""
-    ratios = {c.contender: c for c in here if c.baseline == baseline}
+    ratios = {c.contender: c for c in comparisons if c.baseline == baseline}
     unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
     rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), best_flops) for case, speed in comparable]
     return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class WorkloadText:
         sizes: of the model.
         conditions: batch size, dtype, device, and the optimiser of a training step.
         step: `inference`, `gradients`, `training`.
+        batch_size: None for a record that holds no valid workload.
+        family: the same for every batch size of one model, step, dtype and device.
     """
 
     key: str
@@ -69,6 +72,8 @@ class WorkloadText:
     batch: str
     conditions: str
     step: str
+    batch_size: int | None = None
+    family: str = ""
 
     @property
     def title(self) -> str:
@@ -77,10 +82,16 @@ class WorkloadText:
 
 def describe_workload(record: Mapping[str, Any]) -> WorkloadText:
     """The workload of a record in words; a record that holds no valid one is shown as it stands."""
+    return _described(json.dumps(record, sort_keys=True, default=str))
+
+
+# The same workload is asked for by every contender and every part of the page.
+@functools.lru_cache(maxsize=65536)
+def _described(written: str) -> WorkloadText:
     try:
-        workload = Workload.from_json(record)
+        workload = Workload.from_json(json.loads(written))
     except (HarnessError, TypeError, ValueError, AttributeError):
-        raw = clip(json.dumps(record, sort_keys=True, default=str))
+        raw = clip(written)
         return WorkloadText(raw, raw, "Unknown workload", raw, "", "", "")
     batch = f"batch {workload.batch_size:,}"
     conditions = f"{batch}, {workload.dtype}, {workload.device}"
@@ -94,6 +105,8 @@ def describe_workload(record: Mapping[str, Any]) -> WorkloadText:
         batch=f"{batch}, {workload.device}",
         conditions=conditions,
         step=workload.step,
+        batch_size=workload.batch_size,
+        family=workload.replace(batch_size=1).name,
     )
 
 

@@ -14,7 +14,8 @@ from harness.options import make_options
 from harness.pool import Pool
 from harness.progress import Reporter
 from harness.results import Agreement
-from harness.runs import Engine, blank_result
+from harness.runs import Engine
+from harness.starting import blank_result
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.
 DTYPES = {"sgd": ("float64", "float32"), "momentum": ("float64",), "adam": ("float64", "float32")}

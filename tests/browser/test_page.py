@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import load
+from harness.report import write_page
 from tests.browser.conftest import RESULTS, SCHEMES, SIZES, Opened
 from tests.unit import result_samples as samples
+from tests.unit.test_report_many import many
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NUM_CHARTS = {"main": 22, "troubled": 22, "several": 27, "empty": 0}
 
@@ -35,7 +41,11 @@ def test_the_page_complains_of_nothing_asks_for_nothing_and_fits(
 def test_every_chart_is_drawn_inside_its_box(
     open_page: Callable[..., Opened], name: str, size: str, scheme: str
 ) -> None:
-    charts = open_page(name, size, scheme).page.evaluate(
+    page = open_page(name, size, scheme).page
+    # Charts inside closed details are drawn when they are opened.
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))")
+    charts = page.evaluate(
         """[...document.querySelectorAll('.chart')].map(chart => {
             const drawn = chart.querySelectorAll('svg');
             const marks = chart.querySelectorAll('.mark-symbol path, .mark-rect path, .mark-line path');
@@ -166,3 +176,34 @@ def test_without_scripts_the_figures_are_still_there(open_page: Callable[..., Op
     assert page.locator("noscript").is_visible()
     assert page.locator("#r1-speed-7 .pair tbody tr").count() == len(samples.CONTENDERS)
     assert page.locator(".chart svg").count() == 0
+
+
+def test_the_embedded_result_is_given_back_as_it_was(open_page: Callable[..., Opened], tmp_path: Path) -> None:
+    opened = open_page("main")
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Download this result").click()
+    download.value.save_as(tmp_path / "result.json")
+    assert load(tmp_path / "result.json") == samples.main_job()
+    assert opened.complaints == []
+
+
+def test_the_source_of_each_framework_stands_next_to_the_others(open_page: Callable[..., Opened]) -> None:
+    page = open_page("main").page
+    group = page.locator("#r1-source details").filter(has_text="LSTM").first
+    group.locator("summary").click()
+    titles = [title.split(" ")[0] for title in group.locator("h4").all_text_contents()]
+    assert titles == ["pytorch", "tensorflow", "jax", "reference"]
+    boxes = [box.bounding_box() for box in group.locator(".sources > div").all()]
+    assert boxes[0]["y"] == boxes[1]["y"] == boxes[2]["y"]
+    shown = group.locator("pre").first.text_content()
+    assert shown.strip() == (ROOT / "impls" / "pytorch" / "lstm.py").read_text(encoding="utf-8").strip()
+
+
+def test_ten_thousand_cases_are_shown_at_once(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    write_page([("many", many(10_000 // len(samples.CONTENDERS) + 1, samples.CONTENDERS))], path)
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.get_by_role("status").get_by_text("best").wait_for()
+    assert page.locator("#r1-speed .overview tbody tr").count() == 10_000 // len(samples.CONTENDERS) + 1
+    page.close()

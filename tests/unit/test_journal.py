@@ -14,7 +14,8 @@ from harness.measure import decide
 from harness.options import make_options
 from harness.results import NoiseFloor, Result
 from harness.resuming import resumed_options
-from harness.runs import blank_result, make_plan
+from harness.runs import make_plan
+from harness.starting import blank_result
 from harness.summary import print_summary
 from tests.unit.result_samples import main_job
 

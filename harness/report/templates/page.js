@@ -8,11 +8,7 @@
     const text = new XMLSerializer()
       .serializeToString(chart.querySelector("svg"))
       .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
-    link.download = `faceoff-${chart.id}.svg`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    download(new Blob([text], { type: "image/svg+xml" }), `faceoff-${chart.id}.svg`);
   }
 
   async function draw(id, spec, config) {
@@ -25,6 +21,28 @@
     button.textContent = "Save as SVG";
     button.addEventListener("click", () => save(chart));
     chart.parentElement.querySelector("figcaption").append(" ", button);
+  }
+
+  function download(content, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(content);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  // The result is embedded as gzip in base64.
+  async function giveBack(packed, name) {
+    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    download(new Blob([await new Response(unpacked).blob()], { type: "application/json" }), name);
+  }
+
+  for (const line of document.querySelectorAll(".raw")) {
+    const button = line.querySelector("button");
+    const packed = line.parentElement.querySelector("script[id$=-packed]");
+    button.addEventListener("click", () => giveBack(packed, button.dataset.name));
+    line.hidden = false;
   }
 
   async function drawAll() {

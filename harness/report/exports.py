@@ -1,0 +1,217 @@
+"""A result in other forms than the page: Markdown for a pull request, a table of cases, and each chart as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import vl_convert
+
+from harness.diff_text import escape_markdown
+from harness.report import answer, charts, norms, sections, speed, text, words
+from harness.report.page import TEMPLATES
+from harness.result_file import write_bytes
+from harness.results import CaseResult, Comparison, Result
+
+Results = list[tuple[str, Result]]
+Picture = Literal["svg", "png"]
+PICTURE_WIDTH = 720
+# Of a file name, and so of the longest that file systems take.
+LONGEST_NAME = 180
+COLUMNS = (
+    "result", "created", "workload", "model", "step", "batch_size", "dtype", "device", "optimiser", "contender",
+    "outcome", "reason", "median_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
+    "latency_90_s", "latency_99_s", "pipelined_s", "cpu_s", "memory_bytes", "flops", "bytes", "cold_start_s",
+    "noise_units", "baseline", "ratio", "ratio_low", "ratio_high", "verdict",
+)  # fmt: skip
+
+
+def to_markdown(results: Results) -> str:
+    """The first screen of each result as Markdown."""
+    return "\n\n".join(part for name, result in results for part in _markdown_parts(name, result)) + "\n"
+
+
+def _markdown_parts(name: str, result: Result) -> Iterator[str]:
+    escape = escape_markdown
+    head = answer.headline(result)
+    who = ", ".join(head.contenders)
+    yield f"### Face-off: {escape(name)}"
+    if result.interrupted:
+        yield "**This run was stopped before its end. What follows is what had finished.**"
+    yield f"**{head.symbol} {escape(f'{who} {head.text}'.strip())}**"
+    sentence = answer.training_sentence(result)
+    if sentence:
+        yield escape(sentence)
+    groups = [group for group in speed.speed_groups(result) if group.rows]
+    if groups:
+        answers = [answer.answer_for(group, result.comparisons) for group in groups]
+        yield "\n".join(f"- {escape(answer.answer_sentence(found))}" for found in answers)
+        yield "Ratios of medians with their 95 % interval over rounds and processes; verdicts hold over the whole run."
+    problems = answer.problems(result)
+    if problems:
+        lines = []
+        for problem in problems:
+            where = f" ({'; '.join(problem.places[:4])})" if problem.places else ""
+            step = f"; next: {problem.next_step}" if problem.next_step else ""
+            what = words.OUTCOMES[problem.outcome].word
+            lines.append(f"- {escape(', '.join(problem.contenders))} **{what}**{escape(where)}: "
+                         f"{escape(problem.reason or 'no reason was recorded')}{escape(step)}")  # fmt: skip
+        yield "**What did not end ok**\n\n" + "\n".join(lines)
+    if groups:
+        tables = "\n\n".join(_markdown_table(group) for group in groups)
+        yield f"<details><summary>{text.counted(len(groups), 'workload')}</summary>\n\n{tables}\n\n</details>"
+    machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in text.flatten(result.machine).items())
+    yield f"{escape(result.command)}; {escape(machine)}; {result.threads} threads; seed {result.seed}"
+
+
+def _markdown_table(group: speed.SpeedGroup) -> str:
+    escape = escape_markdown
+    title = f"{group.workload.title}: {group.workload.sizes}; {group.workload.conditions}"
+    rows = [("contender", f"median, {group.unit}", "95 % interval", "ratio", "95 % interval", "verdict"), ("---",) * 6]
+    for row in group.rows:
+        verdict = "baseline" if row.is_baseline else row.verdict
+        cells = (row.contender, row.median, row.interval, row.ratio, row.ratio_interval, verdict)
+        rows.append(tuple(escape(cell, 200) for cell in cells))  # type: ignore[arg-type]
+    for left in group.left_out:
+        rows.append((escape(left.contender, 200), f"not compared: {escape(left.reason, 200)}", "", "", "", ""))
+    return f"{escape(title)}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def to_csv(results: Results) -> str:
+    """One row a case, with what is known of it; times in seconds, sizes in bytes, an empty cell where nothing is."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for name, result in results:
+        comparisons = {(c.workload, c.contender): c for c in result.comparisons}
+        starts = {(start.contender, _model_key(start.workload)): start for start in result.cold_starts}
+        checks = {
+            (check.contender, _model_key(check.workload), str(check.workload.get("dtype"))): check
+            for check in result.agreements
+        }
+        for case in result.cases:
+            key = (case.contender, _model_key(case.workload))
+            row: dict[str, Any] = {"result": name, "created": result.created, **_case_cells(case)}
+            row.update(_ratio_cells(comparisons.get((row["workload"], case.contender))))
+            start, check = starts.get(key), checks.get((*key, str(case.workload.get("dtype"))))
+            if start is not None and start.outcome == "ok":
+                row["cold_start_s"] = start.total_s
+            if check is not None and check.worst is not None:
+                row["noise_units"] = check.worst.noise_units
+            writer.writerow({column: _cell(value) for column, value in row.items()})
+    return out.getvalue()
+
+
+def _model_key(workload: dict[str, Any]) -> str:
+    return words.describe_workload(workload).model_key
+
+
+def _case_cells(case: CaseResult) -> dict[str, Any]:
+    workload, speed_record = words.describe_workload(case.workload), case.speed
+    model, optimiser = case.workload.get("model"), case.workload.get("optimiser")
+    training = isinstance(optimiser, dict) and case.workload.get("step") == "training"
+    cells: dict[str, Any] = {
+        "workload": workload.key,
+        "model": model.get("kind") if isinstance(model, dict) else None,
+        **{name: case.workload.get(name) for name in ("step", "batch_size", "dtype", "device")},
+        "optimiser": optimiser.get("kind") if training and isinstance(optimiser, dict) else None,
+        "contender": case.contender,
+        "outcome": case.outcome,
+        "reason": case.reason,
+        "flops": case.flops,
+        "bytes": case.bytes,
+    }
+    if speed_record is not None:
+        memory = [process.memory.get("host_in_use_bytes", 0) for process in speed_record.processes]
+        cells |= {
+            "median_s": speed_record.median_s,
+            "low_s": speed_record.interval_s[0],
+            "high_s": speed_record.interval_s[1],
+            "rounds": len(speed_record.rounds_s),
+            "calls_per_round": speed_record.iterations,
+            "processes": len(speed_record.processes),
+            **dict(zip(("latency_50_s", "latency_90_s", "latency_99_s"), speed_record.latency_s or (), strict=False)),
+            "pipelined_s": speed_record.pipelined_s,
+            "cpu_s": speed_record.cpu_s,
+            "memory_bytes": max(memory, default=0) or None,
+        }
+    return cells
+
+
+def _ratio_cells(comparison: Comparison | None) -> dict[str, Any]:
+    if comparison is None:
+        return {}
+    low, high = comparison.interval
+    return {
+        "baseline": comparison.baseline,
+        "ratio": comparison.ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "verdict": comparison.verdict,
+    }
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and text.finite(value) is None):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return text.printable(str(value)).replace("\n", " ")
+
+
+def write_charts(results: Results, folder: Path, picture: Picture) -> list[Path]:
+    """Draws every chart of the page, in the light colours, into files of their own; returns their paths.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    paths: list[Path] = []
+    for number, (_, result) in enumerate(results, 1):
+        for name, spec in _named_charts(result):
+            stem = re.sub(r"[^\w.=-]+", "-", f"{number}-{name}" if len(results) > 1 else name).strip("-")
+            paths.append(folder / f"{stem[:LONGEST_NAME]}.{picture}")
+            write_bytes(paths[-1], _draw(spec, picture))
+    return paths
+
+
+def _named_charts(result: Result) -> Iterator[tuple[str, charts.Spec]]:
+    identities = words.identify([result])
+    for group in speed.speed_groups(result):
+        if group.rows:
+            yield f"speed-{group.workload.key}", charts.speed_chart(group, identities)
+    for cold in sections.cold_groups(result):
+        if cold.rows:
+            yield f"cold-start-{cold.workload.key}", charts.cold_chart(cold, identities)
+    for task in sections.training_tasks(result):
+        for kind, drawn in (
+            ("loss", charts.loss_chart(task, identities)),
+            ("distance", charts.distance_chart(task, identities)),
+        ):
+            if drawn is not None:
+                yield f"training-{kind}-{task.name}-{task.workload.key}", drawn
+    for number, curves in enumerate(norms.norm_groups(result), 1):
+        drawn = charts.norm_chart(curves, identities)
+        if drawn is not None:
+            yield f"gradient-norms-{number}-{curves.workload.key}", drawn
+
+
+def _draw(spec: charts.Spec, picture: Picture) -> bytes:
+    sized = {**spec, "width": PICTURE_WIDTH}
+    plain = json.loads(_with_colours(json.dumps({"chart": sized, "config": charts.CONFIG})))
+    if picture == "svg":
+        drawing: str = vl_convert.vegalite_to_svg(plain["chart"], config=plain["config"])
+        return drawing.encode()
+    image: bytes = vl_convert.vegalite_to_png(plain["chart"], config=plain["config"], scale=2)
+    return image
+
+
+def _with_colours(text_with_variables: str) -> str:
+    """The light colours of the page's style written out."""
+    light = (TEMPLATES / "page.css").read_text(encoding="utf-8").split("@media")[0]
+    colours = dict(re.findall(r"(--[\w-]+): (#\w+)", light))
+    return re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], text_with_variables)

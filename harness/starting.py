@@ -1,0 +1,38 @@
+"""What a run starts with: an empty result that says what was asked, and the pool of its workers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from harness.machine import describe_machine
+from harness.options import Options
+from harness.pool import Pool
+from harness.results import Result
+from harness.sources import digests
+
+
+def blank_result(options: Options) -> Result:
+    """A result that holds nothing yet but what was asked, when and where."""
+    return Result(
+        created=datetime.now(UTC).isoformat(),
+        command=options.command_line(),
+        seed=options.seed,
+        threads=options.threads,
+        duration_s=0.0,
+        machine=describe_machine(),
+        contenders=[],
+        sources=digests([contender.framework for contender in options.contenders]),
+    )
+
+
+def make_pool(options: Options) -> Pool:
+    """The pool of a run, nothing started yet."""
+    return Pool(
+        options.contenders,
+        device=options.device,
+        threads=options.threads,
+        seed=options.seed,
+        log_directory=options.out / "logs",
+        configuration=options.configuration,
+        timeout_s=options.timeout_s,
+    )
