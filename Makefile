@@ -14,7 +14,7 @@ compare: $(VENV)/.installed
 	$(BIN)/faceoff compare $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --benchmark-disable $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

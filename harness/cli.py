@@ -81,6 +81,9 @@ def run_options(command: Command) -> Command:
             default=(),
             help="framework:mode, or a framework for all its modes; all by default. `faceoff list` shows them.",
         ),
+        click.option(
+            "--tuned", is_flag=True, help="Add each framework's mode `tuned`: what it could do, beside what users get."
+        ),
         click.option("--preset", default="default", show_default=True, help="Named set of sizes; see `faceoff list`."),
         click.option("--batch-size", type=Sizes(), default=(), help="Instead of the preset's; several by commas."),
         click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models, likewise."),

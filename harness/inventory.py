@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
-from harness.environments import FRAMEWORKS, find_installation, read_configuration
+from harness.environments import FRAMEWORKS, TUNED, find_installation, read_configuration
 from harness.presets import PRESETS
 
 
@@ -23,7 +23,7 @@ def take_inventory() -> dict[str, Any]:
         frameworks[framework.name] = {
             "installed": installation.installed,
             "versions": installation.versions,
-            "contenders": [f"{framework.name}:{mode}" for mode in framework.modes],
+            "contenders": [f"{framework.name}:{mode}" for mode in (*framework.modes, TUNED)],
             "python": installation.python,
             "reason": installation.reason,
             "next_step": installation.next_step,

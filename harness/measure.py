@@ -16,10 +16,11 @@ import numpy as np
 from harness.budget import Budget
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.environments import TUNED
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Speed
-from harness.statistics import LEAST_UNDISTURBED, Precision, Sample, adjusted, drift, verdict
+from harness.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
 
 WARMUP_CALLS = 3
 # Rounds that get faster by less than this are warm.
@@ -267,17 +268,7 @@ def compare_speeds(
         if contender == against:
             continue
         ratio = precision.ratio(contender, against, picked_from=1 if named else len(samples))
-        comparisons.append(
-            Comparison(
-                workload=workload.name,
-                contender=str(contender),
-                baseline=str(against),
-                ratio=ratio.ratio,
-                interval=(ratio.low, ratio.high),
-                verdict="unresolved",
-                p_value=ratio.p_value,
-            )
-        )
+        comparisons.append(_comparison(workload, contender, against, ratio))
     disturbed = float(np.mean(np.concatenate([sample.disturbed.ravel() for sample in samples.values()])))
     floor = NoiseFloor(
         workload=workload.name,
@@ -287,6 +278,32 @@ def compare_speeds(
         noisy=disturbed > LEAST_UNDISTURBED or _lost_share(measured) > DISTURBED_SHARE,
     )
     return comparisons, floor
+
+
+def compare_tuned(workload: Workload, measured: Mapping[Contender, Sequence[Rounds]]) -> list[Comparison]:
+    """Each framework's mode `tuned` against the fastest of its others: what tuning brings. The verdict is to come."""
+    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
+    tuned = [contender for contender in samples if contender.mode == TUNED]
+    found = []
+    precision = Precision(samples) if tuned else None
+    for contender in tuned:
+        plain = [other for other in samples if other.framework == contender.framework and other.mode != TUNED]
+        if precision is not None and plain:
+            best = min(plain, key=lambda other: precision.interval(other)[0])
+            found.append(_comparison(workload, contender, best, precision.ratio(contender, best, len(plain) + 1)))
+    return found
+
+
+def _comparison(workload: Workload, contender: Contender, baseline: Contender, ratio: Ratio) -> Comparison:
+    return Comparison(
+        workload=workload.name,
+        contender=str(contender),
+        baseline=str(baseline),
+        ratio=ratio.ratio,
+        interval=(ratio.low, ratio.high),
+        verdict="unresolved",
+        p_value=ratio.p_value,
+    )
 
 
 def _lost_share(measured: Mapping[Contender, Sequence[Rounds]]) -> float:

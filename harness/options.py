@@ -159,6 +159,7 @@ def make_options(
     *,
     models: Sequence[str] = (),
     contenders: Sequence[str] = (),
+    tuned: bool = False,
     steps: Sequence[str] = (),
     preset: str = "default",
     batch_size: Sequence[int] = (),
@@ -186,6 +187,7 @@ def make_options(
         command: `compare`, `agree` or `bench`.
         models: families; none means all of the preset.
         contenders: `framework:mode` or `framework`; none means all.
+        tuned: add the mode `tuned` of every framework among them.
         steps: what is timed; none means inference and training.
         preset: name in `harness.presets.PRESETS`.
         batch_size: instead of the preset's.
@@ -230,7 +232,7 @@ def make_options(
         raise InputError("out of range", where="seed", got=seed, expected=f"a whole number from 0 to {2**32 - 1}")
     if timeout_s is not None and not timeout_s > 0:
         raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
-    parsed = parse_contenders(contenders)
+    parsed = parse_contenders(contenders, tuned)
     device = resolve_device(device, parsed, configuration)
     if training_steps is not None:
         require_size(training_steps, "training-steps")

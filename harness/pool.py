@@ -260,7 +260,7 @@ class Pool:
         compile_cache = self._compile_cache(installation, cold)
         environment = worker_environment(contender, self.threads, compile_cache, cold)
         if untouched:
-            for name in FRAMEWORKS[contender.framework].modes[contender.mode]:
+            for name in FRAMEWORKS[contender.framework].environment(contender.mode):
                 environment.pop(name, None)
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)

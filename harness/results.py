@@ -294,12 +294,17 @@ class GradientNorms(Record):
 
 
 class Records(Record):
-    """What units of work add to a result."""
+    """What units of work add to a result.
+
+    Attributes:
+        tuned: each framework's mode `tuned` against the fastest of its others.
+    """
 
     contenders: list[ContenderInfo] = []
     agreements: list[Agreement] = []
     cases: list[CaseResult] = []
     comparisons: list[Comparison] = []
+    tuned: list[Comparison] = []
     noise_floors: list[NoiseFloor] = []
     cold_starts: list[ColdStart] = []
     training_runs: list[TrainingRun] = []

@@ -80,7 +80,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         except KeyboardInterrupt:
             result.interrupted = True
     # Over all units together, those that were taken over included.
-    decide(result.comparisons)
+    decide([*result.comparisons, *result.tuned])
     result.break_evens = find_break_evens(result.cold_starts, result.cases)
     result.duration_s = time.monotonic() - began_s
     result.harness_s = time.process_time() - worked_s

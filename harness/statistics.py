@@ -78,7 +78,10 @@ def _median_variance(values: np.ndarray) -> float:
     """Variance of the median of a sample, by Maritz and Jarrett's estimate: the exact one of its bootstrap."""
     if values.size < 3:
         return float(np.var(values))
-    return float(stats.mstats.mjci(values, prob=[0.5])[0]) ** 2
+    # Of equal values it takes the root of a difference that rounding may leave below zero.
+    with np.errstate(invalid="ignore"):
+        deviation = float(stats.mstats.mjci(values, prob=[0.5])[0])
+    return 0.0 if math.isnan(deviation) else deviation**2
 
 
 @dataclass(frozen=True)

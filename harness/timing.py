@@ -11,7 +11,7 @@ from harness.comparison import compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
-from harness.measure import Measured, Rounds, compare_speeds, last_value, measure, summarise
+from harness.measure import Measured, Rounds, compare_speeds, compare_tuned, last_value, measure, summarise
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
@@ -84,6 +84,7 @@ class Timing:
         self._result.cases += results.values()
         comparisons, floor = compare_speeds(timed, right, self._options.baseline)
         self._result.comparisons += comparisons
+        self._result.tuned += compare_tuned(timed, right)
         self._result.noise_floors += [floor] if floor else []
         return list(results.values())
 

@@ -217,6 +217,7 @@ def _environment() -> jinja2.Environment:
         phases=charts.PHASES,
         quantity_rows=sections.quantity_rows,
         describe=words.describe_workload,
+        interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
         not_finite_steps=sections.not_finite_steps,
         norms=norms,
         most_open_tasks=MOST_OPEN_TASKS,

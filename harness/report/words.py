@@ -176,6 +176,10 @@ def identify(results: Iterable[Result]) -> dict[str, Identity]:
 def contender_names(result: Result) -> list[str]:
     """Every contender of a result once: those asked for first, then any that only a record names."""
     names = [record.contender for record in (*result.contenders, *result.records)]
-    names += [name for comparison in result.comparisons for name in (comparison.baseline, comparison.contender)]
+    names += [
+        name
+        for comparison in [*result.comparisons, *result.tuned]
+        for name in (comparison.baseline, comparison.contender)
+    ]
     names += [name for pair in result.break_evens for name in (pair.contender, pair.other)]
     return list(dict.fromkeys(names))

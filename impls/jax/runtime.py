@@ -70,9 +70,9 @@ class JaxRuntime(Runtime):
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Makes the model; float64 needs x64 switched on for the process, and float32 runs as users run it, without."""
-        require_choice(mode, self.modes(workload.device), "jax.mode")
+        require_choice(mode, (*self.modes(workload.device), "tuned"), "jax.mode")
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
-        return JaxModel(workload, weights)
+        return JaxModel(workload, weights, mode)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
         # Without x64, JAX would make float32 from float64 and say nothing.
@@ -114,7 +114,9 @@ class JaxRuntime(Runtime):
             "x64": bool(jax.config.jax_enable_x64),
             "matmul_precision": jax.config.jax_default_matmul_precision,
             "compilation_cache": jax.config.jax_compilation_cache_dir,
-            "environment": {name: os.environ[name] for name in ("NPROC", "XLA_FLAGS") if name in os.environ},
+            "environment": {
+                name: os.environ[name] for name in ("NPROC", "XLA_FLAGS", "GLIBC_TUNABLES") if name in os.environ
+            },
         }
 
 
@@ -127,15 +129,19 @@ class JaxModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
+        mode: `jit` or `tuned`.
     """
 
-    def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
         family = FAMILIES[workload.model.kind]
+        make_network = getattr(family, "TunedNetwork", family.Network) if mode == "tuned" else family.Network
         self._workload = workload
-        self._ledger: dict[str, Any] = family.LEDGER
+        self._ledger: dict[str, Any] = dict(family.LEDGER)
+        if mode == "tuned":
+            self._ledger["tuned"] = getattr(make_network, "TUNED", "environment alone")
         self._names = tuple(weight_shapes(workload.model))
         self._map = family.weight_map(workload.model)
-        module = nnx.eval_shape(lambda: family.Network(workload.model, jnp.dtype(workload.dtype), nnx.Rngs(0)))
+        module = nnx.eval_shape(lambda: make_network(workload.model, jnp.dtype(workload.dtype), nnx.Rngs(0)))
         self._graph, state = nnx.split(module)
         self._variables = dict(nnx.to_flat_state(state))
         self._optimiser = make_optimiser(workload.optimiser)

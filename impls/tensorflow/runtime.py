@@ -24,6 +24,8 @@ from impls.tensorflow import dense, lstm, residual, rnn
 from impls.tensorflow.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+# How the mode `tuned` runs forward, and gradients and training, of each model.
+TUNED = {"dense": ("xla", "xla"), "residual": ("xla", "graph"), "rnn": ("xla", "graph"), "lstm": ("xla", "xla")}
 MODES = ("eager", "graph", "graph-onednn", "xla")
 # A graph with its constants must stay under 2 GiB.
 FREEZE_LIMIT_BYTES = 2**29
@@ -76,7 +78,7 @@ class TensorFlowRuntime(Runtime):
             InputError: an unknown mode, or weights that do not fit.
             UnsupportedError: oneDNN is wanted and not in force.
         """
-        require_choice(mode, self.modes(self._device), "tensorflow.mode")
+        require_choice(mode, (*self.modes(self._device), "tuned"), "tensorflow.mode")
         if mode == "graph-onednn" and not port.IsMklEnabled():
             raise UnsupportedError(
                 "oneDNN is not in force", where="tensorflow:graph-onednn",
@@ -126,7 +128,9 @@ class TensorFlowRuntime(Runtime):
             "environment": {
                 name: value
                 for name, value in os.environ.items()
-                if name.startswith(("TF_ENABLE_", "TF_XLA_", "TF_GPU_", "XLA_", "OMP_", "KMP_", "DNNL_", "ONEDNN_"))
+                if name.startswith(
+                    ("TF_ENABLE_", "TF_XLA_", "TF_GPU_", "XLA_", "OMP_", "KMP_", "DNNL_", "ONEDNN_", "GLIBC_")
+                )
             },
         }
 
@@ -137,11 +141,12 @@ class TensorFlowModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: one of `MODES`.
+        mode: one of `MODES`, or `tuned`.
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
-        self._workload, self._mode = workload, mode
+        self._workload, self._tuned = workload, mode == "tuned"
+        self._mode, self._training_mode = TUNED[workload.model.kind] if self._tuned else (mode, mode)
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model)
@@ -216,8 +221,10 @@ class TensorFlowModel(Model):
             "eager": "nothing",
             "xla": "each step by XLA (jit_compile), static shapes",
         }.get(self._mode, "each step as one graph (tf.function), static shapes")
+        tuned = {"tuned": f"forward as {self._mode}, gradients and training as {self._training_mode} with oneDNN"}
         return {
             **self._family.ledger(self._workload.model, self._mode),
+            **(tuned if self._tuned else {}),
             "compiled": compiled,
             "forward": "weights as constants until they change" if self._freezes else "weights as variables",
             "forward now": "weights as constants" if self._is_frozen else "weights as variables",
@@ -239,7 +246,8 @@ class TensorFlowModel(Model):
             return step(batch.inputs, batch.targets)
         graph = self._graphs.get((step.__name__, batch.size))
         if graph is None:
-            function = tf.function(step, jit_compile=self._mode == "xla", autograph=False)
+            mode = self._mode if step in (self._infer, self._infer_frozen) else self._training_mode
+            function = tf.function(step, jit_compile=mode == "xla", autograph=False)
             # A concrete function skips the search for a fitting signature in every call.
             graph = function.get_concrete_function(batch.inputs, batch.targets)
             self._graphs[step.__name__, batch.size] = graph

@@ -32,6 +32,7 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "hostile": lambda: [(hostile_samples.HOSTILE[0], hostile_samples.hostile())],
     "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
     "training": lambda: [("training", samples.long_training())],
+    "compact": lambda: [("compact", samples.main_job(samples.CONTENDERS[:2], samples.MODELS[2:], layers=1))],
     "empty": lambda: [("empty", samples.empty())],
 }
 

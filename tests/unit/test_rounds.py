@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.measure import Rounds, compare_speeds
+from harness.measure import Rounds, compare_speeds, compare_tuned
 
 LENGTH_S = 0.01
 
@@ -68,3 +68,16 @@ def test_a_machine_is_busy_when_others_have_its_cores_or_most_rounds_are_disturb
     assert floor_of(busy_s=0.115).noisy
     assert floor_of(busy_s=0.1, taken_s=[0.002] * 6).noisy
     assert floor_of(broken=[True] * 4 + [False] * 2).noisy
+
+
+def test_what_tuning_brings_is_told_against_the_fastest_other_mode_of_the_same_framework():
+    workload, factors = Workload(DenseSpec((4, 3)), 2), {"pytorch:eager": 1.2, "pytorch:compile": 1.0}
+    factors |= {"pytorch:tuned": 0.8, "jax:jit": 0.5, "tensorflow:tuned": 0.1}
+    measured = {
+        Contender.parse(name): [rounds([0.0] * 6, durations_s=[LENGTH_S * factor] * 6) for _ in range(2)]
+        for name, factor in factors.items()
+    }
+    (found,) = compare_tuned(workload, measured)
+    assert (found.contender, found.baseline) == ("pytorch:tuned", "pytorch:compile")
+    assert np.isclose(found.ratio, 0.8)
+    assert compare_tuned(workload, {Contender.parse("jax:jit"): measured[Contender.parse("jax:jit")]}) == []
