@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from harness.core.errors import HarnessError, Outcome
+from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
 from harness.results import CaseResult, Result, Speed
@@ -62,7 +62,7 @@ class Measured:
 
     Attributes:
         kind, step, dtype, device, batch_size: what a situation picks by.
-        absent: the contenders that cannot be compared, with the outcome.
+        absent: the contenders that cannot be compared, with the outcome, or `not timed`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Measured:
     device: str
     batch_size: int
     costs: dict[str, Costs]
-    absent: dict[str, Outcome]
+    absent: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -157,27 +157,18 @@ def measured(result: Result) -> list[Measured]:
             workload = case.parsed_workload()
         except (HarnessError, TypeError, ValueError, AttributeError):
             continue
-        here = found.setdefault(
-            workload.name,
-            Measured(
-                workload.name,
-                workload.model.kind,
-                workload.step,
-                workload.dtype,
-                workload.device,
-                workload.batch_size,
-                {},
-                {},
-            ),
-        )
+        if workload.name not in found:
+            at = workload
+            found[at.name] = Measured(at.name, at.model.kind, at.step, at.dtype, at.device, at.batch_size, {}, {})
+        here = found[workload.name]
         key = _model_key(case.workload)
         if case.outcome != "ok" or (case.contender, key) in disagreeing:
             here.absent[case.contender] = case.outcome if case.outcome != "ok" else "disagrees"
         elif (costs := _costs(case, starts.get((case.contender, key)), _error(errors, case, workload, key))) is None:
-            here.absent[case.contender] = "missing"
+            here.absent[case.contender] = "not timed"
         else:
             here.costs[case.contender] = costs
-    return [workload for workload in found.values() if workload.costs or workload.absent]
+    return list(found.values())
 
 
 def _model_key(record: Mapping[str, object]) -> str:
@@ -193,11 +184,15 @@ def _error(
 
 def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Costs | None:
     speed = case.speed
-    if speed is None or _log(speed.median_s) is None:
+    if speed is None:
+        return None
+    middle, low, high = (_log(value) for value in (speed.median_s, *speed.interval_s))
+    if middle is None or low is None or high is None:
         return None
     return Costs(
-        latency=math.log(speed.median_s),
-        deviation=_deviation(speed),
+        latency=middle,
+        # Few processes have a wide Student quantile in their interval, so read as a normal one it is on the safe side.
+        deviation=max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION),
         throughput=_log(speed.pipelined_s),
         start=_log(start.total_s if start is not None else None),
         memory=_log(_memory_bytes(speed, case)),
@@ -207,14 +202,6 @@ def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Co
 
 def _log(value: float | None) -> float | None:
     return math.log(value) if value is not None and math.isfinite(value) and value > 0 else None
-
-
-def _deviation(speed: Speed) -> float:
-    low, high = _log(speed.interval_s[0]), _log(speed.interval_s[1])
-    if low is None or high is None:
-        return LEAST_DEVIATION
-    # Few processes have a wide Student quantile in their interval, so read as a normal one it is on the safe side.
-    return max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION)
 
 
 def _memory_bytes(speed: Speed, case: CaseResult) -> float | None:
@@ -289,7 +276,7 @@ def _scores(
 def _why_not(contender: str, workloads: list[Measured], weights: Mapping[str, float]) -> str:
     for workload in workloads:
         if contender not in workload.costs:
-            return f"{workload.absent.get(contender, 'missing')} on {workload.name}"
+            return f"{workload.absent.get(contender, 'not asked')} on {workload.name}"
         for criterion in weights:
             if getattr(workload.costs[contender], criterion) is None:
                 return f"no {criterion} measured on {workload.name}"

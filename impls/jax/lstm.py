@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.core.spec import LstmSpec
-from impls.jax import through_time
 
 LEDGER = {
     "kernel": "scan over time, one matrix product a step",
@@ -68,22 +67,6 @@ class Network(nnx.Module):
             (_, last), hidden = layer(hidden, initial_carry=(c0[index], h0[index]))
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else last)
-
-
-class TunedNetwork(Network):
-    """The same layers with a backward pass through time by hand, and one tanh for all gates."""
-
-    TUNED = "backward pass through time by hand, one tanh for all gates"
-
-    def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
-        """As `Network.__call__`."""
-        hidden = x.swapaxes(0, 1)
-        for index, layer in enumerate(self.layers):
-            cell = layer.cell
-            weights = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_h.bias[...]
-            hidden = through_time.lstm(hidden, h0[index], c0[index], *weights)
-            self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
-        return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
 
 
 def weight_map(spec: LstmSpec) -> dict[str, tuple[tuple[Any, ...], tuple[int, ...]]]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.core.spec import RnnSpec
-from impls.jax import through_time
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {
@@ -72,26 +71,6 @@ class Network(nnx.Module):
             last, hidden = layer(hidden, initial_carry=h0[index])
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else last)
-
-
-class TunedNetwork(Network):
-    """The same layers with a backward pass through time by hand."""
-
-    TUNED = "backward pass through time by hand"
-
-    def __init__(self, spec: RnnSpec, dtype: Any, rngs: nnx.Rngs) -> None:
-        super().__init__(spec, dtype, rngs)
-        self.activation = spec.activation
-
-    def __call__(self, x: jax.Array, h0: jax.Array) -> jax.Array:
-        """As `Network.__call__`."""
-        hidden = x.swapaxes(0, 1)
-        for index, layer in enumerate(self.layers):
-            cell = layer.cell
-            weights = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_i.bias[...]
-            hidden = through_time.rnn(self.activation, hidden, h0[index], *weights)
-            self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
-        return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
 
 
 def weight_map(spec: RnnSpec) -> dict[str, tuple[tuple[Any, ...], tuple[int, ...]]]:

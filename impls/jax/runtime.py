@@ -20,7 +20,7 @@ from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import Workload, require_choice
 from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
-from impls.jax import dense, lstm, residual, rnn
+from impls.jax import dense, lstm, residual, rnn, tuned
 from impls.jax.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
@@ -134,7 +134,8 @@ class JaxModel(Model):
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
         family = FAMILIES[workload.model.kind]
-        make_network = getattr(family, "TunedNetwork", family.Network) if mode == "tuned" else family.Network
+        kind = workload.model.kind
+        make_network = tuned.NETWORKS.get(kind, family.Network) if mode == "tuned" else family.Network
         self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
         if mode == "tuned":

@@ -22,7 +22,7 @@ from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
-from impls.pytorch import dense, lstm, residual, rnn
+from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
@@ -256,10 +256,10 @@ class PyTorchModel(Model):
             compiled = dict(self._family.COMPILED)
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
-        tuned = {"tuned": f"runs as {self._mode}, " + getattr(self._network, "TUNED", "environment alone")}
+        done = {"tuned": f"runs as {self._mode}, " + getattr(self._network, "TUNED", "environment alone")}
         return {
             **self._family.LEDGER,
-            **(tuned if self._tuned else {}),
+            **(done if self._tuned else {}),
             "kernels": self._kernels(),
             "compiled": compiled,
             "optimiser": f"{self._workload.optimiser.kind}, {kernel}, eager",
@@ -276,8 +276,8 @@ class PyTorchModel(Model):
 
     def _make_network(self, spec: ModelSpec, device: torch.device) -> nn.Module:
         # On a GPU cuDNN's own backward pass is the faster one.
-        tuned = self._tuned and self._family is rnn and device.type == "cpu"
-        network = rnn.TunedNetwork(spec) if tuned else self._family.Network(spec)
+        by_hand = self._tuned and self._family is rnn and device.type == "cpu"
+        network = tuned.Rnn(spec) if by_hand else self._family.Network(spec)
         return network.to(device=device, dtype=getattr(torch, self._workload.dtype))
 
     def _enter(self, phase: str) -> None:

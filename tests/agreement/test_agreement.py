@@ -16,6 +16,7 @@ from harness.progress import Reporter
 from harness.results import Agreement
 from harness.runs import Engine
 from harness.starting import blank_result
+from tests.conftest import THREADS
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.
 DTYPES = {"sgd": ("float64", "float32"), "momentum": ("float64",), "adam": ("float64", "float32")}
@@ -33,6 +34,7 @@ def agreements(
         dtype=DTYPES[request.param],
         seed=11,
         out=tmp_path_factory.mktemp(request.param),
+        threads=THREADS,
         quiet=True,
     )
     result = blank_result(options)

@@ -100,7 +100,7 @@ def bench(pair, *more: str) -> list[str]:
 
 def test_a_worker_killed_while_it_is_timed_is_one_crashed_case_and_all_others_are_complete(tmp_path, pair):
     victim, other = pair
-    with running(tmp_path / "out", *bench(pair, "--models", "dense,rnn", "--budget", "12")) as run:
+    with running(tmp_path / "out", *bench(pair, "--models", "dense,rnn", "--budget", "6")) as run:
         wait_for(lambda: "speed: dense inference" in progress(tmp_path / "out"), "timing")
         ids = workers(run)
         os.kill(ids[victim.framework], signal.SIGKILL)

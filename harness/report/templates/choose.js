@@ -51,7 +51,7 @@ const faceoffRanking = (() => {
   function whyNot(contender, workloads, names) {
     for (const w of workloads) {
       const costs = w.costs[contender];
-      if (!costs) return `${w.absent[contender] ?? "missing"} on ${w.name}`;
+      if (!costs) return `${w.absent[contender] ?? "not asked"} on ${w.name}`;
       const unknown = names.find((name) => costs[name] === null);
       if (unknown) return `no ${unknown} measured on ${w.name}`;
     }
