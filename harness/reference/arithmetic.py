@@ -80,13 +80,14 @@ class Rounded(Arithmetic):
     Args:
         dtype: a key of `UNIT_ROUNDOFF`.
         rng: draws the disturbances; see `noise_generator`.
+        times: how many times as large as a rounding they are.
 
     Raises:
         InputError: an unknown dtype.
     """
 
-    def __init__(self, dtype: str, rng: np.random.Generator) -> None:
-        self.unit_roundoff = unit_roundoff(dtype)
+    def __init__(self, dtype: str, rng: np.random.Generator, times: float = 1.0) -> None:
+        self.unit_roundoff = unit_roundoff(dtype) * times
         # Only float16 has so few exponents that values of everyday size meet its smallest number.
         self._spacing = 2.0**-24 if dtype == "float16" else 0.0
         self._draws = Draws(rng, self.unit_roundoff)

@@ -17,7 +17,15 @@ from harness.options import make_options
 from harness.reference import Arithmetic, Exact, Rounded, noise_generator
 from harness.reference.optimiser import UpdateRule
 from harness.results import TrainingRun
-from harness.training import ExpectedTraining, Trained, judge_trained, loss_noise, train_reference
+from harness.training import (
+    AMPLIFICATION,
+    ExpectedTraining,
+    Trained,
+    explained,
+    judge_trained,
+    loss_noise,
+    train_reference,
+)
 from harness.training_tasks import TrainingTask, choose_tasks, make_long_tasks
 
 SEED = 5
@@ -131,6 +139,21 @@ def test_the_spread_of_the_loss_never_shrinks_and_is_never_below_one_rounding() 
     exact = np.array([2.0, 2.0, 2.0])
     runs = [exact + sign * np.array([0.0, 1e-3, 1e-5]) for sign in (-1, 1)]
     assert loss_noise(exact, runs, "float32") == pytest.approx([2 * 2.0**-24, 1e-3, 1e-3])
+
+
+def test_what_wider_disturbances_do_out_of_proportion_is_explained_and_what_they_do_in_proportion_is_not() -> None:
+    noise = np.array([1e-7, 2e-7, 2e-7, 1e-2])
+    wide = np.array([AMPLIFICATION * 1e-7, 2 * AMPLIFICATION * 2e-7, 3e-3, 4e-2])
+    assert explained(noise, wide).tolist() == [1e-7, 2e-7, 3e-3, 1e-2]
+
+
+def test_wider_disturbances_are_as_many_times_as_large() -> None:
+    values = np.linspace(1.0, 2.0, 1000)
+    spreads = []
+    for times in (1.0, AMPLIFICATION):
+        arithmetic = Rounded("float32", noise_generator(SEED, 3), times)
+        spreads.append(np.std(np.asarray(arithmetic.array(values) * 1.0) / values))
+    assert spreads[1] / spreads[0] == pytest.approx(AMPLIFICATION, rel=1e-6)
 
 
 def test_long_tasks_are_every_pair_that_has_a_meaning() -> None:
