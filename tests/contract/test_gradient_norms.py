@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ from harness.gradient_norms import (
 )
 from harness.live_worker import Worker
 from harness.results import GradientNorms
-from tests.contract.test_runs import finish, progress, running, wait_for, workers
+from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers
 
 every_framework = pytest.mark.parametrize("contender", choose_contenders(all_contenders()), ids=str, indirect=True)
 
@@ -86,7 +84,7 @@ def test_a_worker_killed_on_the_way_ends_its_curves_and_the_next_dtype_goes_on(
     arguments = ["agree", "--preset", "small", "--models", "rnn", "--contenders", str(lightest), "--gradient-norms"]
     with running(tmp_path / "out", *arguments) as run:
         wait_for(lambda: "gradient norms: rnn" in progress(tmp_path / "out"), "the gradient norms")
-        os.kill(workers(run)[lightest.framework], signal.SIGKILL)
+        kill_at_work(workers(run)[lightest.framework])
         status, _ = finish(run)
     result = load(tmp_path / "out" / "result.json")
     assert status == 3
