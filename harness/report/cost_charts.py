@@ -9,6 +9,7 @@ import altair as alt
 
 from harness.cost_records import ColdStart
 from harness.report.charts import ROW_HEIGHT, Identities, Spec, colour_of, finish, shape_of
+from harness.report.sections import ColdGroup
 from harness.report.speed import SpeedGroup
 from harness.report.sweeps import Sweep
 from harness.report.text import finite, significant
@@ -114,12 +115,17 @@ class Total:
         return self.first_s + (calls - 1) * self.call_s
 
 
+def starts_by_model(groups: Sequence[ColdGroup]) -> dict[tuple[str, str], ColdStart]:
+    """The cold starts that reached their first result, by contender and `WorkloadText.model_key`."""
+    return {(start.contender, group.workload.model_key): start for group in groups for start in group.rows}
+
+
 def totals(group: SpeedGroup, starts: Mapping[tuple[str, str], ColdStart]) -> list[Total]:
     """The contenders that were timed in inference and started cold with the same model; none if there are not two.
 
     Args:
         group: a workload.
-        starts: by contender and `WorkloadText.model_key`, those that reached their first result.
+        starts: see `starts_by_model`.
     """
     if group.workload.step != "inference":
         return []

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import vl_convert
 
 from harness.diff_text import escape_markdown
-from harness.report import answer, charts, norms, sections, speed, text, words
+from harness.report import answer, charts, cost_charts, norms, sections, speed, sweeps, text, words
 from harness.report.page import TEMPLATES
 from harness.result_file import write_bytes
 from harness.results import CaseResult, Comparison, Result
@@ -181,10 +181,22 @@ def write_charts(results: Results, folder: Path, picture: Picture) -> list[Path]
 
 def _named_charts(result: Result) -> Iterator[tuple[str, charts.Spec]]:
     identities = words.identify([result])
-    for group in speed.speed_groups(result):
+    groups, cold_groups = speed.speed_groups(result), sections.cold_groups(result)
+    starts = cost_charts.starts_by_model(cold_groups)
+    for group in groups:
         if group.rows:
             yield f"speed-{group.workload.key}", charts.speed_chart(group, identities)
-    for cold in sections.cold_groups(result):
+        rounds = cost_charts.rounds_chart(group, identities)
+        if rounds is not None:
+            yield f"rounds-{group.workload.key}", rounds
+        totals = cost_charts.totals(group, starts)
+        if totals:
+            yield f"total-{group.workload.key}", cost_charts.total_chart(totals, identities)
+    for sweep in sweeps.sweeps(groups):
+        over_batch = cost_charts.batch_chart(sweep, identities)
+        if over_batch is not None:
+            yield f"batch-{sweep.workload.key}", over_batch
+    for cold in cold_groups:
         if cold.rows:
             yield f"cold-start-{cold.workload.key}", charts.cold_chart(cold, identities)
     for task in sections.training_tasks(result):

@@ -94,7 +94,7 @@ def _view(
     many = len(groups) > overview.MOST_WORKLOADS
     shown = groups[: overview.MOST_WORKLOADS]
     cold = sections.cold_groups(result)[: overview.MOST_WORKLOADS]
-    starts = {(s.contender, words.describe_workload(s.workload).model_key): s for group in cold for s in group.rows}
+    starts = cost_charts.starts_by_model(cold)
     many_checks = len(result.agreements) > overview.MOST_RECORDS
     details = sections.agreement_details(result, prefix)
     tasks = sections.training_tasks(result)

@@ -133,8 +133,8 @@ class JaxModel(Model):
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
-        family = FAMILIES[workload.model.kind]
         kind = workload.model.kind
+        family = FAMILIES[kind]
         make_network = tuned.NETWORKS.get(kind, family.Network) if mode == "tuned" else family.Network
         self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
