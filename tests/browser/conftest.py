@@ -75,7 +75,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def open_page(browser: Any, files: Callable[[str], Path]) -> Iterator[Callable[..., Opened]]:
-    """Opens a sample page at a size and in a colour scheme, and waits until its charts are drawn."""
+    """Opens a sample page at a size and in a colour scheme, and waits until the charts that can be seen are drawn."""
     contexts = []
 
     def open_it(name: str, size: str = "desktop", scheme: str = "light", **options: Any) -> Opened:
@@ -97,3 +97,10 @@ def open_page(browser: Any, files: Callable[[str], Path]) -> Iterator[Callable[.
     yield open_it
     for context in contexts:
         context.close()
+
+
+def draw_every_chart(page: Any) -> None:
+    """Unfolds all that is on the page and has every chart drawn, as before printing."""
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))")

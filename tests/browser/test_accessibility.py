@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.browser.conftest import SCHEMES, Opened
+from tests.browser.conftest import SCHEMES, Opened, draw_every_chart
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: pip install '.[dev]'")
 
@@ -15,8 +15,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe i
 def test_axe_finds_no_serious_problem(open_page: Callable[..., Opened], scheme: str) -> None:
     # Everything that there is on a page, but little of each: axe takes minutes for thousands of table rows.
     page = open_page("compact", scheme=scheme).page
-    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
-    page.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))")
+    draw_every_chart(page)
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     serious = [
         f"{problem['id']}: {problem['help']} ({problem['nodes'][0]['html'][:200]})"

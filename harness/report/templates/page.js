@@ -11,8 +11,10 @@
     download(new Blob([text], { type: "image/svg+xml" }), `faceoff-${chart.id}.svg`);
   }
 
-  async function draw(id, spec, config) {
-    const chart = document.getElementById(id);
+  const begun = new Set();
+  async function draw(chart, spec, config) {
+    if (begun.has(chart)) return;
+    begun.add(chart);
     await window.vegaEmbed(chart, spec, { config, renderer: "svg", actions: false });
     // Vega's own labels inside would be read a second time after the label of the chart.
     chart.querySelector("svg").setAttribute("aria-hidden", "true");
@@ -45,15 +47,22 @@
     line.hidden = false;
   }
 
-  async function drawAll() {
+  // A page can have hundreds of charts, so each is drawn when it comes near the window. Inside closed details it has no
+  // width; opening them brings it into view.
+  function drawAsSeen() {
     const { config, charts } = JSON.parse(source.textContent);
-    for (const [id, spec] of Object.entries(charts)) {
-      // Inside closed details a chart has no width; it is drawn when they are opened first.
-      const closed = document.getElementById(id).closest("details:not([open])");
-      if (closed) closed.addEventListener("toggle", () => draw(id, spec, config), { once: true });
-      else await draw(id, spec, config);
+    const observer = new IntersectionObserver(
+      (entries) => drawThese(entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target)),
+      { rootMargin: "100% 0px" },
+    );
+    async function drawThese(elements) {
+      for (const chart of elements) observer.unobserve(chart);
+      for (const chart of elements) await draw(chart, charts[chart.id], config);
+      document.documentElement.dataset.charts = "drawn";
     }
-    document.documentElement.dataset.charts = "drawn";
+    const waiting = Object.keys(charts).map((id) => document.getElementById(id));
+    for (const chart of waiting) observer.observe(chart);
+    window.addEventListener("beforeprint", () => drawThese(waiting.filter((chart) => chart.checkVisibility())));
   }
 
   // A link to a part inside closed details opens them.
@@ -68,5 +77,5 @@
 
   window.addEventListener("hashchange", reveal);
   reveal();
-  if (source) drawAll();
+  if (source) drawAsSeen();
 })();
