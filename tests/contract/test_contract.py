@@ -125,9 +125,10 @@ def test_the_same_call_gives_the_same_value_and_another_batch_another(worker, co
 @pytest.mark.parametrize("step", ["inference", "gradients", "training"])
 def test_a_timed_round_takes_time_and_leaves_its_value(worker, contender, sized, step):
     build(worker, contender, sized, fresh=False)
-    one = worker.request("time", step=step, warmup=2, iterations=1, start=0)
+    # The shortest of several: on a busy machine a single call may be held up for longer than forty take.
+    rounds = [worker.request("time", step=step, warmup=2, iterations=1, start=0) for _ in range(10)]
     many = worker.request("time", step=step, warmup=0, iterations=40, start=1)
-    assert 0 < one["duration_ns"] < many["duration_ns"]
+    assert 0 < min(one["duration_ns"] for one in rounds) < many["duration_ns"]
     assert many["last_batch"] == (1 + 40 - 1) % 3
     assert np.isfinite(worker.request("last_value", step=step)["value"]).all()
 
