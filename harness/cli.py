@@ -334,6 +334,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _one_line(error: click.ClickException) -> str:
+    """What was wrong and where help is, instead of the three paragraphs that click prints."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    help_line = f"; see `{context.command_path} --help`" if context else ""
+    return " ".join(error.format_message().split()).rstrip(".") + help_line
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -343,8 +350,11 @@ def main(arguments: list[str] | None = None) -> None:
         status = INTERRUPTED
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        status = error.exit_code
+    except click.ClickException as error:
+        click.echo(f"faceoff: {_one_line(error)}", err=True)
         status = error.exit_code
     except HarnessError as error:
         click.echo(f"faceoff: {error}", err=True)

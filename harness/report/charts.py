@@ -43,6 +43,8 @@ CONFIG: Spec = {
         "labelOverlap": "greedy",
     },
     "axisY": {"labelColor": "var(--text)"},
+    # Within so many pixels of the end a number would be cut off in half.
+    "axisX": {"labelFlush": 20},
 }
 
 

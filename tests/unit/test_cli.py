@@ -139,6 +139,25 @@ def test_the_list_names_everything_that_can_be_asked_for(capsys):
     assert "jax:jit" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["compare", "--models", "transformer"], "some of dense, residual, rnn, lstm; see `faceoff compare --help`"),
+        (["bench", "--batch-size", "0"], "at least 1"),
+        (["bench", "--nonsense"], "--nonsense"),
+        (["report"], "RESULTS"),
+        (["nonsense"], "see `faceoff --help`"),
+    ],
+)
+def test_a_usage_error_is_one_line_that_says_where_help_is(arguments, expected, capsys):
+    status, out, err = run(arguments, capsys)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("faceoff: ")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["compare", "agree", "bench", "report", "list", "doctor", "defaults"])
 def test_every_command_has_help(command, capsys):
     status, out, _ = run([command, "--help"], capsys)
