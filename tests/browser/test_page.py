@@ -55,16 +55,19 @@ def assert_every_chart_is_inside_its_box(page: Any, count: int) -> None:
             const drawn = chart.querySelectorAll('svg');
             const marks = chart.querySelectorAll('.mark-symbol path, .mark-rect path, .mark-line path');
             const box = chart.getBoundingClientRect(), svg = drawn[0].getBoundingClientRect();
-            return [drawn.length, marks.length, svg.width, svg.height, box.right - svg.right];
+            const numbers = [...chart.querySelectorAll('.role-axis-label text')];
+            const end = Math.max(...numbers.map(number => number.getBoundingClientRect().right));
+            return [drawn.length, marks.length, svg.width, svg.height, box.right - svg.right, svg.right - end];
         })"""
     )
     assert len(charts) == count
-    for drawn, marks, width, height, room in charts:
+    for drawn, marks, width, height, room, room_of_numbers in charts:
         assert drawn == 1
         assert marks > 0
         assert width > 200
         assert height > 50
         assert room >= -0.5
+        assert room_of_numbers >= -0.5
 
 
 def test_a_chart_is_drawn_when_it_comes_near_the_window_and_before_printing(open_page: Callable[..., Opened]) -> None:

@@ -155,6 +155,7 @@ def test_a_usage_error_is_one_line_that_says_where_help_is(arguments, expected, 
     assert out == ""
     assert err.startswith("faceoff: ")
     assert expected in err
+    assert err.endswith(" --help`\n")
     assert err.count("\n") == 1
 
 

@@ -55,14 +55,13 @@
       (entries) => drawThese(entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target)),
       { rootMargin: "100% 0px" },
     );
-    async function drawThese(elements) {
-      for (const chart of elements) observer.unobserve(chart);
-      for (const chart of elements) await draw(chart, charts[chart.id], config);
+    async function drawThese(seen) {
+      for (const chart of seen) await draw(chart, charts[chart.id], config);
       document.documentElement.dataset.charts = "drawn";
     }
-    const waiting = Object.keys(charts).map((id) => document.getElementById(id));
-    for (const chart of waiting) observer.observe(chart);
-    window.addEventListener("beforeprint", () => drawThese(waiting.filter((chart) => chart.checkVisibility())));
+    const elements = Object.keys(charts).map((id) => document.getElementById(id));
+    for (const chart of elements) observer.observe(chart);
+    window.addEventListener("beforeprint", () => drawThese(elements.filter((chart) => chart.checkVisibility())));
   }
 
   // A link to a part inside closed details opens them.
