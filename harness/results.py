@@ -236,7 +236,7 @@ class TrainingRun(Record):
 
     Attributes:
         task: such as `lstm on digits, row by row`.
-        losses: before every step; null entries were not finite. `reference_losses` likewise.
+        losses: before every step; null entries were not finite. `reference_losses` and `noise` end where they are not.
         noise: per step, the spread of the reference's loss under rounding (rms over the noise runs).
         noise_units: largest distance from the reference in units of that spread.
         loss_error: largest difference in loss over the reference's loss of the same step; null when not finite.

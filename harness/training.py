@@ -195,13 +195,20 @@ def judge_training(
 def judge_trained(run: TrainingRun, task: TrainingTask, got: Trained, reference: ExpectedTraining) -> None:
     """Fills in `run`: what was got, what the reference has, how far apart they are, and the verdict."""
     exact = reference.exact
-    run.reference_losses, run.noise, run.limit = exact.losses.tolist(), reference.loss_noise.tolist(), NOISE_LIMIT
+    known = np.isfinite(exact.losses) & np.isfinite(reference.loss_noise)
+    steps = len(known) if known.all() else int(np.argmin(known))
+    run.reference_losses, run.noise = exact.losses[:steps].tolist(), reference.loss_noise[:steps].tolist()
+    run.limit = NOISE_LIMIT
     run.reference_accuracy, run.accuracy_noise = exact.accuracy(task.targets), reference.accuracy_noise
     logits = compare_quantity("test logits", got.logits, exact.logits, task.workload.dtype, reference.logit_noise)
     run.losses = [float(loss) if np.isfinite(loss) else None for loss in got.losses]
     run.accuracy = got.accuracy(task.targets)
     difference = np.abs(got.losses - exact.losses)
     distance = difference / reference.loss_noise
+    if steps < len(known):
+        run.outcome = "disagrees"
+        run.reason = f"cannot be judged: from step {steps} the reference, or rounding alone, makes the loss overflow"
+        return
     if not np.isfinite(distance).all():
         run.outcome, run.reason = "disagrees", f"loss is not finite at step {int(np.argmin(np.isfinite(distance)))}"
         return

@@ -88,6 +88,14 @@ def test_zeros_agree_with_zeros_and_nothing_else_does():
     assert not compare(np.full((2, 2), 1e-30, "float32"), 0.0, "float32", zeros).agrees
 
 
+@pytest.mark.parametrize("noise", [np.inf, np.nan])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_nothing_agrees_where_rounding_alone_overflows(noise, shift):
+    quantity = compare(REFERENCE + shift, noise)
+    assert not quantity.agrees
+    assert "overflow" in quantity.problem
+
+
 def test_a_quantity_that_is_missing_is_a_disagreement():
     quantities = compare_all({"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", {"a": NOISE, "b": NOISE})
     assert [quantity.agrees for quantity in quantities] == [True, False]

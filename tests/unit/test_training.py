@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -133,6 +134,17 @@ def test_the_largest_relative_difference_in_loss_is_recorded() -> None:
     run = judge(task, expected, Trained(losses, expected.exact.logits))
     assert (run.outcome, run.loss_error) == ("disagrees", None)
     assert "not finite at step 9" in run.reason
+
+
+@pytest.mark.parametrize("broken", ["losses", "noise"])
+def test_a_training_that_overflows_by_itself_proves_nothing(broken: str) -> None:
+    task, expected = task_and_expected("dense", "sgd", "float64")
+    got, expected = expected.exact, copy.deepcopy(expected)
+    (expected.exact.losses if broken == "losses" else expected.loss_noise)[7:] = np.inf
+    run = judge(task, expected, got)
+    assert run.outcome == "disagrees"
+    assert "cannot be judged: from step 7" in run.reason
+    assert len(run.reference_losses) == len(run.noise) == 7
 
 
 def test_the_spread_of_the_loss_never_shrinks_and_is_never_below_one_rounding() -> None:
