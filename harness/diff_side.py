@@ -94,28 +94,41 @@ class Side:
             ) from None
 
     def _sample(self, case: CaseResult) -> Sample:
-        speed, where = case.speed, f"{self.name}: {printable(case.name)}"
-        if speed is None:
+        where = f"{self.name}: {printable(case.name)}"
+        if case.speed is None:
             raise ResultFileError("a case that is ok and was not timed", where=where)
-        if not speed.processes:
-            raise ResultFileError(
-                "does not say which process ran which round: an earlier version of Face-off made it",
-                where=where,
-                expected="rounds by process, from which intervals come",
-                next_step="make it anew with `faceoff compare`",
-            )
-        passes = speed.processes[0].passes
-        if not _is_sound(speed, passes):
-            raise ResultFileError(
-                "rounds that do not fit its processes",
-                where=where,
-                got=f"{len(speed.rounds_s)} rounds, {', '.join(str(p.passes) for p in speed.processes)[:80]} passes",
-                expected="a round above 0 s of each process in each pass",
-            )
-        disturbed = np.zeros((len(speed.processes), passes), dtype=bool)
-        for row, process in zip(disturbed, speed.processes, strict=True):
-            row[process.disturbed] = True
-        return Sample(np.array(speed.rounds_s).reshape(disturbed.shape), disturbed)
+        return sample_of(case.speed, where)
+
+
+def sample_of(speed: Speed, where: str) -> Sample:
+    """The rounds of a case by process.
+
+    Args:
+        speed: the record.
+        where: what to name in an error.
+
+    Raises:
+        ResultFileError: the record does not say which process ran which round, or says what cannot be.
+    """
+    if not speed.processes:
+        raise ResultFileError(
+            "does not say which process ran which round: an earlier version of Face-off made it",
+            where=where,
+            expected="rounds by process, from which intervals come",
+            next_step="make it anew with `faceoff compare`",
+        )
+    passes = speed.processes[0].passes
+    if not _is_sound(speed, passes):
+        raise ResultFileError(
+            "rounds that do not fit its processes",
+            where=where,
+            got=f"{len(speed.rounds_s)} rounds, {', '.join(str(p.passes) for p in speed.processes)[:80]} passes",
+            expected="a round above 0 s of each process in each pass",
+        )
+    disturbed = np.zeros((len(speed.processes), passes), dtype=bool)
+    for row, process in zip(disturbed, speed.processes, strict=True):
+        row[process.disturbed] = True
+    return Sample(np.array(speed.rounds_s).reshape(disturbed.shape), disturbed)
 
 
 def _is_sound(speed: Speed, passes: int) -> bool:

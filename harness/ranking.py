@@ -24,7 +24,7 @@ from scipy.stats import norm
 from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
-from harness.results import CaseResult, Result, Speed
+from harness.results import CaseResult, Result
 from harness.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = ("latency", "throughput", "start", "memory", "error")
@@ -195,7 +195,7 @@ def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Co
         deviation=max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION),
         throughput=_log(speed.pipelined_s),
         start=_log(start.total_s if start is not None else None),
-        memory=_log(_memory_bytes(speed, case)),
+        memory=_log(memory_bytes(case)),
         error=_log(error),
     )
 
@@ -204,9 +204,11 @@ def _log(value: float | None) -> float | None:
     return math.log(value) if value is not None and math.isfinite(value) and value > 0 else None
 
 
-def _memory_bytes(speed: Speed, case: CaseResult) -> float | None:
+def memory_bytes(case: CaseResult) -> float | None:
+    """Memory that a case takes while it is timed: of its largest process on the CPU, of the card on a GPU."""
     name = "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes"
-    return max((process.memory.get(name, 0) for process in speed.processes), default=0) or None
+    processes = case.speed.processes if case.speed is not None else []
+    return max((process.memory.get(name, 0) for process in processes), default=0) or None
 
 
 def rank(workloads: list[Measured], situation: Situation) -> Ranking:

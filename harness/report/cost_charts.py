@@ -1,4 +1,4 @@
-"""Charts of what contenders cost: every round, time per example over batch sizes, total time over calls."""
+"""Charts of what contenders cost: every round, time over batch sizes and over calls, memory, share of the ceiling."""
 
 from __future__ import annotations
 
@@ -69,6 +69,35 @@ def rounds_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
         )
     )
     return finish(chart, (ROW_HEIGHT + 12) * len(names))
+
+
+def memory_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
+    """Memory of each contender's largest process as a bar; None when none is known."""
+    found = {row.contender: row.memory_bytes / 2**20 for row in group.rows if row.memory_bytes}
+    return _bars(found, "MiB in memory", ",.0f", identities)
+
+
+def ceiling_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
+    """Each contender's share of the machine's best rate of operations as a bar; None when none is known."""
+    found = {row.contender: 100 * row.share for row in group.rows if row.share}
+    return _bars(found, "% of the machine's best", ".3~r", identities)
+
+
+def _bars(found: Mapping[str, float], title: str, digits: str, identities: Identities) -> Spec | None:
+    if not found:
+        return None
+    rows = [{"contender": identities[name].label, "value": float(f"{value:.4g}")} for name, value in found.items()]
+    bars = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar(size=16)
+        .encode(
+            x=alt.X("value:Q", title=title, scale=alt.Scale(zero=True, nice=True), axis=alt.Axis(tickCount=5)),
+            y=alt.Y("contender:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+            color=colour_of(identities, list(found)),
+            tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("value:Q", title=title, format=digits)],
+        )
+    )
+    return finish(bars, ROW_HEIGHT * len(found))
 
 
 def batch_chart(sweep: Sweep, identities: Identities) -> Spec | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import vl_convert
 
 from harness.diff_text import escape_markdown
+from harness.ranking import memory_bytes
 from harness.report import answer, charts, cost_charts, norms, sections, speed, sweeps, text, words
 from harness.report.page import TEMPLATES
 from harness.result_file import write_bytes
@@ -127,7 +128,6 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
         "bytes": case.bytes,
     }
     if speed_record is not None:
-        memory = [process.memory.get("host_in_use_bytes", 0) for process in speed_record.processes]
         cells |= {
             "median_s": speed_record.median_s,
             "low_s": speed_record.interval_s[0],
@@ -138,7 +138,7 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
             **dict(zip(("latency_50_s", "latency_90_s", "latency_99_s"), speed_record.latency_s or (), strict=False)),
             "pipelined_s": speed_record.pipelined_s,
             "cpu_s": speed_record.cpu_s,
-            "memory_bytes": max(memory, default=0) or None,
+            "memory_bytes": memory_bytes(case),
         }
     return cells
 
@@ -186,9 +186,14 @@ def _named_charts(result: Result) -> Iterator[tuple[str, charts.Spec]]:
     for group in groups:
         if group.rows:
             yield f"speed-{group.workload.key}", charts.speed_chart(group, identities)
-        rounds = cost_charts.rounds_chart(group, identities)
-        if rounds is not None:
-            yield f"rounds-{group.workload.key}", rounds
+        for kind, draw in (
+            ("rounds", cost_charts.rounds_chart),
+            ("memory", cost_charts.memory_chart),
+            ("ceiling", cost_charts.ceiling_chart),
+        ):
+            drawn = draw(group, identities)
+            if drawn is not None:
+                yield f"{kind}-{group.workload.key}", drawn
         totals = cost_charts.totals(group, starts)
         if totals:
             yield f"total-{group.workload.key}", cost_charts.total_chart(totals, identities)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.report import (
     answer,
+    baselines,
     charts,
     choose,
     cost_charts,
@@ -36,6 +37,10 @@ MOST_OPEN_TASKS = 7
 # On the first screen; the cases list all.
 MOST_PROBLEMS = 20
 MOST_PACKED_FIGURES = 100_000
+COST_CHARTS = (
+    ("m", "Memory of the largest process", cost_charts.memory_chart),
+    ("p", "Operations per second as a share of the machine's best", cost_charts.ceiling_chart),
+)
 
 
 @dataclass
@@ -71,7 +76,7 @@ def render(results: list[tuple[str, Result]]) -> str:
         shapes=words.SHAPES,
         embedded={"config": charts.CONFIG, "charts": drawn.specs},
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=_script("page.js"),
+        script=_script("page.js", "baselines.js"),
         choose_script=_script("choose.js", "choose_panel.js"),
         vega=Markup(_vega()) if drawn.specs else "",
     )
@@ -128,9 +133,15 @@ def _view(
                 drawn.add(f"{prefix}-s{i}", charts.speed_chart(group, identities) if group.rows else None),
                 charts.speed_label(group, identities),
                 drawn.add(f"{prefix}-r{i}", cost_charts.rounds_chart(group, identities)),
+                [
+                    (chart_id, title)
+                    for kind, title, draw in COST_CHARTS
+                    if (chart_id := drawn.add(f"{prefix}-{kind}{i}", draw(group, identities)))
+                ],
             )
             for i, group in enumerate([] if many else groups)
         ],
+        "baselines": [] if many else baselines.ratios_by_baseline(groups),
         "ceiling": speed.ceiling_text(result),
         "break_evens": result.break_evens[: overview.MOST_RECORDS],
         "totals": [

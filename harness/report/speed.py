@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.ranking import memory_bytes
 from harness.report.text import finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
@@ -22,8 +23,9 @@ class SpeedRow:
         latency: 50th, 90th and 99th percentile of single calls, in the unit of the group.
         pipelined: time per call when only the last is waited for, likewise.
         cpu: processor time per call, likewise.
-        memory: of the largest process while it was timed.
-        flops: operations of matrix products per second, and their share of the machine's best.
+        memory_bytes: of the largest process while it was timed; None when unknown.
+        flops: operations of matrix products per second; None when unknown.
+        share: of the machine's best rate of operations; None where that was not measured.
         drift: of the process that changed most over its rounds, where that is too much for a steady state; else empty.
         speed: the record.
     """
@@ -34,8 +36,9 @@ class SpeedRow:
     latency: str
     pipelined: str
     cpu: str
-    memory: str
-    flops: str
+    memory_bytes: float | None
+    flops: float | None
+    share: float | None
     drift: str
     ratio: str
     ratio_interval: str
@@ -173,7 +176,8 @@ def _row(
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
     drift = max((process.drift for process in speed.processes), key=abs, default=0.0)
-    in_use = [process.memory.get("host_in_use_bytes", 0) for process in speed.processes]
+    flops = case.flops / speed.median_s if case.flops and speed.median_s > 0 else None
+    best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
     return SpeedRow(
         contender=case.contender,
         median=median,
@@ -181,8 +185,9 @@ def _row(
         latency=" / ".join(significant(value / unit_s) for value in speed.latency_s or ()),
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
-        memory=f"{max(in_use) / 2**20:.0f} MiB" if any(in_use) else "",
-        flops=_flops(case, speed, best_flops),
+        memory_bytes=memory_bytes(case),
+        flops=flops,
+        share=flops / best if flops and best else None,
         drift=f"{100 * drift:+.1f} %" if abs(drift) > STEADY else "",
         ratio=ratio,
         ratio_interval=ratio_interval,
@@ -190,15 +195,6 @@ def _row(
         is_baseline=is_baseline,
         speed=speed,
     )
-
-
-def _flops(case: CaseResult, speed: Speed, best_flops: Mapping[tuple[str, str], float]) -> str:
-    if not case.flops or not speed.median_s > 0:
-        return ""
-    rate = case.flops / speed.median_s
-    best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
-    share = f" ({percent(rate / best)})" if best else ""
-    return f"{significant(rate / 1e9)}{share}"
 
 
 def ceiling_text(result: Result) -> list[str]:

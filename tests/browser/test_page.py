@@ -17,7 +17,7 @@ from tests.unit.test_report_many import many
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NUM_CHARTS = {"main": 34, "troubled": 33, "several": 40, "empty": 0}
+NUM_CHARTS = {"main": 50, "troubled": 49, "several": 60, "empty": 0}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -237,3 +237,21 @@ def test_ten_thousand_cases_are_shown_at_once(browser: Any, tmp_path: Path) -> N
     page.get_by_role("status").get_by_text("best").wait_for()
     assert page.locator("#r1-speed .overview tbody tr").count() == 10_000 // len(samples.CONTENDERS) + 1
     page.close()
+
+
+def test_the_reader_picks_what_ratios_are_taken_to(open_page: Callable[..., Opened]) -> None:
+    page = open_page("main").page
+    rows = page.locator("#r1-speed-0 tr[data-contender]")
+    recorded = rows.all_inner_texts()
+    assert "baseline" in recorded[0]
+    picked = rows.nth(2).get_attribute("data-contender")
+    page.locator("#r1-speed .against select").select_option(label=picked)
+    changed = rows.all_inner_texts()
+    assert [index for index, text in enumerate(changed) if "baseline" in text] == [2]
+    ratio = float(rows.nth(0).locator(".ratio").inner_text().split()[0])
+    medians = [float(rows.nth(index).locator("td").first.inner_text()) for index in (0, 2)]
+    assert ratio == pytest.approx(medians[0] / medians[1], rel=0.02)
+    assert "faster" in changed[0]
+    assert "--baseline" in page.locator("#r1-speed .against").inner_text()
+    page.locator("#r1-speed .against select").select_option("")
+    assert rows.all_inner_texts() == recorded

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.cost_records import ColdStart
+from harness.cost_records import Ceiling, ColdStart
 from harness.results import (
     Agreement,
     CaseResult,
@@ -154,6 +154,7 @@ def case(name: str, at: Workload, median_s: float, rng: random.Random) -> CaseRe
         name=f"{at.name}[{name}]",
         workload=at.to_json(),
         contender=name,
+        flops=10**9,
         outcome="ok",
         ledger={
             "kernel": "fused" if name.startswith("pytorch") else "loop",
@@ -251,7 +252,10 @@ def main_job(
 ) -> Result:
     """All contenders, all models, inference and training, every one agreeing."""
     rng = random.Random(7)
-    result = empty(contenders=[contender(name) for name in contenders])
+    ceiling = Ceiling(
+        dtype="float32", device="cpu", product_size=2048, product_flops={"jax:jit": 1e12}, copy_bytes=2e10
+    )
+    result = empty(contenders=[contender(name) for name in contenders], ceilings=[ceiling])
     for model in models:
         for name in contenders:
             result.agreements += [agreement(name, model, check, rng, layers) for check in ("meaning", "precision")]

@@ -96,7 +96,8 @@ def test_every_chart_is_drawn_into_a_file_of_its_own(tmp_path: Path, picture, st
     paths = write_charts([("a", result)], tmp_path / "charts", picture)
     assert sorted(paths) == sorted((tmp_path / "charts").iterdir())
     assert [path.name.split("-")[0] for path in paths] == [
-        "speed", "rounds", "total", "speed", "rounds", "cold", "training", "training",
+        "speed", "rounds", "memory", "ceiling", "total", "speed", "rounds", "memory", "ceiling", "cold", "training",
+        "training",
     ]  # fmt: skip
     for path in paths:
         content = path.read_bytes()
@@ -108,7 +109,7 @@ def test_every_chart_is_drawn_into_a_file_of_its_own(tmp_path: Path, picture, st
 
 def test_charts_of_several_results_do_not_overwrite_each_other(tmp_path):
     result = samples.main_job(("jax:jit",), samples.MODELS[:1])
-    assert len(set(write_charts([("a", result), ("b", result)], tmp_path, "svg"))) == 2 * 7
+    assert len(set(write_charts([("a", result), ("b", result)], tmp_path, "svg"))) == 2 * 11
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
