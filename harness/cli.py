@@ -224,22 +224,26 @@ def _was_given(name: str) -> bool:
 @click.option("--json", "as_json", is_flag=True, help="Print the paths of what was written as JSON.")
 @click.option("--quiet", is_flag=True, help="Print no paths.")
 def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool, quiet: bool) -> int:
-    """Makes a page from result files: one HTML file for all of them, or Markdown, a table, pictures."""
+    """Makes a page from result files: one HTML file for all of them, or Markdown, a table, pictures.
+
+    Files of one machine are shown as a history too. What `faceoff defaults --out` has written goes on the page as well.
+    """
     import json
 
     from harness import report as reports
     from harness.api import PAGE_NAME, load
+    from harness.defaults import load_atlas
     from harness.result_file import write_text
 
-    loaded = [(name, load(name)) for name in results]
+    shown = [(name, load_atlas(name) or load(name)) for name in results]
     beside = Path(results[0]).parent
     if layout in ("svg", "png"):
-        written = reports.write_charts(loaded, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
+        written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
-        reports.write_page(loaded, written[0])
+        reports.write_page(shown, written[0])
     else:
-        text = reports.to_markdown(loaded) if layout == "md" else reports.to_csv(loaded)
+        text = reports.to_markdown(shown) if layout == "md" else reports.to_csv(shown)
         if out is None:
             click.echo(text, nl=False)
             return 0

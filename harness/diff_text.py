@@ -102,9 +102,9 @@ def _setting_line(change: Setting) -> str:
     return f"{change.what}: {change.before or 'none'}, now {change.after or 'none'}{where}"
 
 
-def _lists(diff: Diff) -> Iterator[tuple[str, list[str]]]:
+def lists_of(diff: Diff) -> Iterator[tuple[str, list[str]]]:
     """Everything beside speed: title and lines of each list that is not empty."""
-    lists = (
+    found = (
         ("Unlike, and compared all the same (--force)", diff.unlike),
         ("Outcomes that changed", [_outcome_line(change) for change in diff.outcomes]),
         ("Versions and settings that changed", [_setting_line(change) for change in diff.settings]),
@@ -112,7 +112,7 @@ def _lists(diff: Diff) -> Iterator[tuple[str, list[str]]]:
         ("Not compared", diff.not_compared),
         ("To note", diff.notes),
     )
-    yield from ((title, lines) for title, lines in lists if lines)
+    yield from ((title, lines) for title, lines in found if lines)
 
 
 def print_diff(diff: Diff) -> None:
@@ -133,7 +133,7 @@ def print_diff(diff: Diff) -> None:
         console.print(table)
         say(_common_change(diff))
         console.print(Text(COVERS), soft_wrap=True)
-    for title, lines in _lists(diff):
+    for title, lines in lists_of(diff):
         say(f"{title}:")
         for line in lines:
             say(f"  {line}")
@@ -147,7 +147,7 @@ def to_markdown(diff: Diff) -> str:
     told = [case for case in _sorted(diff.cases) if case.regression or case.verdict in ("slower", "faster")]
     if told:
         parts.append(_markdown_table(told))
-    for title, lines in _lists(diff):
+    for title, lines in lists_of(diff):
         parts.append(f"**{title}**\n\n" + "\n".join(f"- {escape_markdown(line)}" for line in lines))
     if diff.cases:
         parts.append(f"{_common_change(diff)} {COVERS}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import json
+from pathlib import Path
 
-from harness.core.errors import Outcome
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.core.errors import Outcome, ResultFileError
 
 SCHEMA_VERSION = 1
+# An atlas has some 60 kB; a file that is far larger is something else, and not read twice.
+MOST_BYTES = 10_000_000
 
 
 class _Record(BaseModel):
@@ -88,6 +93,40 @@ class Atlas(_Record):
             if (row.topic, row.word) == (topic, word):
                 return row
         raise KeyError(f"{topic}: {word}")
+
+
+def load_atlas(path: str | Path) -> Atlas | None:
+    """Reads a file that `faceoff defaults --out` has written; None when it holds something else.
+
+    Raises:
+        ResultFileError: an atlas of another schema, or one that lacks something.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return None
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or not {"frameworks", "rows", "schema_version"} <= document.keys():
+        return None
+    version, next_step = document["schema_version"], "make it anew with `faceoff defaults --out FILE`"
+    if version != SCHEMA_VERSION:
+        raise ResultFileError(
+            "an atlas of defaults of another schema",
+            where=str(path),
+            got=f"version {version}",
+            expected=f"version {SCHEMA_VERSION}",
+            next_step=next_step,
+        )
+    try:
+        return Atlas.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ResultFileError(
+            first["msg"], where=f"{path}: {where}", got=repr(first["input"])[:80], next_step=next_step
+        ) from None
 
 
 def make_row(topic: str, word: str, findings: dict[str, Finding]) -> Row:

@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 import vl_convert
 
+from harness.core.errors import InputError
+from harness.defaults import Atlas
 from harness.diff_text import escape_markdown
 from harness.ranking import memory_bytes
-from harness.report import answer, charts, cost_charts, norms, sections, speed, sweeps, text, words
-from harness.report.page import TEMPLATES
+from harness.report import answer, charts, cost_charts, defaults, history, norms, sections, speed, sweeps, text, words
+from harness.report.page import TEMPLATES, Shown
 from harness.result_file import write_bytes
 from harness.results import CaseResult, Comparison, Result
 
-Results = list[tuple[str, Result]]
 Picture = Literal["svg", "png"]
 PICTURE_WIDTH = 720
 # Of a file name, and so of the longest that file systems take.
@@ -32,8 +33,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def to_markdown(results: Results) -> str:
-    """The first screen of each result as Markdown."""
+def _results(shown: Shown, what: str) -> list[tuple[str, Result]]:
+    """The results among what is shown; raises InputError when something else is."""
+    for name, item in shown:
+        if not isinstance(item, Result):
+            raise InputError(
+                f"an atlas of defaults has no place in {what}",
+                where=name,
+                expected="result files",
+                next_step="leave it out, or make a page: --format html",
+            )
+    return [(name, item) for name, item in shown if isinstance(item, Result)]
+
+
+def to_markdown(shown: Shown) -> str:
+    """The first screen of each result as Markdown; raises InputError for anything but results."""
+    results = _results(shown, "Markdown")
     return "\n\n".join(part for name, result in results for part in _markdown_parts(name, result)) + "\n"
 
 
@@ -83,8 +98,13 @@ def _markdown_table(group: speed.SpeedGroup) -> str:
     return f"{escape(title)}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def to_csv(results: Results) -> str:
-    """One row a case, with what is known of it; times in seconds, sizes in bytes, an empty cell where nothing is."""
+def to_csv(shown: Shown) -> str:
+    """One row a case, with what is known of it; times in seconds, sizes in bytes, an empty cell where nothing is.
+
+    Raises:
+        InputError: something else than results.
+    """
+    results = _results(shown, "a table of cases")
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -164,19 +184,36 @@ def _cell(value: Any) -> str:
     return text.printable(str(value)).replace("\n", " ")
 
 
-def write_charts(results: Results, folder: Path, picture: Picture) -> list[Path]:
+def write_charts(shown: Shown, folder: Path, picture: Picture) -> list[Path]:
     """Draws every chart of the page, in the light colours, into files of their own; returns their paths.
 
     Raises:
         InputError: the folder cannot be made or written.
     """
     paths: list[Path] = []
-    for number, (_, result) in enumerate(results, 1):
-        for name, spec in _named_charts(result):
-            stem = re.sub(r"[^\w.=-]+", "-", f"{number}-{name}" if len(results) > 1 else name).strip("-")
-            paths.append(folder / f"{stem[:LONGEST_NAME]}.{picture}")
-            write_bytes(paths[-1], _draw(spec, picture))
+    for name, spec in _every_chart(shown):
+        stem = re.sub(r"[^\w.=-]+", "-", name).strip("-")
+        paths.append(folder / f"{stem[:LONGEST_NAME]}.{picture}")
+        write_bytes(paths[-1], _draw(spec, picture))
     return paths
+
+
+def _every_chart(shown: Shown) -> Iterator[tuple[str, charts.Spec]]:
+    results = [(name, item) for name, item in shown if isinstance(item, Result)]
+    for number, (_, item) in enumerate(shown, 1):
+        prefix = f"{number}-" if len(shown) > 1 else ""
+        named = _named_charts(item) if isinstance(item, Result) else _defaults_chart(item)
+        yield from ((f"{prefix}{name}", spec) for name, spec in named)
+    identities = words.identify(result for _, result in results)
+    for number, found in enumerate(history.histories(results), 1):
+        for timeline in found.timelines:
+            yield f"history-{number}-{timeline.workload.key}", history.history_chart(timeline, found, identities)
+
+
+def _defaults_chart(atlas: Atlas) -> Iterator[tuple[str, charts.Spec]]:
+    drawn = defaults.effects_chart(atlas)
+    if drawn is not None:
+        yield "defaults", drawn
 
 
 def _named_charts(result: Result) -> Iterator[tuple[str, charts.Spec]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from harness import diff_text
+from harness.defaults import Atlas
+from harness.defaults.table import effect_words
 from harness.report import (
     answer,
     baselines,
     charts,
     choose,
     cost_charts,
+    defaults,
+    history,
     norms,
     overview,
     sections,
@@ -43,6 +49,9 @@ COST_CHARTS = (
 )
 
 
+Shown = Sequence[tuple[str, Result | Atlas]]
+
+
 @dataclass
 class Charts:
     """The charts of a page, by the id of the element that shows them."""
@@ -57,21 +66,28 @@ class Charts:
         return chart_id
 
 
-def render(results: list[tuple[str, Result]]) -> str:
-    """The page of one or more results.
+def render(shown: Shown) -> str:
+    """The page of one or more results and atlases.
 
     Args:
-        results: the name to show, and the result. Whatever stands in a result is shown as text and never run.
+        shown: the name to show, and the result or atlas. Whatever stands in one is shown as text and never run.
 
     Returns:
         The whole HTML document, which requests nothing from anywhere.
     """
+    results = [(name, result) for name, result in shown if isinstance(result, Result)]
+    atlases = [(name, atlas) for name, atlas in shown if isinstance(atlas, Atlas)]
     identities = words.identify(result for _, result in results)
     drawn = Charts()
     views = [_view(f"r{number}", name, result, identities, drawn) for number, (name, result) in enumerate(results, 1)]
     environment = _environment()
     return environment.get_template("page.html.j2").render(
         results=views,
+        histories=[
+            _history_view(f"h{number}", found, identities, drawn)
+            for number, found in enumerate(history.histories(results), 1)
+        ],
+        atlases=[_atlas_view(f"d{number}", *found, drawn) for number, found in enumerate(atlases, 1)],
         identities=identities,
         shapes=words.SHAPES,
         embedded={"config": charts.CONFIG, "charts": drawn.specs},
@@ -82,13 +98,13 @@ def render(results: list[tuple[str, Result]]) -> str:
     )
 
 
-def write_page(results: list[tuple[str, Result]], path: Path) -> None:
-    """Writes the page of `results` to `path`, whole or not at all; makes the folder if need be.
+def write_page(shown: Shown, path: Path) -> None:
+    """Writes the page of what is `shown` to `path`, whole or not at all; makes the folder if need be.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full; what stood at `path` is still there.
     """
-    write_text(path, render(results))
+    write_text(path, render(shown))
 
 
 def _view(
@@ -184,6 +200,24 @@ def _view(
     }
 
 
+def _history_view(
+    prefix: str, found: history.History, identities: dict[str, words.Identity], drawn: Charts
+) -> dict[str, Any]:
+    """What the template needs of one machine's runs."""
+    timelines = [
+        (timeline, drawn.add(f"{prefix}-{i}", history.history_chart(timeline, found, identities)))
+        for i, timeline in enumerate(found.timelines)
+    ]
+    return {"prefix": prefix, "history": found, "charts": timelines}
+
+
+def _atlas_view(prefix: str, name: str, atlas: Atlas, drawn: Charts) -> dict[str, Any]:
+    """What the template needs of an atlas of defaults."""
+    chart = drawn.add(f"{prefix}-effects", defaults.effects_chart(atlas))
+    differing = sum(not row.agree for row in atlas.rows)
+    return {"prefix": prefix, "name": name, "atlas": atlas, "chart": chart, "differing": differing}
+
+
 def _script(*names: str) -> Markup:
     return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))
 
@@ -228,6 +262,10 @@ def _environment() -> jinja2.Environment:
         phases=charts.PHASES,
         quantity_rows=sections.quantity_rows,
         describe=words.describe_workload,
+        covers=diff_text.COVERS,
+        effect_words=effect_words,
+        diff_headline=diff_text.headline,
+        diff_lists=diff_text.lists_of,
         interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
         not_finite_steps=sections.not_finite_steps,
         norms=norms,

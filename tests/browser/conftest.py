@@ -26,6 +26,7 @@ ARGUMENTS = (
 )
 SIZES = {"phone": (360, 740), "desktop": (1600, 900)}
 SCHEMES = ("light", "dark")
+DAYS = (("2025-01-01", 1.0), ("2025-02-01", 1.5), ("2025-03-01", 1.4))
 RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "main": lambda: [("main job", samples.main_job())],
     "troubled": lambda: [("troubled", samples.troubled())],
@@ -33,6 +34,7 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "several": lambda: [("one", samples.main_job(("jax:jit",), samples.MODELS[:1])), ("two", samples.troubled())],
     "training": lambda: [("training", samples.long_training())],
     "compact": lambda: [("compact", samples.main_job(samples.CONTENDERS[:2], samples.MODELS[2:], layers=1))],
+    "history": lambda: [(day, samples.dated(day, slower)) for day, slower in DAYS],
     "empty": lambda: [("empty", samples.empty())],
 }
 

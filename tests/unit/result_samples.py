@@ -278,6 +278,17 @@ def main_job(
     return result
 
 
+def dated(created: str, slower: float = 1.0, models: int = 1, **changes: Any) -> Result:
+    """A small run of that day, whose `jax:jit` takes `slower` times as long as in others."""
+    result = main_job(("pytorch:eager", "jax:jit"), MODELS[:models])
+    for found in result.cases:
+        if found.contender == "jax:jit" and found.speed:
+            found.speed.rounds_s = [slower * round_s for round_s in found.speed.rounds_s]
+            found.speed.median_s *= slower
+            found.speed.interval_s = (slower * found.speed.interval_s[0], slower * found.speed.interval_s[1])
+    return result.model_copy(update={"created": created, **changes})
+
+
 def long_training() -> Result:
     """Two models trained with every optimiser in two dtypes, by two contenders; one run disagrees."""
     names, rng = ("pytorch:eager", "jax:jit"), random.Random(5)
