@@ -43,11 +43,15 @@ class Expected:
         seed: of the stochastic arithmetic.
         keep: whether the noise is kept between runs (see `harness.noise`).
         detail: which quantities there are.
+        noise_from: the same model on fewer examples, whose noise serves: that of an output does not depend on how many.
     """
 
-    def __init__(self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole") -> None:
+    def __init__(
+        self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole", noise_from: Expected | None = None
+    ) -> None:
         self.task = task
         self.detail: Detail = detail
+        self._noise_from = noise_from
         self._keep = keep
         self._seed = seed
         self._values: dict[str, Values] = {}
@@ -75,6 +79,8 @@ class Expected:
 
     def noise(self, dtype: str) -> dict[str, float]:
         """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
+        if self._noise_from is not None:
+            return self._noise_from.noise(dtype)
         with self._lock:
             if dtype not in self._noise:
                 settings = self.task.workload.to_json(), dtype, self._seed, self.detail

@@ -58,7 +58,7 @@ def run_and_save(options: Options) -> Result:
     identity = identify(options, blank.machine)
     begin = Begin(created=blank.created, command_line=blank.command, identity=identity)
     with Journal(options.out, begin, resume=options.resume) as journal:
-        for notice in journal.contents.notices:
+        for notice in (*filter(None, [options.notice]), *journal.contents.notices):
             print(f"faceoff: {notice}", file=sys.stderr)
         result = run(options, speed=options.command != "agree", training=training, cold_start=whole, journal=journal)
         try:

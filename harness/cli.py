@@ -84,10 +84,15 @@ def run_options(command: Command) -> Command:
         click.option(
             "--tuned", is_flag=True, help="Add each framework's mode `tuned`: what it could do, beside what users get."
         ),
-        click.option("--preset", default="default", show_default=True, help="Named set of sizes; see `faceoff list`."),
+        click.option(
+            "--preset",
+            show_default="default, for agree coverage",
+            help="Named set of sizes; see `faceoff list`.",
+        ),
         click.option("--batch-size", type=Sizes(), default=(), help="Instead of the preset's; several by commas."),
         click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models, likewise."),
         click.option("--hidden-size", type=Sizes(), default=(), help="Of recurrent and dense models, likewise."),
+        click.option("--workload", type=Names(), default=(), help="Of all these only those of this name; by commas."),
         click.option("--device", type=click.Choice(["auto", *DEVICES]), default="cpu", show_default=True),
         click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of training; sgd by default."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),

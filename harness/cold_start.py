@@ -8,6 +8,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.cost_records import ColdStart
 from harness.live_worker import Worker
+from harness.memory import require_memory
 from harness.pool import Pool
 from harness.task import Task
 
@@ -29,12 +30,12 @@ def start_cold_one(
     worker: Worker | None = None
     records = []
     for workload in workloads:
-        task = Task.seeded(workload, seed, batches=1)
-        weights, batches = task.cast(workload.dtype)
         called = workload.replace(step="inference")
         record = ColdStart(workload=called.to_json(), contender=str(contender), outcome="ok")
         records.append(record)
         try:
+            require_memory(workload)
+            weights, batches = Task.seeded(workload, seed, batches=1).cast(workload.dtype)
             if worker is None or not worker.alive:
                 worker = pool.start_cold(contender)
             start = worker.start_reply
@@ -49,4 +50,6 @@ def start_cold_one(
             )
         except WorkerError as error:
             record.outcome, record.reason = error.outcome, str(error)
+        except MemoryError as error:
+            record.outcome, record.reason = "out_of_memory", str(error)
     return records, worker if worker is not None and worker.alive else None

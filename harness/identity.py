@@ -98,6 +98,7 @@ def asked_for(options: Options) -> dict[str, Any]:
         "batch_size": list(options.batch_sizes),
         "sequence_length": list(options.sequence_lengths),
         "hidden_size": list(options.hidden_sizes),
+        "workload": list(options.names),
         "dtype": list(options.dtypes) if options.command == "agree" else [options.workloads[0].dtype],
         "device": options.device,
         "optimiser": options.optimiser.kind if len(options.training_optimisers) == 1 else None,

@@ -35,7 +35,7 @@ def take_inventory() -> dict[str, Any]:
         "presets": {
             name: {
                 "description": preset.description,
-                "workloads": [f"{sized.model.label}-b{sized.batch_size}" for sized in preset.sized],
+                "workloads": [sized.name for sized in preset.sized],
             }
             for name, preset in PRESETS.items()
         },

@@ -11,6 +11,7 @@ from typing import Any
 from harness.core.errors import MessageError, Outcome, WorkerError
 from harness.core.messages import Channel, ChannelTimeoutError, Message
 from harness.core.spec import Contender
+from harness.memory import out_of_memory_kills
 
 START_TIMEOUT_S = 180.0
 LOG_TAIL_LINES = 12
@@ -38,6 +39,7 @@ class Worker:
         self._channel = channel
         self._timeout_s = timeout_s
         self._paused = False
+        self._kills = 0
 
     @property
     def process_id(self) -> int:
@@ -55,6 +57,7 @@ class Worker:
                 death or a time-out the process is gone.
         """
         limit_s = timeout_s or self._timeout_s
+        self._kills = out_of_memory_kills()
         try:
             self._channel.send(Message(kind, body), limit_s)
             return self._reply(kind, limit_s)
@@ -118,6 +121,8 @@ class Worker:
         """Makes sure that the process is gone, and says how it ended."""
         ended = self._status()
         self.kill()
+        if self._process.returncode == -signal.SIGKILL and out_of_memory_kills() > self._kills:
+            return self._error(f"the kernel ended the worker {when}: memory ran out", "out_of_memory", "see its log")
         return self._error(f"worker {ended} {when}", "crashed", "see its log")
 
     def log_tail(self) -> str:

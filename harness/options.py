@@ -19,20 +19,20 @@ from harness.core.spec import (
     OPTIMISERS,
     STEPS,
     Contender,
-    DenseSpec,
     Optimiser,
-    RecurrentSpec,
     Workload,
     require_choice,
     require_size,
 )
 from harness.devices import ask_frameworks
 from harness.environments import Configuration, parse_contenders, read_configuration
-from harness.presets import choose
+from harness.presets import Sized, choose
 from harness.quantities import Detail
 
 DEFAULT_STEPS = ("inference", "training")
 LONG_TRAINING_STEPS = 200
+# Where time is no measure, more is looked at.
+DEFAULT_PRESETS = {"agree": "coverage"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Options:
         contenders: who runs them.
         steps: what is timed.
         dtypes: checked for agreement; float64 for the meaning, others for the precision.
-        seed, threads, device, preset, models, batch_sizes, sequence_lengths, hidden_sizes, optimiser: as asked for.
+        seed, threads, device, preset, models, batch_sizes, sequence_lengths, hidden_sizes, names, optimiser: as asked
+            for.
         out: folder of result, page and logs.
         data: folder with CIFAR-10, or None.
         timeout_s: time limit of one request, or None for the default.
@@ -57,6 +58,7 @@ class Options:
         training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
         quiet: no progress.
+        notice: what to tell before anything is run.
         resume: go on with the run whose journal is in `out`.
     """
 
@@ -73,6 +75,7 @@ class Options:
     batch_sizes: tuple[int, ...]
     sequence_lengths: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
+    names: tuple[str, ...]
     optimiser: Optimiser
     out: Path
     data: Path | None
@@ -86,6 +89,7 @@ class Options:
     training_optimisers: tuple[str, ...]
     configuration: Configuration
     quiet: bool
+    notice: str = ""
     resume: bool = False
 
     @property
@@ -118,12 +122,8 @@ class Options:
             parts += ["--budget", self.budget_name] if self.budget_name else []
             parts += ["--baseline", str(self.baseline)] if self.baseline else []
         parts += ["--dtype", ",".join(self.dtypes) if self.command == "agree" else self.workloads[0].dtype]
-        for option, sizes in (
-            ("--batch-size", self.batch_sizes),
-            ("--sequence-length", self.sequence_lengths),
-            ("--hidden-size", self.hidden_sizes),
-        ):
-            parts += [option, ",".join(str(size) for size in sizes)] if sizes else []
+        parts += self._sizes(self.batch_sizes)
+        parts += ["--workload", ",".join(self.names)] if self.names else []
         if self.command == "agree" and self.gradient_norms:
             parts.append("--gradient-norms")
         if self.trace:
@@ -136,16 +136,23 @@ class Options:
 
     def again(self, workload: Workload, contender: Contender, dtype: str) -> str:
         """The command that repeats one check of agreement."""
-        parts = ["faceoff", "agree", "--preset", self.preset, "--models", workload.model.kind]
-        if self.sequence_lengths and isinstance(workload.model, RecurrentSpec):
-            parts += ["--sequence-length", str(workload.model.sequence_length)]
-        if self.hidden_sizes and isinstance(workload.model, RecurrentSpec):
-            parts += ["--hidden-size", str(workload.model.hidden_size)]
-        if self.hidden_sizes and isinstance(workload.model, DenseSpec) and workload.model.num_layers > 1:
-            parts += ["--hidden-size", str(workload.model.layer_sizes[1])]
-        parts += ["--batch-size", str(workload.batch_size), "--contenders", str(contender), "--dtype", dtype]
+        name = Sized(workload.model, workload.batch_size).name
+        sizes = self._sizes((workload.batch_size,))
+        parts = ["faceoff", "agree", "--preset", self.preset, *sizes, "--workload", name]
+        parts += ["--contenders", str(contender), "--dtype", dtype]
         parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
         return shlex.join([*parts, "--trace"] if self.trace else parts)
+
+    def _sizes(self, batch_sizes: Sequence[int]) -> list[str]:
+        """The options that replace the preset's sizes."""
+        found = []
+        for option, sizes in (
+            ("--batch-size", batch_sizes),
+            ("--sequence-length", self.sequence_lengths),
+            ("--hidden-size", self.hidden_sizes),
+        ):
+            found += [option, ",".join(str(size) for size in sizes)] if sizes else []
+        return found
 
     def again_training(self, workload: Workload, contender: Contender) -> str:
         """The command that repeats one training on real data; empty for those of `compare`."""
@@ -161,10 +168,11 @@ def make_options(
     contenders: Sequence[str] = (),
     tuned: bool = False,
     steps: Sequence[str] = (),
-    preset: str = "default",
+    preset: str | None = None,
     batch_size: Sequence[int] = (),
     sequence_length: Sequence[int] = (),
     hidden_size: Sequence[int] = (),
+    workload: Sequence[str] = (),
     dtype: Sequence[str] = (),
     device: str = "cpu",
     optimiser: str | None = None,
@@ -189,10 +197,11 @@ def make_options(
         contenders: `framework:mode` or `framework`; none means all.
         tuned: add the mode `tuned` of every framework among them.
         steps: what is timed; none means inference and training.
-        preset: name in `harness.presets.PRESETS`.
+        preset: name in `harness.presets.PRESETS`; None means `coverage` for `agree`, else `default`.
         batch_size: instead of the preset's.
         sequence_length: of recurrent models, likewise.
         hidden_size: of recurrent models and of the hidden layers of dense ones, likewise.
+        workload: names of those to run of all these; none means all.
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
         device: `auto`, `cpu` or `gpu`.
@@ -233,15 +242,16 @@ def make_options(
     if timeout_s is not None and not timeout_s > 0:
         raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
     parsed = parse_contenders(contenders, tuned)
-    device = resolve_device(device, parsed, configuration)
+    device, notice = resolve_device(device, parsed, configuration)
     if training_steps is not None:
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
     chosen_optimiser = Optimiser(kind=optimiser or "sgd")
+    preset = preset or DEFAULT_PRESETS.get(command, "default")
     workloads = tuple(
         Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
-        for item in choose(preset, models, batch_size, sequence_length, hidden_size)
+        for item in choose(preset, models, batch_size, sequence_length, hidden_size, workload)
     )
     for checked in dtypes:
         # Made for its check alone: not every optimiser has a meaning in every dtype.
@@ -260,6 +270,7 @@ def make_options(
         batch_sizes=tuple(batch_size),
         sequence_lengths=tuple(sequence_length),
         hidden_sizes=tuple(hidden_size),
+        names=tuple(workload),
         optimiser=chosen_optimiser,
         out=prepare_folder(out),
         data=Path(data) if data else None,
@@ -275,6 +286,7 @@ def make_options(
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
+        notice=notice,
     )
 
 
@@ -285,25 +297,30 @@ def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Conten
     return Contender.parse(name)
 
 
-def resolve_device(device: str, contenders: Sequence[Contender], configuration: Configuration) -> str:
+def resolve_device(device: str, contenders: Sequence[Contender], configuration: Configuration) -> tuple[str, str]:
     """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
+
+    Returns:
+        The device, and what to tell of the choice; empty where there was none.
 
     Raises:
         DeviceError: `gpu` was asked for and no framework sees one.
     """
     require_choice(device, ("auto", *DEVICES), "device")
     if device == "cpu":
-        return device
+        return device, ""
     names = list(dict.fromkeys(contender.framework for contender in contenders))
     answers = ask_frameworks(names, "gpu", configuration)
-    reasons = {name: answer.reason for name, answer in answers.items() if answer.outcome != "missing" and answer.reason}
-    seen = [name for name, answer in answers.items() if not answer.reason]
+    looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items() if answer.reason)
+    reasons = [answer.reason for answer in answers.values() if answer.outcome != "missing" and answer.reason]
+    seen = any(not answer.reason for answer in answers.values())
     if device == "auto":
-        return "gpu" if seen and not reasons else "cpu"
+        if seen and not reasons:
+            return "gpu", "running on the GPU"
+        return "cpu", f"running on the CPU, as not every framework sees a GPU: {looked}"
     if not seen:
-        looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items())
         raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu, or see `faceoff doctor`")
-    return device
+    return device, ""
 
 
 def prepare_folder(out: str | Path | None) -> Path:

@@ -25,6 +25,11 @@ class Sized:
     model: ModelSpec
     batch_size: int
 
+    @property
+    def name(self) -> str:
+        """What `--workload` picks by; `faceoff list` shows them."""
+        return f"{self.model.label}-b{self.batch_size}"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -59,29 +64,29 @@ def _deepbench() -> tuple[Sized, ...]:
     )
 
 
+EVERYDAY = (
+    Sized(DenseSpec((3072, 512, 512, 10)), 64),
+    Sized(RESNET_8, 16),
+    Sized(RnnSpec(input_size=64, hidden_size=256, output_size=10, sequence_length=25), 32),
+    Sized(LstmSpec(input_size=64, hidden_size=256, output_size=10, sequence_length=25), 32),
+)
+SMALL = (
+    Sized(DenseSpec((12, 16, 8, 5), activation="tanh"), 6),
+    Sized(ResidualSpec(8, 8, 2, stage_widths=(8, 16), blocks_per_stage=1, output_size=5), 6),
+    Sized(RnnSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2), 6),
+    Sized(LstmSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2, many_to_many=True), 6),
+)
+# Branches of the models that none of the above reaches.
+OTHER_BRANCHES = (
+    Sized(RnnSpec(5, 8, 4, 6, many_to_many=True, activation="relu"), 6),
+    Sized(LstmSpec(5, 8, 4, 6, num_layers=2), 6),
+)
 PRESETS: dict[str, Preset] = {
     "default": Preset(
-        "everyday sizes: a dense classifier, ResNet-8 (as He et al. 2016), RNN and LSTM over 25 steps",
-        (
-            Sized(DenseSpec((3072, 512, 512, 10)), 64),
-            Sized(RESNET_8, 16),
-            Sized(RnnSpec(input_size=64, hidden_size=256, output_size=10, sequence_length=25), 32),
-            Sized(LstmSpec(input_size=64, hidden_size=256, output_size=10, sequence_length=25), 32),
-        ),
+        "everyday sizes: a dense classifier, ResNet-8 (as He et al. 2016), RNN and LSTM over 25 steps", EVERYDAY
     ),
     "small": Preset(
-        "seconds instead of minutes: every feature once (strided projection, two layers, many-to-many)",
-        (
-            Sized(DenseSpec((12, 16, 8, 5), activation="tanh"), 6),
-            Sized(ResidualSpec(8, 8, 2, stage_widths=(8, 16), blocks_per_stage=1, output_size=5), 6),
-            Sized(RnnSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2), 6),
-            Sized(
-                LstmSpec(
-                    input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2, many_to_many=True
-                ),
-                6,
-            ),
-        ),
+        "seconds instead of minutes: every feature once (strided projection, two layers, many-to-many)", SMALL
     ),
     "lecture": Preset(
         "sizes of the course slides: flattened 32x32x3 images, 10 classes; 3072 inputs to 10 hidden units",
@@ -100,6 +105,10 @@ PRESETS: dict[str, Preset] = {
         "Keras' own benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",
         (Sized(DenseSpec((8192, 64, 8, 2)), 4096),),
     ),
+    "coverage": Preset(
+        "what `agree` checks by default: everyday sizes, and small ones for the branches that these never reach",
+        (*EVERYDAY, *SMALL, *OTHER_BRANCHES),
+    ),
 }
 
 
@@ -109,6 +118,7 @@ def choose(
     batch_sizes: Sequence[int] = (),
     sequence_lengths: Sequence[int] = (),
     hidden_sizes: Sequence[int] = (),
+    names: Sequence[str] = (),
 ) -> tuple[Sized, ...]:
     """The models of a preset, perhaps only some families, perhaps in other sizes: every combination of those given.
 
@@ -118,6 +128,7 @@ def choose(
         batch_sizes: each model is run with each of them; none means the preset's own.
         sequence_lengths: of recurrent models, likewise.
         hidden_sizes: of recurrent models, and of all hidden layers of dense ones, likewise.
+        names: of these, keep those whose `Sized.name` is given; none means all.
 
     Raises:
         InputError: a name that is not known, a size below 1, a family that the preset lacks, or a size that no chosen
@@ -155,7 +166,10 @@ def choose(
         for batch in (batch_sizes or (sized.batch_size,))
     ]
     # Models without such a size, and sizes that a preset has several of, come out the same more than once.
-    return tuple(dict.fromkeys(found))
+    by_name = {sized.name: sized for sized in found}
+    for name in names:
+        require_choice(name, tuple(by_name), "workload")
+    return tuple(by_name[name] for name in dict.fromkeys(names)) or tuple(by_name.values())
 
 
 def _resized(model: ModelSpec, sequence_length: int | None, hidden_size: int | None) -> ModelSpec:

@@ -88,6 +88,7 @@ class Agreement(Record):
         first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
         path: every quantity in the order of computation, when it was asked for (`--trace`).
+        examples: of a batch of this size, where fewer were compared than the workload has; else None.
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.
     """
@@ -98,6 +99,7 @@ class Agreement(Record):
     outcome: Outcome
     quantities: list[Quantity] = []
     path: list[PathPoint] = []
+    examples: int | None = None
     first_difference: str = ""
     message: str = ""
     again: str = ""

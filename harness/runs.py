@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
-from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.ceiling import measure_ceiling
+from harness.checking import AGREEMENT_UNITS, Checking
 from harness.cold_start import start_cold_one
-from harness.core.errors import DeviceError, WorkerError
+from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
 from harness.costs import find_break_evens
 from harness.environments import FRAMEWORKS, installed_bytes
@@ -30,19 +23,16 @@ from harness.measure import decide
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.progress import Reporter
-from harness.results import Agreement, CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
+from harness.results import CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
+from harness.side_by_side import SideBySide
 from harness.starting import blank_result, make_pool
-from harness.task import Task
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask, choose_tasks
 from harness.turns import Turns
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
-START_UNITS, AGREEMENT_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.5, 2.0, 1.0, 2.0, 4.0
-
-Found = TypeVar("Found")
-Judged = TypeVar("Judged")
+START_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.0, 1.0, 2.0, 4.0
 
 
 def run(options: Options, *, speed: bool, training: bool, cold_start: bool, journal: Journal | None = None) -> Result:
@@ -139,24 +129,17 @@ def start_again(engine: Engine, result: Result, journal: Journal | None) -> None
             require_same_settings(info.contender, before.settings, info.settings)
 
 
-def _in_background(compute: Callable[[], Found]) -> Found:
-    """Computes on one thread that gives way to the workers; their thread pools stall when one core is taken away."""
-    if sys.platform == "linux":
-        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
-    return compute()
-
-
 class Engine:
     """One run in progress; fills `result`."""
 
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
-        # The reference's side of the workload at hand.
-        self._expected: dict[Workload, Callable[[], Expected]] = {}
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
         self._compiling = Turns(options.threads)
         self._computing = Turns(max(1, options.threads - 1))
+        self._side_by_side = SideBySide(pool, reporter, self._compiling)
+        self._checking = Checking(options, pool, result, self._timing, reporter, self._compiling, self._side_by_side)
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -181,95 +164,11 @@ class Engine:
             raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu")
 
     def check(self, workload: Workload, timed: bool) -> None:
-        """Checks the agreement of every contender on `workload` in every dtype, two or more at a time.
-
-        Args:
-            workload: its step is `training`.
-            timed: it will be timed: let further processes of those that agree compile it meanwhile.
-        """
-        task = Task.seeded(workload, self._options.seed)
-        name = f"{workload.model.kind}, batch {workload.batch_size}"
-        self._reporter.stage(f"agreement: {name}")
-
-        def judge(contender: Contender, expected: Callable[[], Expected]) -> list[Agreement]:
-            found = [self._check_one(contender, task, expected, dtype) for dtype in self._options.dtypes]
-            name_precision_findings(found)
-            if timed and all(agreement.outcome == "ok" for agreement in found):
-                with self._compiling.turn(contender):
-                    self._timing.make_replicates(contender, workload, expected)
-            return found
-
-        def warm(expected: Expected) -> None:
-            for dtype in self._options.dtypes:
-                expected.values(dtype)
-                expected.noise(dtype)
-
-        expected, found = self._side_by_side(
-            lambda: Expected(task, self._options.seed, detail=self._options.detail),
-            warm,
-            judge,
-            AGREEMENT_UNITS * len(self._options.dtypes),
-            f"agreement: {name}",
-        )
-        self._result.agreements += [agreement for agreements in found for agreement in agreements]
-        self._expected = {workload: expected}
-
-    def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
-        again = self._options.again(task.workload, contender, dtype)
-        try:
-            worker = self._pool.worker(contender)
-        except WorkerError as error:
-            blank = Agreement(
-                workload=task.workload.replace(dtype=dtype).to_json(),
-                contender=str(contender),
-                outcome="ok",
-                again=again,
-                check="meaning" if dtype == "float64" else "precision",
-            )
-            return ended(blank, error)
-        busy, detail = self._compiling.turn(contender), self._options.detail
-        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=busy, detail=detail)
-        self._timing.holds(contender, worker, task.workload.replace(dtype=dtype))
-        return agreement
-
-    def _side_by_side(
-        self,
-        make_expected: Callable[[], Found],
-        warm: Callable[[Found], object],
-        judge: Callable[[Contender, Callable[[], Found]], Judged],
-        units: float,
-        stage: str,
-        contenders: Sequence[Contender] | None = None,
-    ) -> tuple[Callable[[], Found], list[Judged]]:
-        """Computes the reference's side while as many contenders as there are cores do theirs; keeps their order."""
-        # A thread for each: one that waits for the reference must not keep another's worker waiting.
-        executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
-        one_thread = threadpool_limits(1)
-        try:
-            expected = executor.submit(_in_background, make_expected)
-            executor.submit(_in_background, lambda: warm(expected.result()))
-            # Who took longest before begins first, so that none is left to end alone.
-            chosen = contenders or self._pool.contenders
-            by_cost = sorted(chosen, key=lambda contender: -self._compiling.spent_s(contender))
-            jobs = {contender: executor.submit(judge, contender, expected.result) for contender in by_cost}
-            names = {job: contender for contender, job in jobs.items()}
-            for job in as_completed(names):
-                self._reporter.advance(units, f"{stage}: {names[job]} done")
-            expected.result()
-            return expected.result, [jobs[contender].result() for contender in chosen]
-        except BaseException:
-            # Threads that wait for a worker end when it does.
-            self._pool.close()
-            raise
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-            one_thread.restore_original_limits()
+        """Checks the agreement of every contender on `workload`; `timed`: it will be timed."""
+        self._checking.check(workload, timed)
 
     def time_step(self, workload: Workload, step: str) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
-        if workload not in self._expected:
-            # Its agreement was found before the run was resumed.
-            self._expected = {workload: functools.cache(partial(self._compute_expected, workload))}
         self._reporter.stage(f"speed: {workload.model.kind} {step}")
         units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
@@ -278,13 +177,9 @@ class Engine:
             self._reporter.advance(max(0.0, min(1.0, share) - done) * units)
             done = max(done, min(1.0, share))
 
-        cases = self._timing.time(workload, step, self._expected[workload], on_pass)
+        cases = self._timing.time(workload, step, self._checking.expected(workload), on_pass)
         on_pass(1.0)
         return cases
-
-    def _compute_expected(self, workload: Workload) -> Expected:
-        with threadpool_limits(1):
-            return Expected(Task.seeded(workload, self._options.seed), self._options.seed)
 
     def train(self, task: TrainingTask) -> None:
         """Trains every contender on a task, two or more at a time, and compares with the reference's training."""
@@ -309,7 +204,7 @@ class Engine:
         stage = f"training: {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
         self._reporter.stage(stage)
         try:
-            _, runs = self._side_by_side(
+            _, runs = self._side_by_side.run(
                 lambda: ExpectedTraining(task, self._options.seed),
                 lambda expected: None,
                 judge,
@@ -338,7 +233,7 @@ class Engine:
             return found
 
         self._reporter.stage(stage)
-        _, found = self._side_by_side(
+        _, found = self._side_by_side.run(
             lambda: make_expected(kind, options.device, options.seed),
             lambda expected: [e.noise(dtype) for e in expected for dtype in dtypes],
             judge,

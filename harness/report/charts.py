@@ -337,7 +337,8 @@ def finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
     sized = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )
-    spec: Spec = sized.to_dict()
+    # Its parts were validated when they were made; to validate them together again takes most of the time.
+    spec: Spec = sized.to_dict(validate=False)
     # Altair's own default look stands in every chart; the page gives one configuration to all.
     spec.pop("config", None)
     return spec

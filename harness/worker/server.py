@@ -230,6 +230,10 @@ def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: floa
     return slow
 
 
+# How allocators say it that have no exception of their own for it (PyTorch's on the CPU, the C++ library's).
+WORDS_FOR_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
 def _describe_error(error: Exception) -> Dict[str, Any]:
     text = str(error).strip() or type(error).__name__
     name = type(error).__name__
@@ -241,7 +245,7 @@ def _describe_error(error: Exception) -> Dict[str, Any]:
         isinstance(error, MemoryError)
         or "OutOfMemory" in name
         or "ResourceExhausted" in name
-        or "out of memory" in text.lower()
+        or any(words in text.lower() for words in WORDS_FOR_NO_MEMORY)
     ):
         outcome = "out_of_memory"
     else:

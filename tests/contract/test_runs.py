@@ -199,3 +199,15 @@ def test_a_gpu_that_is_not_there_is_told_in_one_line(tmp_path, pair):
     lines = progress(tmp_path / "out").strip().splitlines()
     assert len(lines) == 1
     assert all(contender.framework in lines[0] for contender in pair)
+
+
+def test_without_a_gpu_auto_runs_on_the_cpu_and_says_so(tmp_path, pair):
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    arguments = ["agree", "--preset", "small", "--models", "dense", "--contenders", str(pair[1]), "--device", "auto"]
+    with running(tmp_path / "out", *arguments, "--dtype", "float64", "--quiet") as run:
+        status, _ = finish(run)
+    assert status == 0
+    (line,) = progress(tmp_path / "out").strip().splitlines()
+    assert line.startswith(f"faceoff: running on the CPU, as not every framework sees a GPU: {pair[1].framework}: ")
+    assert {check.workload["device"] for check in load(tmp_path / "out" / "result.json").agreements} == {"cpu"}

@@ -76,7 +76,7 @@ def test_a_planted_fault_ends_with_1_and_is_named(tmp_path, fault):
     assert agreement["outcome"] == "disagrees"
     assert "AgreementError" in printed
     assert contender in printed
-    assert f"--models {model}" in agreement["again"]
+    assert f"--workload {model}-" in agreement["again"]
     found = agreement["first_difference"] + agreement["message"] + json.dumps(
         [quantity["name"] for quantity in agreement["quantities"] if not quantity["agrees"]]
     )  # fmt: skip

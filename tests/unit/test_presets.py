@@ -27,6 +27,33 @@ def test_the_everyday_presets_hold_every_family(name):
     assert {sized.model.kind for sized in PRESETS[name].sized} == set(MODEL_KINDS)
 
 
+def test_agreement_is_checked_on_more_than_is_timed(tmp_path):
+    checked, timed = (make_options(command, out=tmp_path).workloads for command in ("agree", "compare"))
+    assert set(timed) < set(checked)
+    branches = {
+        (w.model.kind, getattr(w.model, "activation", ""), getattr(w.model, "many_to_many", False)) for w in checked
+    }
+    assert {("dense", "tanh", False), ("dense", "relu", False), ("rnn", "relu", True), ("lstm", "", True)} <= branches
+    assert {getattr(w.model, "num_layers", 1) for w in checked if w.model.kind in ("rnn", "lstm")} == {1, 2}
+
+
+def test_a_workload_is_picked_by_its_name_and_repeated_by_it(tmp_path):
+    options = make_options(
+        "agree", preset="deepbench", batch_size=[2, 3], workload=["lstm-t25-i512-h512-o10-b3"], out=tmp_path
+    )
+    (workload,) = options.workloads
+    assert (workload.model.kind, workload.model.hidden_size, workload.batch_size) == ("lstm", 512, 3)
+    again = options.again(workload, Contender("jax", "jit"), "float64").split()
+    assert again[:4] == ["faceoff", "agree", "--preset", "deepbench"]
+    assert again[again.index("--batch-size") + 1] == "3"
+    assert again[again.index("--workload") + 1] == "lstm-t25-i512-h512-o10-b3"
+    command = options.command_line().split()
+    assert command[command.index("--workload") + 1] == "lstm-t25-i512-h512-o10-b3"
+    assert make_options("agree", **{**keywords_of(asked_for(options)), "out": tmp_path}).workloads == (workload,)
+    with pytest.raises(InputError, match=r"workload.*got 'lstm'.*one of"):
+        make_options("agree", workload=["lstm"], out=tmp_path)
+
+
 def test_deepbench_has_the_published_sizes():
     lstm = {(s.model.hidden_size, s.model.sequence_length, s.batch_size) for s in choose("deepbench", ["lstm"])}
     assert {(512, 25, 16), (1024, 25, 128), (4096, 25, 128), (256, 150, 64), (256, 150, 1), (1536, 50, 4)} <= lstm
@@ -63,16 +90,23 @@ def test_sizes_that_no_chosen_model_has_are_refused(keywords, what):
         choose("default", **keywords)
 
 
-def test_the_command_that_repeats_a_check_names_its_own_sizes(tmp_path):
+def test_the_command_that_repeats_a_check_runs_that_one_alone(tmp_path):
     keywords = {"models": ["lstm", "dense"], "sequence_length": (5, 10), "hidden_size": (16,), "batch_size": (2,)}
     options = make_options("bench", contenders=["pytorch:eager"], out=tmp_path, **keywords)
     assert "--batch-size 2 --sequence-length 5,10 --hidden-size 16" in options.command_line()
-    by_kind = {(w.model.kind, getattr(w.model, "sequence_length", 0)): w for w in options.workloads}
-    again = options.again(by_kind["lstm", 10], Contender("pytorch", "eager"), "float32")
-    assert "--sequence-length 10 --hidden-size 16 --batch-size 2" in again
-    again = options.again(by_kind["dense", 0], Contender("pytorch", "eager"), "float32")
-    assert "--sequence-length" not in again
-    assert "--hidden-size 16" in again
+    assert len(options.workloads) == 3
+    for workload in options.workloads:
+        program, command, *parts = options.again(workload, Contender("pytorch", "eager"), "float32").split()
+        assert (program, command) == ("faceoff", "agree")
+        given = dict(zip(parts[::2], parts[1::2], strict=True))
+        sizes = {
+            name: [int(size) for size in given[f"--{name.replace('_', '-')}"].split(",")]
+            for name in ("batch_size", "sequence_length", "hidden_size")
+        }
+        repeated = make_options(
+            "agree", preset=given["--preset"], workload=[given["--workload"]], out=tmp_path, **sizes
+        )
+        assert repeated.workloads == (workload,)
     resumed = make_options("bench", **{**keywords_of(asked_for(options)), "out": Path(tmp_path)})
     assert resumed.workloads == options.workloads
 

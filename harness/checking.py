@@ -1,0 +1,165 @@
+"""Checks the agreement of every contender on one workload after the other, and keeps what timing needs of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from threadpoolctl import threadpool_limits
+
+from harness.agreement import Expected, check_agreement, ended, name_precision_findings
+from harness.core.errors import WorkerError
+from harness.core.spec import Contender, Workload
+from harness.memory import require_memory
+from harness.options import Options
+from harness.pool import Pool
+from harness.progress import Reporter
+from harness.results import Agreement, Result
+from harness.side_by_side import SideBySide
+from harness.task import Task
+from harness.timing import Timing
+from harness.turns import Turns
+
+# Units of progress: rough seconds on two cores, so that the time left is about right.
+AGREEMENT_UNITS = 2.5
+# Where time is measured, no more examples are compared: the reference would take minutes for a batch of thousands. What
+# timed inference returns is still checked as a whole.
+MOST_EXAMPLES = 64
+
+
+class Checking:
+    """The checks of a run; fills `result` with agreements.
+
+    Args:
+        options: what is run.
+        pool: the workers.
+        result: of the run.
+        timing: is told which process holds which model.
+        reporter: of progress.
+        compiling: turns at the cores: agreement is mostly compiling, on one thread.
+        side_by_side: runs the reference beside the contenders.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        pool: Pool,
+        result: Result,
+        timing: Timing,
+        reporter: Reporter,
+        compiling: Turns,
+        side_by_side: SideBySide,
+    ) -> None:
+        self._options, self._pool, self._result, self._timing = options, pool, result, timing
+        self._reporter, self._compiling, self._side_by_side = reporter, compiling, side_by_side
+        # Of the workload at hand, and of the one that was compared in its place.
+        self._expected: dict[Workload, Callable[[], Expected]] = {}
+        self._compared: dict[Workload, tuple[Expected, dict[Contender, list[Agreement]]]] = {}
+
+    def check(self, workload: Workload, timed: bool) -> None:
+        """Checks every contender on `workload` in every dtype, two or more at a time.
+
+        Args:
+            workload: its step is `training`.
+            timed: it will be timed: let further processes of those that agree compile it meanwhile.
+        """
+        self._reporter.stage(_stage(workload))
+        try:
+            require_memory(workload)
+            self._check(workload, timed)
+        except MemoryError as error:
+            # The sizes that come after may fit.
+            what = f"out of memory in the harness: {error}"
+            ending = WorkerError(what, outcome="out_of_memory", where="reference", next_step="choose smaller sizes")
+            for contender in self._options.contenders:
+                for dtype in self._options.dtypes:
+                    self._result.agreements.append(ended(self._blank(contender, workload, dtype), ending))
+                    self._reporter.advance(AGREEMENT_UNITS)
+
+    def expected(self, workload: Workload) -> Callable[[], Expected]:
+        """Gives the reference's side of a workload; computed anew if its agreement was found before a run went on."""
+        if workload not in self._expected:
+            self._expected = {workload: functools.cache(functools.partial(self._compute_expected, workload))}
+        return self._expected[workload]
+
+    def _check(self, workload: Workload, timed: bool) -> None:
+        compared = self._compared_for(workload)
+        task = Task.seeded(compared, self._options.seed)
+        earlier, known = self._compared.get(compared, (None, {}))
+
+        def make() -> tuple[Expected, Expected]:
+            """For the comparison, and for timing."""
+            fewer = earlier or Expected(task, self._options.seed, detail=self._options.detail)
+            return fewer, fewer if compared == workload else self._whole(workload, fewer)
+
+        def warm(both: tuple[Expected, Expected]) -> None:
+            for dtype in self._options.dtypes:
+                both[0].values(dtype)
+                both[0].noise(dtype)
+
+        def judge(contender: Contender, both: Callable[[], tuple[Expected, Expected]]) -> list[Agreement]:
+            found = known.get(contender, [])
+            if not found or any(agreement.outcome not in ("ok", "disagrees") for agreement in found):
+                found = [self._check_one(contender, task, lambda: both()[0], dtype) for dtype in self._options.dtypes]
+                name_precision_findings(found)
+            if timed and all(agreement.outcome == "ok" for agreement in found):
+                with self._compiling.turn(contender):
+                    self._timing.make_replicates(contender, workload, lambda: both()[1])
+            return found
+
+        units = AGREEMENT_UNITS * len(self._options.dtypes)
+        both, found = self._side_by_side.run(make, warm, judge, units, _stage(workload))
+        self._compared = {compared: (both()[0], dict(zip(self._pool.contenders, found, strict=True)))}
+        self._expected = {workload: lambda: both()[1]}
+        self._result.agreements += [
+            agreement if compared == workload else _said_of(agreement, workload, compared)
+            for agreements in found
+            for agreement in agreements
+        ]
+
+    def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
+        again = self._options.again(task.workload, contender, dtype)
+        try:
+            worker = self._pool.worker(contender)
+        except WorkerError as error:
+            return ended(self._blank(contender, task.workload, dtype), error)
+        busy, detail = self._compiling.turn(contender), self._options.detail
+        agreement = check_agreement(worker, contender, task, expected, dtype, again=again, busy=busy, detail=detail)
+        self._timing.holds(contender, worker, task.workload.replace(dtype=dtype))
+        return agreement
+
+    def _compared_for(self, workload: Workload) -> Workload:
+        """The workload that is compared in the place of one that is timed: the same with no more than so many examples."""
+        if self._options.command == "agree":
+            return workload
+        return workload.replace(batch_size=min(workload.batch_size, MOST_EXAMPLES))
+
+    def _whole(self, workload: Workload, fewer: Expected) -> Expected:
+        return Expected(Task.seeded(workload, self._options.seed), self._options.seed, noise_from=fewer)
+
+    def _compute_expected(self, workload: Workload) -> Expected:
+        with threadpool_limits(1):
+            compared = self._compared_for(workload)
+            fewer = Expected(Task.seeded(compared, self._options.seed), self._options.seed)
+            return fewer if compared == workload else self._whole(workload, fewer)
+
+    def _blank(self, contender: Contender, workload: Workload, dtype: str) -> Agreement:
+        """The record of a check that has not been made."""
+        return Agreement(
+            workload=workload.replace(dtype=dtype).to_json(),
+            contender=str(contender),
+            outcome="ok",
+            again=self._options.again(workload, contender, dtype),
+            check="meaning" if dtype == "float64" else "precision",
+        )
+
+
+def _stage(workload: Workload) -> str:
+    return f"agreement: {workload.model.kind}, batch {workload.batch_size}"
+
+
+def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Agreement:
+    """The agreement on fewer examples, as what is known of the whole."""
+    dtype = str(agreement.workload["dtype"])
+    whole = workload.replace(dtype=dtype).to_json()
+    return agreement.model_copy(update={"workload": whole, "examples": compared.batch_size})

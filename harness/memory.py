@@ -1,0 +1,64 @@
+"""How much memory is left on this machine, and what a workload takes of it before any framework sees it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import psutil
+
+from harness.core.spec import Workload
+from harness.core.weights import input_shapes, weight_shapes
+from harness.task import TRAINING_STEPS
+
+CGROUP = Path("/sys/fs/cgroup")
+VMSTAT = Path("/proc/vmstat")
+# Each batch is held in float64, in the working dtype, and once more on its way to a worker.
+COPIES = 3
+FLOAT64_BYTES = 8
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping: of the machine, or of the container, whichever is less."""
+    available: int = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        # Pages of files are given back when somebody needs the memory.
+        files = int(_counter(CGROUP / "memory.stat", "inactive_file"))
+    except (OSError, ValueError):
+        return available  # No container, or one without a limit.
+    return min(available, max(0, limit - used + files))
+
+
+def needed_bytes(workload: Workload) -> int:
+    """What batches and weights take at least in the process of the harness, all of a task's batches together."""
+    inputs = sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
+    weights = sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
+    return FLOAT64_BYTES * COPIES * (TRAINING_STEPS * inputs + weights)
+
+
+def require_memory(workload: Workload) -> None:
+    """Raises MemoryError when the data of a workload do not fit: the kernel would end some process instead."""
+    needed, available = needed_bytes(workload), available_bytes()
+    if needed > available:
+        raise MemoryError(
+            f"its batches and weights alone take {needed / 2**30:.1f} GiB beside the framework, "
+            f"{available / 2**30:.1f} GiB are free"
+        )
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has ended since it started because memory ran out; 0 where it does not tell."""
+    try:
+        return int(_counter(VMSTAT, "oom_kill"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _counter(path: Path, name: str) -> str:
+    """The value after a name at the beginning of a line; raises OSError or ValueError."""
+    for line in path.read_text().splitlines():
+        if line.startswith(f"{name} "):
+            return line.split()[1]
+    raise ValueError(name)

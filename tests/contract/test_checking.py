@@ -1,0 +1,60 @@
+"""Batches of thousands: compared on fewer examples, once for all sizes, and what was timed is checked as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import bench, checking
+from harness.agreement import Expected
+from harness.core.spec import Contender
+from harness.results import Result
+
+
+def sweep(lightest: Contender, out: Path, sizes: tuple[int, ...]) -> Result:
+    """Inference of the small LSTM at these batch sizes."""
+    return bench(
+        preset="small", models=["lstm"], contenders=[str(lightest)], batch_size=sizes, steps=["inference"],
+        budget="quick", threads=1, out=out, quiet=True,
+    )  # fmt: skip
+
+
+def test_large_batches_share_one_comparison_on_fewer_examples(
+    lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Counted(Expected):
+        def values(self, dtype: str) -> dict[str, np.ndarray]:
+            asked.append(self.task.workload.batch_size)
+            return super().values(dtype)
+
+    monkeypatch.setattr(checking, "Expected", Counted)
+    result = sweep(lightest, tmp_path / "sweep", (4, 100, 200))
+    assert {case.workload["batch_size"]: case.outcome for case in result.cases} == {4: "ok", 100: "ok", 200: "ok"}
+    checks = {(check.workload["batch_size"], check.check): check for check in result.agreements}
+    assert {size: checks[size, "meaning"].examples for size in (4, 100, 200)} == {4: None, 100: 64, 200: 64}
+    assert checks[100, "precision"].quantities == checks[200, "precision"].quantities
+    assert all("--batch-size 64 --workload lstm-" in checks[200, kind].again for kind in ("meaning", "precision"))
+    # Neither of the large ones was computed by the reference as a whole, but for the outputs.
+    assert set(asked) == {4, 64}
+    assert "Compared on a batch of 64" in (tmp_path / "sweep" / "page.html").read_text()
+
+
+def test_a_wrong_output_beyond_those_examples_is_found(
+    lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Expected):
+        def forward(self, index: int, dtype: str) -> np.ndarray:
+            found = super().forward(index, dtype).copy()
+            found[64:] += 1e-3
+            return found
+
+    monkeypatch.setattr(checking, "Expected", Other)
+    result = sweep(lightest, tmp_path / "sweep", (4, 100))
+    small, large = result.cases
+    assert (small.outcome, large.outcome) == ("ok", "disagrees")
+    assert "outputs of the last timed call" in large.reason
+    assert result.exit_status == 1
