@@ -129,7 +129,7 @@ class Checking:
         return agreement
 
     def _compared_for(self, workload: Workload) -> Workload:
-        """The workload that is compared in the place of one that is timed: the same with no more than so many examples."""
+        """What is compared in the place of a workload that is timed: the same with no more than `MOST_EXAMPLES`."""
         if self._options.command == "agree":
             return workload
         return workload.replace(batch_size=min(workload.batch_size, MOST_EXAMPLES))

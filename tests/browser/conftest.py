@@ -13,6 +13,7 @@ import pytest
 from harness.report import write_page
 from tests.unit import hostile_samples
 from tests.unit import result_samples as samples
+from tests.unit.atlas_samples import atlas
 
 ARGUMENTS = (
     "--headless",
@@ -35,6 +36,7 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "training": lambda: [("training", samples.long_training())],
     "compact": lambda: [("compact", samples.main_job(samples.CONTENDERS[:2], samples.MODELS[2:], layers=1))],
     "history": lambda: [(day, samples.dated(day, slower)) for day, slower in DAYS],
+    "defaults": lambda: [("run", samples.empty()), ("defaults.json", atlas())],
     "empty": lambda: [("empty", samples.empty())],
 }
 
