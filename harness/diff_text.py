@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.diff_result import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
 from harness.diff_side import printable
-from harness.summary import format_duration
+from harness.units import format_duration
 
 # A line may hold several names.
 LONGEST_LINE = 1000

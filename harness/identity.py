@@ -131,7 +131,7 @@ def require_same_settings(contender: str, then: Mapping[str, Any], now: Mapping[
 
     def kept(settings: Mapping[str, Any]) -> dict[str, str]:
         found = json.loads(json.dumps(settings, default=str))
-        return {name: str(value) for name, value in _flat(found) if not str(value).startswith("/")}
+        return {name: str(value) for name, value in _flat(found) if not str(value).startswith(("/", "~"))}
 
     refuse_differences(kept(then), kept(now), contender)
 

@@ -25,7 +25,7 @@ from harness.pool import Pool, Seat
 from harness.progress import Reporter
 from harness.results import CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
 from harness.side_by_side import SideBySide
-from harness.starting import blank_result, make_pool
+from harness.starting import blank_result, make_pool, without_home
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask, choose_tasks
@@ -154,7 +154,7 @@ class Engine:
                 info.outcome, info.reason = error.outcome, error.what
                 info.next_step = error.next_step or ""
             else:
-                info.settings = self._pool.worker(contender).start_reply["settings"]
+                info.settings = without_home(self._pool.worker(contender).start_reply["settings"])
             self._result.contenders.append(info)
             self._reporter.advance(START_UNITS, f"started {contender}")
         failures = list(self._pool.failures.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from harness.machine import describe_machine
 from harness.options import Options
@@ -36,3 +38,12 @@ def make_pool(options: Options) -> Pool:
         configuration=options.configuration,
         timeout_s=options.timeout_s,
     )
+
+
+def without_home(settings: Any) -> Any:
+    """The settings of a worker with `~` for the user's folder: results are shown to others."""
+    if isinstance(settings, dict):
+        return {name: without_home(value) for name, value in settings.items()}
+    if isinstance(settings, str) and settings.startswith(f"{Path.home()}/"):
+        return "~" + settings.removeprefix(str(Path.home()))
+    return settings

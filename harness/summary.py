@@ -16,19 +16,12 @@ from harness.report.answer import answer_for, answer_sentence
 from harness.report.speed import speed_groups
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
 from harness.statistics import STEADY
+from harness.units import format_duration
 
 # A terminal is about this many columns of figures wide.
 MOST_COLUMNS = 6
 MOST_ANSWERS = 12
 OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds in the unit that reads best, three digits."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
