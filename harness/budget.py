@@ -27,7 +27,7 @@ class Budget:
 
     max_time_s: float = 0.4
     min_passes: int = 5
-    max_passes: int = 20
+    max_passes: int = 16
     min_round_s: float = 0.01
     processes: int = 2
     degrees: int = 6

@@ -1,11 +1,12 @@
 """The schedule of rounds: interleaved over all processes of all contenders in random order, every other one paused.
 
 A pass runs one round of each process, in an order drawn anew, so that drift of the machine hits all alike. Before each
-round, one call that is not timed brings back what the pause let go cold.
+round, calls that are not timed bring back what the pause let go cold.
 """
 
 from __future__ import annotations
 
+import math
 import statistics as central
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ WARMING = 0.03
 PIPELINED_ROUNDS = 3
 # What a pause let go cold costs a call this long less than a hundredth.
 LONG_CALL_S = 0.1
+# So long after a pause calls are slower, with TensorFlow's thread pools by a third: threads have to find a core.
+SETTLING_S = 0.015
 # A round is disturbed when cores were taken away for this share of it; a workload, when others had so much of them.
 DISTURBED_SHARE = 0.1
 SLEPT_S = 0.001
@@ -148,8 +151,13 @@ def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rou
     measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), len(calls_s), fastest_s)
 
 
+def settling_calls(rounds: Rounds) -> int:
+    """Calls to make after a pause before any is timed."""
+    return 0 if rounds.fastest_s >= LONG_CALL_S else max(1, math.ceil(SETTLING_S / rounds.fastest_s))
+
+
 def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
-    warmup = int(rounds.fastest_s < LONG_CALL_S)
+    warmup = settling_calls(rounds)
     start = len(rounds.durations_s)
     reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
     duration_s = float(reply["duration_ns"]) / 1e9
@@ -166,7 +174,7 @@ def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
 def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
     count = PIPELINED_ROUNDS if rounds.fastest_s < LONG_CALL_S else 1
     for number in range(count):
-        warmup = int(number == 0 and count > 1)
+        warmup = settling_calls(rounds) if number == 0 else 0
         reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=0, pipelined=True)
         rounds.pipelined_s.append(float(reply["duration_ns"]) / 1e9 / rounds.iterations)
     rounds.last_batch = reply["last_batch"]

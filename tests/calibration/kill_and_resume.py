@@ -106,7 +106,9 @@ def faults(before: Contents, folder: Path, status: int, wanted: list[str]) -> li
             found.append(f"{unit.key}: an agreement that was finished is not there, or was found again")
     if not after.ended or after.notices or list(after.units)[: len(before.units)] != list(before.units):
         found.append(f"the journal is not whole: {after.notices}")
-    if result.resumed != 1 or result.interrupted or not (folder / "page.html").exists():
+    # Killed after its result was written, there was nothing left to go on with.
+    resumed = 0 if before.ended else 1
+    if result.resumed != resumed or result.interrupted or not (folder / "page.html").exists():
         found.append("the result does not say that it was resumed, or there is no page")
     return found
 
@@ -147,6 +149,7 @@ def main() -> int:
                 "finished_units": len(before.units),
                 "finished_cases": sum(len(unit.cases) for unit in before.units.values()),
                 "line_cut_off": bool(before.notices),
+                "ended": before.ended,
                 "ended_before_it_was_killed": too_late,
                 "faults": faults(before, folder, status, wanted),
             }

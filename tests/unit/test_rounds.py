@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.measure import Rounds, compare_speeds, compare_tuned
+from harness.measure import Rounds, compare_speeds, compare_tuned, settling_calls
 
 LENGTH_S = 0.01
 
@@ -42,6 +43,11 @@ def test_pages_read_from_disk_or_sleep_break_a_round():
 
 def test_a_long_round_alone_is_not_disturbed():
     assert not rounds([0.0] * 9, durations_s=[LENGTH_S] * 8 + [LENGTH_S * 5]).disturbed.any()
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(0.001, 15), (0.004, 4), (0.02, 1), (0.09, 1), (0.2, 0)])
+def test_after_a_pause_calls_go_untimed_until_threads_have_settled(call_s, calls):
+    assert settling_calls(Rounds(1, 3, call_s)) == calls
 
 
 def floor_of(**changed):
