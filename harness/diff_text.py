@@ -73,6 +73,11 @@ def _sorted(cases: Sequence[CaseChange]) -> list[CaseChange]:
     return sorted(cases, key=lambda case: (not case.regression, -case.ratio))
 
 
+def told_of(diff: Diff) -> list[CaseChange]:
+    """The cases worth telling, regressions first: what became slower or faster."""
+    return [case for case in _sorted(diff.cases) if case.regression or case.verdict in ("slower", "faster")]
+
+
 def _row(case: CaseChange) -> tuple[str, ...]:
     low, high = case.interval
     return (
@@ -144,7 +149,7 @@ def print_diff(diff: Diff) -> None:
 def to_markdown(diff: Diff) -> str:
     """The same as Markdown: the answer and what changed, with every case folded in below."""
     parts = [f"### Face-off: {escape_markdown(headline(diff))}"]
-    told = [case for case in _sorted(diff.cases) if case.regression or case.verdict in ("slower", "faster")]
+    told = told_of(diff)
     if told:
         parts.append(_markdown_table(told))
     for title, lines in lists_of(diff):

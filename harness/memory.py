@@ -10,12 +10,10 @@ import psutil
 from harness.core.spec import Workload
 from harness.core.weights import input_shapes, weight_shapes
 from harness.task import TRAINING_STEPS
+from harness.work import ITEM_BYTES
 
 CGROUP = Path("/sys/fs/cgroup")
 VMSTAT = Path("/proc/vmstat")
-# Each batch is held in float64, in the working dtype, and once more on its way to a worker.
-COPIES = 3
-FLOAT64_BYTES = 8
 
 
 def available_bytes() -> int:
@@ -35,7 +33,8 @@ def needed_bytes(workload: Workload) -> int:
     """What batches and weights take at least in the process of the harness, all of a task's batches together."""
     inputs = sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
     weights = sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
-    return FLOAT64_BYTES * COPIES * (TRAINING_STEPS * inputs + weights)
+    # In float64, in the working dtype, and once more on the way to a worker.
+    return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.dtype]) * (TRAINING_STEPS * inputs + weights)
 
 
 def require_memory(workload: Workload) -> None:

@@ -197,8 +197,11 @@ def _load_by_steps(text: str, path: Path) -> Result:
     try:
         return Result.model_validate(part)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise ResultFileError(
-            first["msg"], where=f"{path}: {KEY}.{where}", got=repr(first["input"])[:80], next_step=EMPTY_NEXT_STEP
-        ) from None
+        raise not_valid(error, f"{path}: {KEY}.", EMPTY_NEXT_STEP) from None
+
+
+def not_valid(error: ValidationError, where: str, next_step: str) -> ResultFileError:
+    """The first thing that is wrong in a file; `where` goes before its place there."""
+    first = error.errors()[0]
+    place = where + ".".join(str(step) for step in first["loc"])
+    return ResultFileError(first["msg"], where=place, got=repr(first["input"])[:80], next_step=next_step)

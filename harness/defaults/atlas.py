@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import Outcome, ResultFileError
+from harness.result_file import not_valid
 
 SCHEMA_VERSION = 1
 # An atlas has some 60 kB; a file that is far larger is something else, and not read twice.
@@ -122,11 +123,7 @@ def load_atlas(path: str | Path) -> Atlas | None:
     try:
         return Atlas.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise ResultFileError(
-            first["msg"], where=f"{path}: {where}", got=repr(first["input"])[:80], next_step=next_step
-        ) from None
+        raise not_valid(error, f"{path}: ", next_step) from None
 
 
 def make_row(topic: str, word: str, findings: dict[str, Finding]) -> Row:

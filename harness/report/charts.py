@@ -332,13 +332,21 @@ def shape_of(identities: Identities, names: list[str], field: str = "contender")
     return alt.Shape(f"{field}:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
 
 
+def lines_with_intervals(base: alt.Chart, identities: Identities, names: list[str]) -> alt.LayerChart:
+    """Each contender's `time` as a line with marks and bars from `low` to `high`; it breaks where there is no time."""
+    line = base.mark_line(strokeWidth=1.5, invalid="break-paths-filter-domains")
+    held = base.transform_filter("isValid(datum.time)")
+    interval = held.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
+    point = held.mark_point(filled=True, size=60, opacity=1).encode(shape=shape_of(identities, names))
+    return alt.LayerChart(layer=[line, interval, point])
+
+
 def finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
     """The specification of a chart as wide as its box."""
     sized = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )
-    # Its parts were validated when they were made; to validate them together again takes most of the time.
-    spec: Spec = sized.to_dict(validate=False)
+    spec: Spec = sized.to_dict()
     # Altair's own default look stands in every chart; the page gives one configuration to all.
     spec.pop("config", None)
     return spec

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import altair as alt
 
 from harness.cost_records import ColdStart
-from harness.report.charts import ROW_HEIGHT, Identities, Spec, colour_of, finish, shape_of
+from harness.report.charts import ROW_HEIGHT, Identities, Spec, colour_of, finish, lines_with_intervals, shape_of
 from harness.report.sections import ColdGroup
 from harness.report.speed import SpeedGroup
 from harness.report.sweeps import Sweep
@@ -124,11 +124,7 @@ def batch_chart(sweep: Sweep, identities: Identities) -> Spec | None:
         color=colour_of(identities, names),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("batch:Q"), alt.Tooltip("shown:N", title="per example")],
     )
-    line = base.mark_line(strokeWidth=1.5, invalid="break-paths-filter-domains")
-    held = base.transform_filter("isValid(datum.time)")
-    interval = held.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    point = held.mark_point(filled=True, size=60, opacity=1).encode(shape=shape_of(identities, names))
-    return finish(alt.LayerChart(layer=[line, interval, point]), CHART_HEIGHT)
+    return finish(lines_with_intervals(base, identities, names), CHART_HEIGHT)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import altair as alt
 from harness.core.errors import HarnessError
 from harness.diff_changes import diff
 from harness.diff_result import Diff
-from harness.report.charts import Identities, Spec, colour_of, finish, shape_of
+from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals
 from harness.report.overview import MOST_WORKLOADS
 from harness.report.speed import speed_groups
 from harness.report.text import moment, time_unit
@@ -124,8 +124,4 @@ def history_chart(timeline: Timeline, history: History, identities: Identities) 
         color=colour_of(identities, names),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("when:N", title="run"), alt.Tooltip("time:Q", title=unit)],
     )
-    line = base.mark_line(strokeWidth=1.5, invalid="break-paths-filter-domains")
-    held = base.transform_filter("isValid(datum.time)")
-    interval = held.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    point = held.mark_point(filled=True, size=60, opacity=1).encode(shape=shape_of(identities, names))
-    return finish(alt.LayerChart(layer=[line, interval, point]), HEIGHT)
+    return finish(lines_with_intervals(base, identities, names), HEIGHT)

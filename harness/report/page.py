@@ -266,6 +266,7 @@ def _environment() -> jinja2.Environment:
         effect_words=effect_words,
         diff_headline=diff_text.headline,
         diff_lists=diff_text.lists_of,
+        diff_told=diff_text.told_of,
         interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
         not_finite_steps=sections.not_finite_steps,
         norms=norms,

@@ -7,18 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import bench, checking
+from harness import checking
 from harness.agreement import Expected
 from harness.core.spec import Contender
-from harness.results import Result
-
-
-def sweep(lightest: Contender, out: Path, sizes: tuple[int, ...]) -> Result:
-    """Inference of the small LSTM at these batch sizes."""
-    return bench(
-        preset="small", models=["lstm"], contenders=[str(lightest)], batch_size=sizes, steps=["inference"],
-        budget="quick", threads=1, out=out, quiet=True,
-    )  # fmt: skip
+from tests.contract.sweeps import outcomes, sweep
 
 
 def test_large_batches_share_one_comparison_on_fewer_examples(
@@ -32,8 +24,8 @@ def test_large_batches_share_one_comparison_on_fewer_examples(
             return super().values(dtype)
 
     monkeypatch.setattr(checking, "Expected", Counted)
-    result = sweep(lightest, tmp_path / "sweep", (4, 100, 200))
-    assert {case.workload["batch_size"]: case.outcome for case in result.cases} == {4: "ok", 100: "ok", 200: "ok"}
+    result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100, 200))
+    assert outcomes(result) == {4: "ok", 100: "ok", 200: "ok"}
     checks = {(check.workload["batch_size"], check.check): check for check in result.agreements}
     assert {size: checks[size, "meaning"].examples for size in (4, 100, 200)} == {4: None, 100: 64, 200: 64}
     assert checks[100, "precision"].quantities == checks[200, "precision"].quantities
@@ -53,7 +45,7 @@ def test_a_wrong_output_beyond_those_examples_is_found(
             return found
 
     monkeypatch.setattr(checking, "Expected", Other)
-    result = sweep(lightest, tmp_path / "sweep", (4, 100))
+    result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100))
     small, large = result.cases
     assert (small.outcome, large.outcome) == ("ok", "disagrees")
     assert "outputs of the last timed call" in large.reason

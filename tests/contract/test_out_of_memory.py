@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import bench, checking
+from harness import checking
 from harness.agreement import Expected
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, Workload
 from harness.live_worker import Worker
 from harness.pool import Pool
-from harness.results import Result
 from harness.task import Task
+from tests.contract.sweeps import outcomes, sweep
 
 # 1.3 GB of activations from 262 kB of inputs.
 WIDE = Workload(DenseSpec((16, 80_000, 4)), 4096, step="inference")
@@ -53,25 +53,13 @@ def test_memory_that_runs_out_in_a_framework_is_said_and_the_next_size_runs(
     with little_room(worker), pytest.raises(WorkerError) as caught:
         call(worker, contender, WIDE)
     # oneDNN inside TensorFlow uses the memory that it was not given.
-    outcomes = {"out_of_memory", "crashed"} if contender.mode == "graph-onednn" else {"out_of_memory"}
-    assert caught.value.outcome in outcomes, caught.value
+    allowed = {"out_of_memory", "crashed"} if contender.mode == "graph-onednn" else {"out_of_memory"}
+    assert caught.value.outcome in allowed, caught.value
     call(every_worker.worker(contender), contender, NARROW)
 
 
-def sweep(lightest: Contender, out: Path, sizes: tuple[int, ...]) -> Result:
-    """Inference of the small dense model at these batch sizes."""
-    return bench(
-        preset="small", models=["dense"], contenders=[str(lightest)], batch_size=sizes, steps=["inference"],
-        budget="quick", threads=1, out=out, quiet=True,
-    )  # fmt: skip
-
-
-def outcomes(result: Result) -> dict[int, str]:
-    return {case.workload["batch_size"]: case.outcome for case in result.cases}
-
-
 def test_a_size_that_cannot_even_be_made_is_a_gap_in_a_sweep(lightest: Contender, tmp_path: Path) -> None:
-    result = sweep(lightest, tmp_path / "sweep", (4, 10**11, 8))
+    result = sweep("dense", lightest, tmp_path / "sweep", (4, 10**11, 8))
     assert outcomes(result) == {4: "ok", 10**11: "out_of_memory", 8: "ok"}
     gap = next(case for case in result.cases if case.outcome == "out_of_memory")
     assert "GiB are free" in gap.reason
@@ -88,6 +76,6 @@ def test_memory_that_runs_out_in_the_reference_ends_that_size_alone(
         return Expected(task, *arguments, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checking, "Expected", starving)
-    result = sweep(lightest, tmp_path / "sweep", (4, 8, 6))
+    result = sweep("dense", lightest, tmp_path / "sweep", (4, 8, 6))
     assert outcomes(result) == {4: "ok", 8: "out_of_memory", 6: "ok"}
     assert any("Unable to allocate" in case.reason for case in result.cases)

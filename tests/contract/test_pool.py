@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from harness import memory
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.environments import variable_name
@@ -43,6 +44,28 @@ def test_a_killed_worker_is_an_outcome_and_a_fresh_one_takes_over(pool, lightest
     fresh = pool.worker(lightest)
     assert fresh.process_id != worker.process_id
     assert fresh.request("memory")["host_in_use_bytes"] > 0
+
+
+def test_a_worker_that_the_kernel_ends_for_want_of_memory_did_not_crash(pool, lightest, tmp_path, monkeypatch):
+    counters = tmp_path / "vmstat"
+    counters.write_text("oom_kill 4\n")
+    monkeypatch.setattr(memory, "VMSTAT", counters)
+    worker = pool.worker(lightest)
+
+    def end() -> None:
+        counters.write_text("oom_kill 5\n")
+        os.kill(worker.process_id, signal.SIGKILL)
+
+    threading.Timer(0.3, end).start()
+    with pytest.raises(WorkerError, match="memory ran out") as caught:
+        worker.request("sleep", seconds=30)
+    assert caught.value.outcome == "out_of_memory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told whom to end")
+def test_workers_are_ended_before_the_harness_when_memory_runs_out(pool, lightest):
+    own, its = (Path(f"/proc/{pid}/oom_score_adj") for pid in ("self", pool.worker(lightest).process_id))
+    assert int(its.read_text()) == 1000 > int(own.read_text())
 
 
 def test_a_worker_that_sleeps_for_ever_ends_at_the_time_limit(pool, lightest):

@@ -32,7 +32,9 @@ def test_what_is_left_is_the_least_of_machine_and_container(tmp_path: Path, monk
 
 
 def test_what_is_needed_grows_with_inputs_and_weights() -> None:
-    assert memory.needed_bytes(SMALL) == 8 * 3 * (3 * 5 * 4 + (4 * 3 + 3 + 3 * 2 + 2))
+    numbers = 3 * 5 * 4 + (4 * 3 + 3 + 3 * 2 + 2)
+    assert memory.needed_bytes(SMALL) == (8 + 4 + 4) * numbers
+    assert memory.needed_bytes(SMALL.replace(dtype="float64")) == 3 * 8 * numbers
     memory.require_memory(SMALL)
     with pytest.raises(MemoryError, match=r"GiB beside the framework, .* GiB are free"):
         memory.require_memory(SMALL.replace(batch_size=10**12))
