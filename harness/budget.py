@@ -21,17 +21,19 @@ class Budget:
         processes: replicates of each contender, its first process included; more where few contenders run.
         degrees: of freedom that the spread between processes is estimated with at least. With 6, Student's t is within
             a fifth of the normal distribution; with 2 intervals are twice as wide as that.
-        precision: passes end earlier when sampling no longer widens any interval by more than this share.
+        precision: passes end earlier when no interval that is not clear is wider, to either side, than this share.
+        clear: a contender is measured no further when its whole interval lies this far from the baseline, as a share.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
-    max_time_s: float = 0.4
-    min_passes: int = 5
-    max_passes: int = 16
+    max_time_s: float = 1.2
+    min_passes: int = 6
+    max_passes: int = 48
     min_round_s: float = 0.01
     processes: int = 2
     degrees: int = 6
-    precision: float = 0.005
+    precision: float = 0.02
+    clear: float = 0.3
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
 
@@ -50,9 +52,9 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(max_time_s=0.2, max_passes=10, degrees=2),
+    "quick": Budget(max_time_s=0.2, max_passes=12, degrees=2),
     "standard": Budget(),
-    "thorough": Budget(max_time_s=4.0, min_passes=15, max_passes=100, processes=4, precision=0.002),
+    "thorough": Budget(max_time_s=10.0, min_passes=15, max_passes=200, processes=4, precision=0.005, clear=math.inf),
 }
 
 

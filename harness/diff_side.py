@@ -84,8 +84,6 @@ class Side:
             for (name, contender), case in self.cases.items()
             if name == workload and case.outcome == "ok"
         }
-        if len({sample.rounds_s.shape[1] for sample in samples.values()}) > 1:
-            raise ResultFileError("contenders with different numbers of passes", where=f"{self.name}: {workload}")
         try:
             return Precision(samples)
         except ValueError as error:

@@ -1,16 +1,18 @@
 """The schedule of rounds: interleaved over all processes of all contenders in random order, every other one paused.
 
 A pass runs one round of each process, in an order drawn anew, so that drift of the machine hits all alike. Before each
-round, calls that are not timed bring back what the pause let go cold.
+round, calls that are not timed bring back what the pause let go cold. A contender that is clearly faster or slower than
+the baseline is measured no further, which leaves time for those that are hard to tell apart.
 """
 
 from __future__ import annotations
 
 import math
 import statistics as central
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Speed
 from harness.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
+from harness.stopping import Question, between_contenders, undecided
 
 WARMUP_CALLS = 3
 # Rounds that get faster by less than this are warm.
@@ -73,7 +76,13 @@ Measured = dict[Contender, "list[Rounds] | WorkerError"]
 
 
 def measure(
-    pool: Pool, seats: Sequence[Seat], step: str, budget: Budget, seed: int, on_round: Callable[[float], None]
+    pool: Pool,
+    seats: Sequence[Seat],
+    step: str,
+    budget: Budget,
+    seed: int,
+    on_round: Callable[[float], None],
+    question: Question[Any],
 ) -> Measured:
     """Times one step of the model that each process holds.
 
@@ -84,9 +93,11 @@ def measure(
         budget: how long.
         seed: of the order.
         on_round: called with the share done, 0 to 1, after each pass.
+        question: what is to be told apart.
 
     Returns:
-        The rounds of each contender's processes, or the WorkerError that ended it; the others went on.
+        The rounds of each contender's processes, or the WorkerError that ended it; the others went on. Who was clear
+        early has fewer passes than the others.
     """
     measured: dict[Seat, Rounds] = {}
     failed: dict[Contender, WorkerError] = {}
@@ -106,20 +117,21 @@ def measure(
         for seat in seats:
             if seat.contender not in failed:
                 attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
-        spent_s = 0.0
-        for index in range(budget.max_passes):
-            now = running()
-            allowed_s = budget.max_time_s * len({seat.contender for seat in now})
-            if not now or (index >= budget.min_passes and spent_s >= allowed_s):
+        open_groups = {question.group(seat) for seat in seats}
+        for passes in range(1, budget.max_passes + 1):
+            now = [seat for seat in running() if question.group(seat) in open_groups]
+            if not now:
                 break
             for position in order.permutation(len(now)):
-                rounds = measured[now[position]]
-                attempt(now[position], partial(_run_round, step=step, rounds=rounds))
-                spent_s += rounds.durations_s[-1] * rounds.iterations if rounds.durations_s else 0.0
-            on_round(max((index + 1) / budget.max_passes, spent_s / allowed_s))
-            passes = index + 1
-            if passes >= budget.min_passes and passes % CHECK_EVERY == 0 and _is_narrow(measured, running(), budget):
+                attempt(now[position], partial(_run_round, step=step, rounds=measured[now[position]]))
+            now = [seat for seat in now if seat.contender not in failed]
+            spent_s = sum(sum(measured[seat].durations_s) * measured[seat].iterations for seat in now)
+            share = spent_s / (budget.max_time_s * max(1, len({seat.contender for seat in now})))
+            on_round(max(passes / budget.max_passes, share))
+            if passes >= budget.min_passes and share >= 1:
                 break
+            if passes >= budget.min_passes and passes % CHECK_EVERY == 0:
+                open_groups = _still_open(measured, running(), open_groups, question, budget)
         for seat in running():
             attempt(seat, partial(_run_pipelined, step=step, rounds=measured[seat]))
     kept: Measured = dict(failed)
@@ -189,22 +201,28 @@ def as_sample(processes: Sequence[Rounds]) -> Sample:
     )
 
 
-def _is_narrow(measured: Mapping[Seat, Rounds], seats: Sequence[Seat], budget: Budget) -> bool:
-    """Whether more rounds of these processes would no longer make any interval narrower than is wanted."""
-    by_contender: dict[Contender, list[Rounds]] = {}
+def _still_open(
+    measured: Mapping[Seat, Rounds],
+    seats: Sequence[Seat],
+    active: Collection[Any],
+    question: Question[Any],
+    budget: Budget,
+) -> set[Any]:
+    """The groups that are to be measured further."""
+    groups: dict[Any, list[Rounds]] = {}
     for seat in seats:
-        by_contender.setdefault(seat.contender, []).append(measured[seat])
-    return all(
-        1.96 * (as_sample(rounds).sampling_variance() / len(rounds)) ** 0.5 <= budget.precision
-        for rounds in by_contender.values()
-    )
+        groups.setdefault(question.group(seat), []).append(measured[seat])
+    if not groups:
+        return set()
+    precision = Precision({key: as_sample(processes) for key, processes in groups.items()})
+    return undecided(precision, [key for key in groups if key in active], question, budget)
 
 
 def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, Speed]:
     """The speed of each contender on one workload, with what its own processes and everybody's say of its spread.
 
     Args:
-        measured: rounds of each contender's processes; every contender has as many processes and passes.
+        measured: rounds of each contender's processes, which all ran in the same passes.
     """
     if not measured:
         return {}
@@ -219,10 +237,13 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
         pipelined_s = [duration_s for rounds in processes for duration_s in rounds.pipelined_s]
         records = []
         for index, rounds in enumerate(processes):
-            others_s = np.array([row for key, row in rows.items() if key != (contender, index)])
+            passes = len(rounds.durations_s)
+            others_s = np.array(
+                [row[:passes] for key, row in rows.items() if key != (contender, index) and len(row) >= passes]
+            )
             records.append(
                 Process(
-                    passes=len(rounds.durations_s),
+                    passes=passes,
                     disturbed=[int(number) for number in np.flatnonzero(rounds.disturbed)],
                     stolen_s=sum(rounds.taken_s),
                     waited_s=sum(rounds.waiting_s),
@@ -268,15 +289,13 @@ def compare_speeds(
         return [], None
     samples = {contender: as_sample(processes) for contender, processes in measured.items()}
     precision = Precision(samples)
-    named = baseline is not None and baseline in samples
-    against = baseline if named else min(samples, key=lambda contender: precision.interval(contender)[0])
-    assert against is not None
+    baseline_of = between_contenders(baseline, list(samples)).baseline
     comparisons = []
     for contender in samples:
-        if contender == against:
-            continue
-        ratio = precision.ratio(contender, against, picked_from=1 if named else len(samples))
-        comparisons.append(_comparison(workload, contender, against, ratio))
+        against, picked_from = baseline_of(precision, contender)
+        if contender != against:
+            ratio = precision.ratio(contender, against, picked_from)
+            comparisons.append(_comparison(workload, contender, against, ratio))
     disturbed = float(np.mean(np.concatenate([sample.disturbed.ravel() for sample in samples.values()])))
     floor = NoiseFloor(
         workload=workload.name,
@@ -297,7 +316,7 @@ def compare_tuned(workload: Workload, measured: Mapping[Contender, Sequence[Roun
     for contender in tuned:
         plain = [other for other in samples if other.framework == contender.framework and other.mode != TUNED]
         if precision is not None and plain:
-            best = min(plain, key=lambda other: precision.interval(other)[0])
+            best = precision.fastest(plain)
             found.append(_comparison(workload, contender, best, precision.ratio(contender, best, len(plain) + 1)))
     return found
 

@@ -4,15 +4,14 @@ The model, in logarithms, so that differences are ratios: a process of a contend
 from the contender's by what that process happened to get (addresses, pages, placement of threads), and from which the
 median of its recorded rounds differs by sampling. Both variances are estimated from the run itself: sampling from each
 process's rounds (Maritz and Jarrett 1978), the difference between processes from the processes of all contenders of
-the workload together, for two or three processes of one contender say little. So every contender is its own A/A twin,
-and no verdict is finer than what twins differ by.
+the workload together (`harness.spread`), for two or three processes of one contender say little. So every contender is
+its own A/A twin, and no verdict is finer than what twins differ by.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from harness.results import VerdictWord
+from harness.spread import Error, ProcessSpread, combined
 
 CONFIDENCE = 0.95
 TIE_MARGIN = 0.05
@@ -66,11 +66,26 @@ class Sample:
         """Variance of a process's log median around the process's true one, mean over the processes."""
         return float(np.mean([_median_variance(np.log(row)) for row in self.rounds_s]))
 
+    @property
+    def passes(self) -> int:
+        """How many passes it ran in."""
+        return int(self.rounds_s.shape[1])
+
+    def first(self, passes: int) -> Sample:
+        """What it was after so many passes."""
+        return self if passes >= self.passes else Sample(self.rounds_s[:, :passes], self.disturbed[:, :passes])
+
 
 def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
-    """What each pass had in common for all: the median change of all processes in it, logarithms, shape (passes,)."""
-    rows = np.log(np.concatenate([sample.rounds_s for sample in samples.values()]))
-    common: np.ndarray = np.median(rows - np.median(rows, axis=1, keepdims=True), axis=0)
+    """What each pass had in common for all that ran in it: their median change, logarithms, shape (passes,)."""
+    most = max(sample.passes for sample in samples.values())
+    rows = np.full((sum(len(sample.rounds_s) for sample in samples.values()), most), np.nan)
+    begin = 0
+    for sample in samples.values():
+        logs = np.log(sample.rounds_s)
+        rows[begin : begin + len(logs), : sample.passes] = logs - np.median(logs, axis=1, keepdims=True)
+        begin += len(logs)
+    common: np.ndarray = np.nanmedian(rows, axis=0)
     return common
 
 
@@ -104,13 +119,7 @@ class Precision(Generic[Key]):
     """How surely the contenders of one workload can be told apart.
 
     Args:
-        samples: of the contenders, all with the same passes.
-
-    Attributes:
-        between_variance: of the log median between processes of a contender, beyond sampling; pooled.
-        degrees: of freedom of that estimate.
-        common_variance: of the log median by what all processes of a pass had in common. It is in no ratio within a
-            run, where it is taken out of both sides, and in every one between two runs, whose passes are not the same.
+        samples: of the contenders; one that was measured no further has the first passes alone.
 
     Raises:
         ValueError: one process of each contender, which says nothing of the spread between processes.
@@ -119,51 +128,56 @@ class Precision(Generic[Key]):
     def __init__(self, samples: Mapping[Key, Sample]) -> None:
         self._raw = samples
         common = _common_drift(samples)
-        self.common_variance, self._common_degrees = _median_variance(common), max(1, common.size - 1)
-        samples = {key: Sample(sample.rounds_s / np.exp(common), sample.disturbed) for key, sample in samples.items()}
-        self._samples = samples
-        self._within = {key: sample.sampling_variance() for key, sample in samples.items()}
-        spread = within = 0.0
-        self.degrees = 0
-        for key, sample in samples.items():
-            medians = sample.log_medians(sample.left_out())
-            self.degrees += len(medians) - 1
-            spread += float(np.sum((medians - medians.mean()) ** 2))
-            within += (len(medians) - 1) * self._within[key]
-        if not self.degrees:
-            raise ValueError("one process of each contender: the spread between processes is not known")
-        self.between_variance = max(0.0, (spread - within) / self.degrees)
+        # In no ratio within a run, where it is taken out of both sides, and in every one between two runs.
+        self._common = Error(_median_variance(common), max(1, common.size - 1))
+        self._samples = {
+            key: Sample(sample.rounds_s / np.exp(common[: sample.passes]), sample.disturbed)
+            for key, sample in samples.items()
+        }
+        self._within = {key: sample.sampling_variance() for key, sample in self._samples.items()}
+        groups = [(sample.log_medians(sample.left_out()), self._within[key]) for key, sample in self._samples.items()]
+        self._spread = ProcessSpread(groups)
 
-    def variance(self, key: Key) -> float:
-        """Variance of a contender's mean log median."""
-        return (self.between_variance + self._within[key]) / len(self._samples[key].rounds_s)
+    @property
+    def keys(self) -> Collection[Key]:
+        """The contenders."""
+        return self._samples.keys()
+
+    def fastest(self, among: Iterable[Key] | None = None) -> Key:
+        """Whose time is shortest, of all or of some."""
+        return min(self._samples if among is None else among, key=self._log_time)
+
+    def error(self, key: Key) -> Error:
+        """Of a contender's mean log median."""
+        return self._spread.error([(self._samples[key], self._within[key])])
 
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time: geometric mean of its processes' medians and interval, seconds."""
         middle = self._log_time(key)
-        half = self._quantile(1) * math.sqrt(self.variance(key))
+        half = self.error(key).half_width(CONFIDENCE)
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
     def ratio(self, key: Key, baseline: Key, picked_from: int = 1) -> Ratio:
-        """A contender against a baseline, in the passes that disturbed neither.
+        """A contender against a baseline, in the passes that both ran in and that disturbed neither.
 
         Args:
             key, baseline: two different contenders.
             picked_from: over how many contenders the baseline was picked as the fastest. Whoever is fastest by chance
-                makes the others look slow, so then the ratio is judged by the studentized range of that many (Tukey's
-                test) instead of Student's t; 1 when the baseline was named beforehand.
+                makes the others look slow, so then the ratio is judged as the widest difference of that many (Tukey's
+                test); 1 when the baseline was named beforehand.
         """
-        ours, theirs = self._samples[key], self._samples[baseline]
+        shared = min(self._samples[key].passes, self._samples[baseline].passes)
+        ours, theirs = self._samples[key].first(shared), self._samples[baseline].first(shared)
         out = ours.left_out(theirs) | theirs.left_out(ours)
         difference = float(np.mean(ours.log_medians(out) - theirs.log_medians(out)))
-        error = math.sqrt(self.variance(key) + self.variance(baseline))
-        half = self._quantile(picked_from) * error
-        statistic = abs(difference) / error if error > 0 else (0.0 if difference == 0 else math.inf)
-        if picked_from > 2:
-            p_value = float(stats.studentized_range.sf(statistic * math.sqrt(2), picked_from, self.degrees))
-        else:
-            p_value = 2 * float(stats.t.sf(statistic, self.degrees))
-        return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half), p_value)
+        error = self._spread.error(
+            [(ours, self._within_first(key, shared)), (theirs, self._within_first(baseline, shared))]
+        )
+        return _as_ratio(difference, error, picked_from)
+
+    def _within_first(self, key: Key, passes: int) -> float:
+        sample = self._samples[key]
+        return self._within[key] if passes >= sample.passes else sample.first(passes).sampling_variance()
 
     def ratio_to_run(self, earlier: Precision[Key], key: Key) -> Ratio:
         """A contender in this run against the same contender in an earlier one.
@@ -176,25 +190,13 @@ class Precision(Generic[Key]):
             key: a contender of both.
         """
         difference = self._log_time(key) - earlier._log_time(key)
-        parts = [
-            part
-            for run in (self, earlier)
-            for part in ((run.variance(key), run.degrees), (run.common_variance, run._common_degrees))
-        ]
-        variance = sum(part for part, _ in parts)
-        if variance == 0:
-            ratio = math.exp(difference)
-            return Ratio(ratio, ratio, ratio, 1.0 if difference == 0 else 0.0)
-        degrees = variance**2 / sum(part**2 / free for part, free in parts)
-        error = math.sqrt(variance)
-        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees)) * error
-        p_value = 2 * float(stats.t.sf(abs(difference) / error, degrees))
-        return Ratio(math.exp(difference), math.exp(difference - half), math.exp(difference + half), p_value)
+        parts = [part for run in (self, earlier) for part in (run.error(key), run._common)]
+        return _as_ratio(difference, combined(parts))
 
     def noise_floor(self) -> float:
         """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart."""
-        typical = float(np.mean([self.variance(key) for key in self._samples]))
-        return math.exp(self._quantile(1) * math.sqrt(2 * typical))
+        pairs = [[(sample, self._within[key])] * 2 for key, sample in self._samples.items()]
+        return math.exp(float(np.mean([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
 
     def twin_ratio(self, key: Key) -> float:
         """The slowest process of a contender over its fastest: how far the same thing differs from itself."""
@@ -206,16 +208,13 @@ class Precision(Generic[Key]):
         sample = self._raw[key]
         return float(np.mean(sample.log_medians(sample.left_out())))
 
-    def _quantile(self, picked_from: int) -> float:
-        return _quantile(picked_from, self.degrees)
 
-
-@functools.cache
-def _quantile(picked_from: int, degrees: int) -> float:
-    if picked_from > 2:
-        # Found by integration and search, which takes a fifth of a second.
-        return float(stats.studentized_range.ppf(CONFIDENCE, picked_from, degrees)) / math.sqrt(2)
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
+def _as_ratio(difference: float, error: Error, picked_from: int = 1) -> Ratio:
+    half = error.half_width(CONFIDENCE, picked_from)
+    return Ratio(
+        math.exp(difference), math.exp(difference - half), math.exp(difference + half),
+        error.p_value(difference, picked_from),
+    )  # fmt: skip
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:

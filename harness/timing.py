@@ -15,6 +15,7 @@ from harness.measure import Measured, Rounds, compare_speeds, compare_tuned, las
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
+from harness.stopping import between_contenders
 from harness.work import count_work
 
 
@@ -77,7 +78,8 @@ class Timing:
                 seats += own
             except WorkerError as error:
                 end_case(case, error)
-        measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass)
+        question = between_contenders(self._options.baseline, list(dict.fromkeys(seat.contender for seat in seats)))
+        measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass, question)
         right = self._judge(results, measured, timed, expected)
         for contender, speed in summarise(right).items():
             results[contender].speed = speed

@@ -36,6 +36,7 @@ from harness.measure import Rounds, as_sample, measure
 from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.statistics import Precision, adjusted, verdict
+from harness.stopping import Question
 from harness.task import Task
 
 PROCESSES = 6
@@ -103,7 +104,10 @@ def run_once(pool: Pool, contenders: Sequence[Contender], step: str, rng: np.ran
                 worker.request("slow_down", share=slowed[contender] if position >= each else 0.0)
     begin_s = time.monotonic()
     budget = replace(standard, max_time_s=2 * standard.max_time_s)
-    measured = measure(pool, seats, step, budget, int(rng.integers(2**31)), lambda share: None)
+    group_of = {seat: (seat.contender, int(position % (2 * each) >= each)) for position, seat in enumerate(seats)}
+    # Each group against the first of the same contender, named beforehand.
+    question = Question(group_of.__getitem__, lambda precision, key: ((key[0], 0), 1))
+    measured = measure(pool, seats, step, budget, int(rng.integers(2**31)), lambda share: None, question)
     seconds = time.monotonic() - begin_s
     groups: dict[tuple[Contender, int], list[Rounds]] = {}
     for contender, found in measured.items():

@@ -1,0 +1,65 @@
+"""Who is still worth measuring: whoever's ratio to its baseline is neither narrow nor far from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from harness.budget import Budget
+from harness.core.spec import Contender
+from harness.pool import Seat
+from harness.statistics import Precision
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Question(Generic[Key]):
+    """What the rounds are to tell apart.
+
+    Args:
+        group: whose process a seat is; processes of a group are taken together.
+        baseline: what a group is compared with, and over how many that was picked as the fastest.
+    """
+
+    group: Callable[[Seat], Key]
+    baseline: Callable[[Precision[Key], Key], tuple[Key, int]]
+
+
+def between_contenders(baseline: Contender | None, contenders: Sequence[Contender]) -> Question[Contender]:
+    """Every contender against the one named, or against the fastest."""
+
+    def choose(precision: Precision[Contender], contender: Contender) -> tuple[Contender, int]:
+        if baseline in precision.keys and baseline is not None:
+            return baseline, 1
+        return precision.fastest(), len(contenders)
+
+    return Question(lambda seat: seat.contender, choose)
+
+
+def undecided(precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget) -> set[Key]:
+    """Who of the `active` groups is to be measured further, their baselines included; none when all is narrow enough.
+
+    A group goes on while another's interval is too wide, for their passes are set beside each other.
+
+    Args:
+        precision: of the rounds so far.
+        active: the groups that were measured in every pass.
+        question: what is compared with what.
+        budget: how narrow is enough, and how far from 1 is clear.
+    """
+    going_on: set[Key] = set()
+    wide = False
+    for key in active:
+        against, picked_from = question.baseline(precision, key)
+        if against == key:
+            continue
+        ratio = precision.ratio(key, against, picked_from)
+        if ratio.low > 1 + budget.clear or ratio.high < 1 / (1 + budget.clear):
+            continue
+        wide = wide or np.log(ratio.high / ratio.low) / 2 > budget.precision
+        going_on |= {key, against}
+    return going_on if wide else set()

@@ -1,0 +1,63 @@
+"""Who is measured on: the close ones, until their intervals are narrow; not who is clearly slower or faster."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from harness.budget import Budget
+from harness.core.spec import Contender
+from harness.pool import Seat
+from harness.statistics import Precision, Sample
+from harness.stopping import Question, between_contenders, undecided
+
+A, B, C, D = (Contender("pytorch", mode) for mode in ("eager", "compile", "a", "b"))
+BUDGET = Budget()
+
+
+def precision(ratios, noise=0.03, passes=12):
+    rng = np.random.default_rng(0)
+    return Precision(
+        {
+            contender: Sample(
+                ratio * np.exp(noise * rng.standard_normal((2, passes))), np.zeros((2, passes), dtype=bool)
+            )
+            for contender, ratio in ratios.items()
+        }
+    )
+
+
+RATIOS = {A: 1.0, B: 1.03, C: 2.0, D: 5.0}
+
+
+def test_who_is_clearly_slower_than_the_fastest_is_measured_no_further():
+    assert undecided(precision(RATIOS), RATIOS, between_contenders(None, list(RATIOS)), BUDGET) == {A, B}
+
+
+def test_a_named_baseline_goes_on_and_who_is_clearly_faster_does_not():
+    assert undecided(precision(RATIOS), RATIOS, between_contenders(C, list(RATIOS)), BUDGET) == set()
+    assert undecided(precision({A: 1.0, B: 1.9, C: 2.0}), [A, B, C], between_contenders(C, [A, B, C]), BUDGET) == {B, C}
+
+
+def test_all_go_on_until_every_interval_is_narrow_and_then_none():
+    close = {A: 1.0, B: 1.05, C: 1.1}
+    question = between_contenders(None, list(close))
+    assert undecided(precision(close), close, question, BUDGET) == {A, B, C}
+    assert undecided(precision(close, noise=0.002), close, question, BUDGET) == set()
+
+
+def test_a_budget_without_a_clear_distance_measures_everybody():
+    budget = replace(BUDGET, clear=math.inf)
+    assert undecided(precision(RATIOS), RATIOS, between_contenders(None, list(RATIOS)), budget) == set(RATIOS)
+
+
+def test_who_has_ended_is_not_taken_up_again():
+    assert undecided(precision(RATIOS), [A, C], between_contenders(None, list(RATIOS)), BUDGET) == set()
+
+
+def test_processes_can_be_grouped_otherwise():
+    seats = [Seat(A, number) for number in range(4)]
+    question = Question(lambda seat: seat.process % 2, lambda found, key: (0, 1))
+    groups = {question.group(seat) for seat in seats}
+    found = precision({0: 1.0, 1: 1.1})
+    assert undecided(found, groups, question, BUDGET) == {0, 1}
