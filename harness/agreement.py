@@ -28,7 +28,7 @@ from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, Rounded, noise_generator
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator, stochastic
 from harness.results import Agreement, PathPoint, Quantity
 from harness.task import Task
 
@@ -92,7 +92,7 @@ class Expected:
     def _find_noise(self, dtype: str) -> dict[str, float]:
         task = self.task.rounded(dtype)
         runs = [
-            reference_quantities(task, Rounded(dtype, noise_generator(self._seed, run)), self.detail)
+            reference_quantities(task, stochastic(dtype, noise_generator(self._seed, run)), self.detail)
             for run in range(NOISE_RUNS)
         ]
         return noise_of(self.values(dtype), runs, dtype)

@@ -11,6 +11,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import DenseSpec, Workload
 from harness.cost_records import Ceiling
 from harness.gradient_norms import choose_contenders
+from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.task import Task
 from harness.work import count_work
@@ -19,6 +20,7 @@ from harness.work import count_work
 PRODUCT_SIZE = {"cpu": 1024, "gpu": 8192}
 PRODUCT_CALLS = 5
 COPY_BYTES = 2**27
+STREAM_BYTES = 2**30
 COPIES = 5
 
 
@@ -34,7 +36,7 @@ def measure_ceiling(pool: Pool, like: Workload, seed: int) -> Ceiling:
     size = PRODUCT_SIZE[device]
     workload = Workload(DenseSpec((size, size)), size, dtype, device)
     weights, batches = Task.seeded(workload, seed, batches=1).cast(dtype)
-    flops, rates = count_work(workload).flops, {}
+    flops, rates, streams = count_work(workload).flops, {}, {}
     for contender in choose_contenders(pool.available):
         try:
             worker = pool.worker(contender)
@@ -43,12 +45,20 @@ def measure_ceiling(pool: Pool, like: Workload, seed: int) -> Ceiling:
             worker.request("first_call", step="inference")
             with pool.quiet(), pool.awake(Seat(contender)):
                 reply = worker.request("time", step="inference", warmup=1, iterations=PRODUCT_CALLS, start=0)
+                if device == "gpu":
+                    streams[str(contender)] = stream_rate(worker)
             rates[str(contender)] = flops / (float(np.min(reply["call_ns"])) / 1e9)
         except WorkerError:
             continue  # Its cases will say why; the ceiling is the others'.
     with pool.quiet():
-        copied = copy_rate(pool.threads) if device == "cpu" else None
+        copied = copy_rate(pool.threads) if device == "cpu" else max(streams.values(), default=None)
     return Ceiling(dtype=dtype, device=device, product_size=size, product_flops=rates, copy_bytes=copied)
+
+
+def stream_rate(worker: Worker) -> float:
+    """Bytes read and written per second within the device, at best. Raises WorkerError."""
+    reply = worker.request("stream", count=STREAM_BYTES // 4, repetitions=COPIES)
+    return 2 * STREAM_BYTES / float(np.min(reply["call_s"]))
 
 
 def copy_rate(threads: int) -> float:

@@ -14,7 +14,7 @@ from harness.memory import require_memory
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
-from harness.results import Agreement, Result
+from harness.results import Agreement, CaseResult, Result
 from harness.side_by_side import SideBySide
 from harness.task import Task
 from harness.timing import Timing
@@ -65,16 +65,31 @@ class Checking:
         """
         self._reporter.stage(_stage(workload))
         try:
+            if smaller := self._ran_out_at(workload):
+                raise MemoryError(f"it ran out for every contender at a batch of {smaller} already")
             require_memory(workload)
             self._check(workload, timed)
         except MemoryError as error:
             # The sizes that come after may fit.
-            what = f"out of memory in the harness: {error}"
+            what = f"out of memory: {error}"
             ending = WorkerError(what, outcome="out_of_memory", where="reference", next_step="choose smaller sizes")
             for contender in self._options.contenders:
                 for dtype in self._options.dtypes:
                     self._result.agreements.append(ended(self._blank(contender, workload, dtype), ending))
                     self._reporter.advance(AGREEMENT_UNITS)
+
+    def _ran_out_at(self, workload: Workload) -> int:
+        """The smaller batch of the same model at which memory ran out for every contender; 0 where there is none."""
+        found: dict[int, set[str]] = {}
+        records: list[Agreement | CaseResult] = [*self._result.agreements, *self._result.cases]
+        for record in records:
+            other = Workload.from_json(record.workload)
+            alike = other.replace(batch_size=1, dtype=workload.dtype, step=workload.step)
+            if record.outcome == "out_of_memory" and alike == workload.replace(batch_size=1):
+                found.setdefault(other.batch_size, set()).add(record.contender)
+        everyone = {str(contender) for contender in self._options.contenders}
+        sizes = [size for size, contenders in found.items() if contenders >= everyone and size < workload.batch_size]
+        return min(sizes, default=0)
 
     def expected(self, workload: Workload) -> Callable[[], Expected]:
         """Gives the reference's side of a workload; computed anew if its agreement was found before a run went on."""

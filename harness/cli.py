@@ -18,55 +18,12 @@ import click
 from click.core import ParameterSource
 
 from harness.core.errors import HarnessError
-from harness.core.spec import DEVICES, DTYPES, MODEL_KINDS, OPTIMISERS, STEPS
+from harness.core.precision import DTYPES
+from harness.core.spec import MODEL_KINDS, OPTIMISERS, STEPS
+from harness.option_types import Names, Sizes
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names separated by commas.
-
-    Args:
-        choices: what each may be; empty when the harness checks them itself.
-    """
-
-    name = "names"
-
-    def __init__(self, choices: tuple[str, ...] = ()) -> None:
-        self._choices = choices
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return ",".join(self._choices) if self._choices else "NAMES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
-        for name in names:
-            if self._choices and name not in self._choices:
-                self.fail(f"unknown name {name!r}, expected some of {', '.join(self._choices)}", param, ctx)
-        if not names:
-            self.fail("no name given", param, ctx)
-        return names
-
-
-class Sizes(click.ParamType[tuple[int, ...]]):
-    """Whole numbers of at least 1, separated by commas."""
-
-    name = "sizes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            sizes = tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 1,8,64", param, ctx)
-        for size in sizes:
-            if size < 1:
-                self.fail(f"{size} is not a size, expected at least 1", param, ctx)
-        return sizes
 
 
 def run_options(command: Command) -> Command:
@@ -89,11 +46,16 @@ def run_options(command: Command) -> Command:
             show_default="default, for agree coverage",
             help="Named set of sizes; see `faceoff list`.",
         ),
-        click.option("--batch-size", type=Sizes(), default=(), help="Instead of the preset's; several by commas."),
+        click.option(
+            "--batch-size",
+            type=Sizes(),
+            default=(),
+            help="Instead of the preset's; several by commas; 1,2,4,... doubles until memory runs out.",
+        ),
         click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models, likewise."),
         click.option("--hidden-size", type=Sizes(), default=(), help="Of recurrent and dense models, likewise."),
         click.option("--workload", type=Names(), default=(), help="Of all these only those of this name; by commas."),
-        click.option("--device", type=click.Choice(["auto", *DEVICES]), default="cpu", show_default=True),
+        click.option("--device", default="cpu", show_default=True, help="auto, cpu, gpu, or gpu:N for one of several."),
         click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of training; sgd by default."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
@@ -315,6 +277,33 @@ def doctor(as_json: bool) -> int:
     from harness.inventory import print_diagnosis
 
     return 0 if print_diagnosis(as_json) else 3
+
+
+@cli.group()
+def env() -> None:
+    """Environments of the frameworks, where one does not hold them all."""
+
+
+@env.command()
+@click.argument("framework")
+@click.option("--gpu", is_flag=True, help="The build for NVIDIA's GPUs, with the CUDA libraries that it pins.")
+@click.option("--dir", "folder", type=click.Path(), help="Where; .venv-FRAMEWORK by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is installed as JSON.")
+@click.option("--quiet", is_flag=True, help="Say nothing of what pip does.")
+def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: bool) -> int:
+    """Installs FRAMEWORK in an environment of its own and names it in faceoff.toml, for every command to use."""
+    import dataclasses
+    import json
+
+    from harness.making_environments import create as make
+
+    made = make(framework, Path(folder) if folder else None, gpu=gpu, quiet=quiet or as_json)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(made), indent=1))
+    else:
+        versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+        click.echo(f"{versions} for {made.python}; faceoff.toml names it")
+    return 0 if made.installed else 3
 
 
 @cli.command()

@@ -60,13 +60,52 @@ class BreakEven(Record):
     calls: float
 
 
+class CardInfo(Record):
+    """A GPU as its driver describes it.
+
+    Attributes:
+        name, driver: as the vendor has them.
+        cuda_driver: the newest CUDA that the driver runs.
+        compute_capability: of the chip.
+        memory_bytes: of the card; None where the driver does not tell, as for the others.
+        power_limit_w: that is enforced.
+        most_clock_mhz: that the multiprocessors can reach.
+    """
+
+    name: str
+    driver: str = ""
+    cuda_driver: str = ""
+    compute_capability: str = ""
+    memory_bytes: int | None = None
+    power_limit_w: float | None = None
+    most_clock_mhz: int | None = None
+
+
+class CardUse(Record):
+    """What a GPU said after each round of a process.
+
+    Attributes:
+        clock_mhz, memory_clock_mhz, temperature_c: least and most.
+        throttled: why the clock was lower than it could be, and after how many rounds.
+        process_bytes: most memory that the driver counted for this process: context, kernels and libraries included.
+        others: most processes on the card at once that are none of this run's.
+    """
+
+    clock_mhz: tuple[int, int]
+    memory_clock_mhz: tuple[int, int]
+    temperature_c: tuple[int, int]
+    throttled: dict[str, int] = {}
+    process_bytes: int = 0
+    others: int = 0
+
+
 class Ceiling(Record):
     """What this machine does at best in one dtype.
 
     Attributes:
         product_size: rows and columns of the two square matrices.
         product_flops: operations per second of their product, by the contender that was asked.
-        copy_bytes: read and written per second by all threads together; None where that was not measured.
+        copy_bytes: read and written per second, by all threads together or within the GPU; None where not measured.
     """
 
     dtype: str

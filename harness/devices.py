@@ -1,4 +1,4 @@
-"""Which framework sees a GPU: asked of the framework itself, in a worker of its own."""
+"""Devices by name, and which framework sees a GPU: asked of the framework itself, in a worker of its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.spec import Contender
-from harness.environments import FRAMEWORKS, Configuration
+from harness.core.errors import DeviceError, InputError
+from harness.core.spec import DEVICES, Contender
+from harness.environments import FRAMEWORKS, Configuration, visible_cards
 from harness.pool import Pool
+
+AUTO = "auto"
+
+
+def parse_device(text: str) -> tuple[str, int]:
+    """Reads `auto`, `cpu`, `gpu` or `gpu:N` as a kind and the number of a card.
+
+    Raises:
+        InputError: anything else, or a card that the caller's shell does not show.
+    """
+    kind, colon, number = text.partition(":")
+    if kind not in (AUTO, *DEVICES) or (colon and not (kind == "gpu" and number.isascii() and number.isdigit())):
+        raise InputError("unknown device", where="device", got=repr(text), expected="auto, cpu, gpu or gpu:N")
+    card = int(number) if colon else 0
+    visible_cards(kind, card)
+    return kind, card
+
+
+def device_name(kind: str, card: int) -> str:
+    """What `parse_device` reads."""
+    return f"{kind}:{card}" if kind == "gpu" and card else kind
 
 
 @dataclass(frozen=True)
@@ -28,7 +50,7 @@ class Answer:
     reason: str
 
 
-def ask_frameworks(names: Sequence[str], device: str, configuration: Configuration) -> dict[str, Answer]:
+def ask_frameworks(names: Sequence[str], device: str, configuration: Configuration, card: int = 0) -> dict[str, Answer]:
     """Starts a worker of each framework on `device`, side by side; takes as long as the slowest import."""
     contenders = {name: Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names}
     answers = {}
@@ -37,6 +59,7 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
         Pool(
             list(contenders.values()),
             device=device,
+            number_of_card=card,
             threads=1,
             seed=0,
             log_directory=Path(logs),
@@ -52,3 +75,33 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
             else:
                 answers[name] = Answer(pool.worker(contender).start_reply["settings"], "ok", "")
     return answers
+
+
+def resolve_device(device: str, card: int, names: Sequence[str], configuration: Configuration) -> tuple[str, str]:
+    """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
+
+    Args:
+        device, card: from `parse_device`.
+        names: frameworks that are asked for.
+        configuration: which interpreters run them.
+
+    Returns:
+        The device, and what to tell of the choice; empty where there was none.
+
+    Raises:
+        DeviceError: `gpu` was asked for and no framework sees one.
+    """
+    if device == "cpu":
+        return device, ""
+    answers = ask_frameworks(names, "gpu", configuration, card)
+    looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items() if answer.reason)
+    reasons = [answer.reason for answer in answers.values() if answer.outcome != "missing" and answer.reason]
+    seen = any(not answer.reason for answer in answers.values())
+    if device == AUTO:
+        if seen and not reasons:
+            return "gpu", "running on the GPU"
+        return "cpu", f"running on the CPU, as not every framework sees a GPU: {looked}"
+    if not seen:
+        what = f"no GPU {card}" if card else "no GPU"
+        raise DeviceError(what, where="device", got=looked, next_step="use --device cpu, or see `faceoff doctor`")
+    return device, ""

@@ -14,7 +14,7 @@ import sys
 import tomllib
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Framework:
         module: what `import` takes.
         distributions: packages whose versions are recorded, as far as they are installed.
         modes: mode to the environment variables that its worker needs before it starts.
+        only_on: the device of each mode that there is on one alone.
         compile_cache: environment variables that keep compiled code between processes; `{}` is the folder.
         caches_by_default: its users have such a cache without asking for it.
         tuned: gives the environment variables of its mode `tuned`, which only those who ask for it get.
@@ -48,6 +49,11 @@ class Framework:
     compile_cache: Mapping[str, str]
     caches_by_default: bool = False
     tuned: Callable[[], Mapping[str, str]] = dict
+    only_on: Mapping[str, str] = field(default_factory=dict)
+
+    def modes_on(self, device: str) -> tuple[str, ...]:
+        """The modes that its users get on a device."""
+        return tuple(mode for mode in self.modes if self.only_on.get(mode, device) == device)
 
     def environment(self, mode: str) -> Mapping[str, str]:
         """The environment variables that a worker in `mode` needs before it starts."""
@@ -90,10 +96,11 @@ FRAMEWORKS: dict[str, Framework] = {
             "pytorch",
             "torch",
             ("torch",),
-            {"eager": {}, "compile": {}},
+            {"eager": {}, "compile": {}, "cuda-graphs": {}},
             {"TORCHINDUCTOR_CACHE_DIR": "{}"},
             caches_by_default=True,
             tuned=_mkl_on_amd,
+            only_on={"cuda-graphs": "gpu"},
         ),
         Framework(
             "tensorflow",
@@ -108,13 +115,15 @@ FRAMEWORKS: dict[str, Framework] = {
             # XLA's cache in TensorFlow grows with every process and hardly ever hits: its keys hold counters.
             {},
             tuned=lambda: {"TF_ENABLE_ONEDNN_OPTS": "1"},
+            only_on={"graph-onednn": "cpu"},
         ),
         Framework(
             "jax",
             "jax",
             ("jax", "jaxlib", "flax", "optax"),
-            {"jit": {}},
+            {"jit": {}, "cudnn": {}},
             {"JAX_COMPILATION_CACHE_DIR": "{}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"},
+            only_on={"cudnn": "gpu"},
         ),
     )
 }
@@ -139,6 +148,10 @@ TILTING_VARIABLES = (
     "PYTHONSTARTUP",
     "LD_PRELOAD",
 )
+
+
+# What shows a worker one card alone, or none.
+HIDING_VARIABLES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES")
 
 
 class Configuration(BaseModel):
@@ -259,32 +272,43 @@ def _ask(python: str, what: str, framework: Framework) -> Any:
     return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
 
 
-def all_contenders() -> tuple[Contender, ...]:
-    """Every framework in every mode that its users get as installed."""
-    return tuple(Contender(f.name, mode) for f in FRAMEWORKS.values() for mode in f.modes)
+def all_contenders(device: str = "cpu") -> tuple[Contender, ...]:
+    """Every framework in every mode that its users get as installed, on a device."""
+    return tuple(Contender(f.name, mode) for f in FRAMEWORKS.values() for mode in f.modes_on(device))
 
 
-def parse_contenders(texts: Iterable[str], tuned: bool = False) -> tuple[Contender, ...]:
-    """Reads `framework:mode` or `framework` (all its modes); without any, all contenders.
+def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
+    """The frameworks of contenders as on the command line; all without any. Raises InputError on one not known."""
+    names = tuple(dict.fromkeys(text.partition(":")[0] for text in texts))
+    for name in names:
+        if name not in FRAMEWORKS:
+            raise InputError("unknown framework", where="contenders", got=repr(name), expected=_names(FRAMEWORKS))
+    return names or tuple(FRAMEWORKS)
+
+
+def parse_contenders(texts: Iterable[str], tuned: bool = False, device: str = "cpu") -> tuple[Contender, ...]:
+    """Reads `framework:mode` or `framework` (all its modes there); without any, all contenders.
 
     Args:
         texts: as on the command line.
         tuned: add the mode `tuned` of every framework among them.
+        device: `cpu` or `gpu`.
 
     Raises:
-        InputError: a framework or a mode that is not known.
+        InputError: a framework or a mode that is not known, or not on this device.
     """
+    texts = list(texts)
+    parse_frameworks(texts)
     chosen: list[Contender] = []
     for text in texts:
         name, colon, mode = text.partition(":")
-        if name not in FRAMEWORKS:
-            raise InputError("unknown framework", where="contenders", got=repr(text), expected=_names(FRAMEWORKS))
-        modes = FRAMEWORKS[name].modes
+        framework, modes = FRAMEWORKS[name], FRAMEWORKS[name].modes_on(device)
         if colon and mode not in (*modes, TUNED):
             known = (f"{name}:{m}" for m in (*modes, TUNED))
-            raise InputError("unknown contender", where="contenders", got=repr(text), expected=_names(known))
+            what = f"not on the {device}" if mode in framework.modes else "unknown contender"
+            raise InputError(what, where="contenders", got=repr(text), expected=_names(known))
         chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
-    chosen = chosen or list(all_contenders())
+    chosen = chosen or list(all_contenders(device))
     if tuned:
         chosen += [Contender(name, TUNED) for name in dict.fromkeys(contender.framework for contender in chosen)]
     return tuple(dict.fromkeys(chosen))
@@ -308,7 +332,37 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     return folder
 
 
-def worker_environment(contender: Contender, threads: int, compile_cache: Path, cold: bool = False) -> dict[str, str]:
+def visible_cards(device: str, card: int) -> str:
+    """The value of `CUDA_VISIBLE_DEVICES` with which a worker sees one card alone, or none.
+
+    Cards are counted as by `nvidia-smi`; where the caller's shell shows some alone, among those.
+
+    Raises:
+        InputError: there are not so many in what the shell shows.
+    """
+    if device != "gpu":
+        return ""
+    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    if not shown:
+        return str(card)
+    if card >= len(shown):
+        raise InputError(
+            "no such GPU",
+            where="device",
+            got=f"gpu:{card}",
+            expected=f"0 to {len(shown) - 1}, as CUDA_VISIBLE_DEVICES={','.join(shown)} shows no more",
+        )
+    return shown[card]
+
+
+def worker_environment(
+    contender: Contender,
+    threads: int,
+    compile_cache: Path,
+    cold: bool = False,
+    device: str = "cpu",
+    card: int = 0,
+) -> dict[str, str]:
     """The environment variables of a worker, complete before its interpreter starts.
 
     Args:
@@ -316,6 +370,8 @@ def worker_environment(contender: Contender, threads: int, compile_cache: Path, 
         threads: threads of one operation.
         compile_cache: folder for compiled code.
         cold: only a framework whose users have a compile cache anyway uses the folder, which should be empty.
+        device: `cpu` or `gpu`.
+        card: which GPU; the worker sees no other.
     """
     framework = FRAMEWORKS[contender.framework]
     environment = {name: value for name, value in os.environ.items() if name not in TILTING_VARIABLES}
@@ -324,6 +380,8 @@ def worker_environment(contender: Contender, threads: int, compile_cache: Path, 
         PYTHONUNBUFFERED="1",
         KERAS_BACKEND="tensorflow",
         TF_CPP_MIN_LOG_LEVEL="2",
+        CUDA_DEVICE_ORDER="PCI_BUS_ID",
+        CUDA_VISIBLE_DEVICES=visible_cards(device, card),
     )
     if framework.caches_by_default or not cold:
         environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})

@@ -13,7 +13,7 @@ from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of
 from harness.quantities import RESET_QUANTITIES, RESET_STEP, UNCHANGED, traced
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact, Rounded, noise_generator
+from harness.reference.arithmetic import Exact, noise_generator, stochastic
 from harness.results import Quantity
 from harness.task import Task
 
@@ -79,7 +79,7 @@ class _References:
     """The reference and its runs in stochastic arithmetic, trained side by side."""
 
     def __init__(self, task: Task, dtype: str) -> None:
-        rounded = [Rounded(dtype, noise_generator(run)) for run in range(NOISE_RUNS)]
+        rounded = [stochastic(dtype, noise_generator(run)) for run in range(NOISE_RUNS)]
         workload = task.workload
         self._models = [
             ReferenceModel(workload.model, task.weights, workload.optimiser, arithmetic)

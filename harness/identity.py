@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.budget import Budget
 from harness.core.errors import InputError
+from harness.devices import device_name
 from harness.environments import FRAMEWORKS, find_installation
 from harness.options import Options
 
@@ -100,7 +101,7 @@ def asked_for(options: Options) -> dict[str, Any]:
         "hidden_size": list(options.hidden_sizes),
         "workload": list(options.names),
         "dtype": list(options.dtypes) if options.command == "agree" else [options.workloads[0].dtype],
-        "device": options.device,
+        "device": device_name(options.device, options.card),
         "optimiser": options.optimiser.kind if len(options.training_optimisers) == 1 else None,
         "seed": options.seed,
         "threads": options.threads,

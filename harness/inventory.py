@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.cards import find_cards
 from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
 from harness.environments import FRAMEWORKS, TUNED, find_installation, read_configuration
 from harness.presets import PRESETS
@@ -24,6 +26,7 @@ def take_inventory() -> dict[str, Any]:
             "installed": installation.installed,
             "versions": installation.versions,
             "contenders": [f"{framework.name}:{mode}" for mode in (*framework.modes, TUNED)],
+            "only_on": {f"{framework.name}:{mode}": device for mode, device in framework.only_on.items()},
             "python": installation.python,
             "reason": installation.reason,
             "next_step": installation.next_step,
@@ -52,9 +55,11 @@ def print_inventory(as_json: bool) -> None:
     table = Table("framework", "version", "contenders", title="Frameworks", title_justify="left")
     for name, entry in inventory["frameworks"].items():
         versions = ", ".join(f"{package} {version}" for package, version in entry["versions"].items())
-        table.add_row(
-            name, versions if entry["installed"] else f"missing: {entry['next_step']}", "\n".join(entry["contenders"])
-        )
+        only = entry["only_on"]
+        lines = [
+            contender + (f" ({only[contender]} only)" if contender in only else "") for contender in entry["contenders"]
+        ]
+        table.add_row(name, versions if entry["installed"] else f"missing: {entry['next_step']}", "\n".join(lines))
     console.print(table)
     table = Table("model", "what it is", title="Models", title_justify="left")
     for kind, text in inventory["models"].items():
@@ -73,6 +78,7 @@ def diagnose() -> dict[str, Any]:
     from harness.machine import describe_machine
 
     configuration = read_configuration()
+    cards, no_card = find_cards()
     installations = {name: find_installation(framework, configuration) for name, framework in FRAMEWORKS.items()}
     installed = [name for name, installation in installations.items() if installation.installed]
     answers = {device: ask_frameworks(installed, device, configuration) for device in ("cpu", "gpu")}
@@ -83,9 +89,26 @@ def diagnose() -> dict[str, Any]:
             entry.update(runs=False, reason=installation.reason, next_step=installation.next_step, gpu="")
         else:
             cpu, gpu = answers["cpu"][name], answers["gpu"][name]
-            entry.update(runs=not cpu.reason, reason=cpu.reason, next_step="", gpu=gpu.reason or "yes")
+            entry.update(runs=not cpu.reason, reason=cpu.reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
+            if gpu.reason and cards:
+                entry["next_step"] = f"faceoff env create {name} --gpu"
         frameworks[name] = entry
-    return {"machine": describe_machine(), "frameworks": frameworks}
+    return {
+        "machine": describe_machine(),
+        "cards": [card.model_dump() for card in cards],
+        "no_card": no_card,
+        "frameworks": frameworks,
+    }
+
+
+def _seen(settings: Mapping[str, Any]) -> str:
+    """Which GPU a framework sees, with which libraries, as far as it tells."""
+    libraries = [
+        f"{label} {settings[key]}" for key, label in (("cuda", "CUDA"), ("cudnn", "cuDNN")) if settings.get(key)
+    ]
+    device = settings.get("device")
+    seen = ", ".join(device) if isinstance(device, list) else str(device)
+    return f"yes: {seen}" + (f" ({', '.join(libraries)})" if libraries else "")
 
 
 def print_diagnosis(as_json: bool) -> bool:
@@ -103,6 +126,15 @@ def print_diagnosis(as_json: bool) -> bool:
         highlight=False,
         markup=False,
     )
+    for number, card in enumerate(diagnosis["cards"]):
+        memory = f", {card['memory_bytes'] / 2**30:.0f} GiB" if card["memory_bytes"] else ""
+        console.print(
+            f"gpu:{number}: {card['name']}{memory}, driver {card['driver']}, up to CUDA {card['cuda_driver']}",
+            highlight=False,
+            markup=False,
+        )
+    if diagnosis["no_card"]:
+        console.print(f"no GPU: {diagnosis['no_card']}", highlight=False, markup=False)
     table = Table("framework", "runs here", "versions", "GPU")
     for name, entry in diagnosis["frameworks"].items():
         versions = ", ".join(f"{package} {version}" for package, version in entry["versions"].items())

@@ -7,10 +7,15 @@ import platform
 import psutil
 from cpuinfo import get_cpu_info
 
+from harness.cards import open_card
 
-def describe_machine() -> dict[str, object]:
-    """Processor, cores, memory, operating system and Python of this machine."""
+
+def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
+    """Processor, cores, memory, operating system and Python of this machine, and the GPU when that is the device."""
+    with open_card(device, card) as found:
+        gpu = {"gpu": found.describe().model_dump()} if found else {}
     return {
+        **gpu,
         "processor": get_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics as central
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from harness.budget import Budget
+from harness.cards import Card, Reading
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.cost_records import CardUse
 from harness.environments import TUNED
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
@@ -47,6 +50,7 @@ class Rounds:
     iterations: int
     warmup_calls: int
     fastest_s: float
+    process_id: int = 0
     durations_s: list[float] = field(default_factory=list)
     taken_s: list[float] = field(default_factory=list)
     waiting_s: list[float] = field(default_factory=list)
@@ -55,6 +59,8 @@ class Rounds:
     pipelined_s: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
     busy_s: float = 0.0
+    device_s: list[float] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     last_batch: int = 0
     memory: dict[str, int] = field(default_factory=dict)
 
@@ -123,7 +129,7 @@ def measure(
             if not now:
                 break
             for position in order.permutation(len(now)):
-                attempt(now[position], partial(_run_round, step=step, rounds=measured[now[position]]))
+                attempt(now[position], partial(_run_round, step=step, rounds=measured[now[position]], card=pool.card))
             now = [seat for seat in now if seat.contender not in failed]
             spent_s = sum(sum(measured[seat].durations_s) * measured[seat].iterations for seat in now)
             share = spent_s / (budget.max_time_s * max(1, len({seat.contender for seat in now})))
@@ -160,7 +166,8 @@ def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rou
             got=f"{fastest_s} s for a call",
             expected="more than 0 s",
         )
-    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), len(calls_s), fastest_s)
+    iterations = max(1, round(budget.min_round_s / fastest_s))
+    measured[seat] = Rounds(iterations, len(calls_s), fastest_s, worker.process_id)
 
 
 def settling_calls(rounds: Rounds) -> int:
@@ -168,7 +175,7 @@ def settling_calls(rounds: Rounds) -> int:
     return 0 if rounds.fastest_s >= LONG_CALL_S else max(1, math.ceil(SETTLING_S / rounds.fastest_s))
 
 
-def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
+def _run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None) -> None:
     warmup = settling_calls(rounds)
     start = len(rounds.durations_s)
     reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
@@ -178,6 +185,12 @@ def _run_round(worker: Worker, step: str, rounds: Rounds) -> None:
     rounds.taken_s.append(reply["stolen_s"])
     rounds.waiting_s.append(reply["waited_s"])
     rounds.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
+    if reply["device_s"] is not None:
+        rounds.device_s.append(reply["device_s"] / rounds.iterations)
+    if card is not None:
+        reading = card.read()
+        rounds.readings.append(reading)
+        rounds.broken[-1] = rounds.broken[-1] or bool(reading.throttled)
     rounds.cpu_s += reply["cpu_s"]
     rounds.busy_s += reply["busy_s"]
     rounds.last_batch = reply["last_batch"]
@@ -227,6 +240,7 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
     if not measured:
         return {}
     precision = Precision({contender: as_sample(processes) for contender, processes in measured.items()})
+    own_processes = {rounds.process_id for processes in measured.values() for rounds in processes}
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
     }
@@ -251,6 +265,8 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
                     warmup_calls=rounds.warmup_calls,
                     memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
+                    device_s=central.median(rounds.device_s) if rounds.device_s else None,
+                    card=_use_of_card(rounds, own_processes),
                 )
             )
         p50_s, p90_s, p99_s = (float(value) for value in np.quantile(calls_s, [0.5, 0.9, 0.99]))
@@ -267,6 +283,24 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
             cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
         )
     return speeds
+
+
+def _use_of_card(rounds: Rounds, own_processes: Collection[int]) -> CardUse | None:
+    readings = rounds.readings
+    if not readings:
+        return None
+
+    def span(values: Sequence[int]) -> tuple[int, int]:
+        return min(values), max(values)
+
+    return CardUse(
+        clock_mhz=span([reading.clock_mhz for reading in readings]),
+        memory_clock_mhz=span([reading.memory_clock_mhz for reading in readings]),
+        temperature_c=span([reading.temperature_c for reading in readings]),
+        throttled=dict(Counter(reason for reading in readings for reason in reading.throttled)),
+        process_bytes=max(reading.process_bytes.get(rounds.process_id, 0) for reading in readings),
+        others=max(len(reading.process_bytes.keys() - own_processes) for reading in readings),
+    )
 
 
 def last_value(worker: Worker, step: str) -> np.ndarray:

@@ -34,7 +34,7 @@ def needed_bytes(workload: Workload) -> int:
     inputs = sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
     weights = sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
     # In float64, in the working dtype, and once more on the way to a worker.
-    return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.dtype]) * (TRAINING_STEPS * inputs + weights)
+    return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.storage_dtype]) * (TRAINING_STEPS * inputs + weights)
 
 
 def require_memory(workload: Workload) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from harness.core.precision import storage_dtype
 from harness.core.weights import Batch
 from harness.environments import cache_root
 from harness.reference.arithmetic import UNIT_ROUNDOFF
@@ -42,7 +43,9 @@ def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, flo
     noise = {}
     for name, value in exact.items():
         spread = [rms(run[name] - value) for run in runs]
-        noise[name] = float(np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[dtype] * rms(value)) ** 2))
+        noise[name] = float(
+            np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[storage_dtype(dtype)] * rms(value)) ** 2)
+        )
     return noise
 
 

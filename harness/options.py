@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 
 from harness.budget import Budget, parse_budget
-from harness.core.errors import DeviceError, InputError
+from harness.core.errors import InputError
+from harness.core.precision import DTYPES
 from harness.core.spec import (
-    DEVICES,
-    DTYPES,
     OPTIMISERS,
     STEPS,
     Contender,
@@ -24,8 +23,8 @@ from harness.core.spec import (
     require_choice,
     require_size,
 )
-from harness.devices import ask_frameworks
-from harness.environments import Configuration, parse_contenders, read_configuration
+from harness.devices import device_name, parse_device, resolve_device
+from harness.environments import Configuration, parse_contenders, parse_frameworks, read_configuration
 from harness.presets import Sized, choose
 from harness.quantities import Detail
 
@@ -45,8 +44,8 @@ class Options:
         contenders: who runs them.
         steps: what is timed.
         dtypes: checked for agreement; float64 for the meaning, others for the precision.
-        seed, threads, device, preset, models, batch_sizes, sequence_lengths, hidden_sizes, names, optimiser: as asked
-            for.
+        seed, threads, device, card, preset, models, batch_sizes, sequence_lengths, hidden_sizes, names, optimiser: as
+            asked for.
         out: folder of result, page and logs.
         data: folder with CIFAR-10, or None.
         timeout_s: time limit of one request, or None for the default.
@@ -70,6 +69,7 @@ class Options:
     seed: int
     threads: int
     device: str
+    card: int
     preset: str
     models: tuple[str, ...]
     batch_sizes: tuple[int, ...]
@@ -111,7 +111,7 @@ class Options:
             "--threads",
             str(self.threads),
         ]
-        parts += ["--device", self.device]
+        parts += ["--device", device_name(self.device, self.card)]
         if self.training_steps is None or len(self.training_optimisers) == 1:
             parts += ["--optimiser", self.optimiser.kind]
         if self.models:
@@ -140,7 +140,8 @@ class Options:
         sizes = self._sizes((workload.batch_size,))
         parts = ["faceoff", "agree", "--preset", self.preset, *sizes, "--workload", name]
         parts += ["--contenders", str(contender), "--dtype", dtype]
-        parts += ["--device", workload.device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
+        device = device_name(workload.device, self.card)
+        parts += ["--device", device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
         return shlex.join([*parts, "--trace"] if self.trace else parts)
 
     def _sizes(self, batch_sizes: Sequence[int]) -> list[str]:
@@ -204,7 +205,7 @@ def make_options(
         workload: names of those to run of all these; none means all.
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
-        device: `auto`, `cpu` or `gpu`.
+        device: `auto`, `cpu`, `gpu` or `gpu:N`.
         optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
         threads: of each worker; None means one for each core that this process may use.
@@ -241,8 +242,10 @@ def make_options(
         raise InputError("out of range", where="seed", got=seed, expected=f"a whole number from 0 to {2**32 - 1}")
     if timeout_s is not None and not timeout_s > 0:
         raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
-    parsed = parse_contenders(contenders, tuned)
-    device, notice = resolve_device(device, parsed, configuration)
+    asked_device, card = parse_device(device)
+    names = parse_frameworks(contenders)
+    device, notice = resolve_device(asked_device, card, names, configuration)
+    parsed = parse_contenders(contenders, tuned, device)
     if training_steps is not None:
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
@@ -265,6 +268,7 @@ def make_options(
         seed=seed,
         threads=threads or cores,
         device=device,
+        card=card,
         preset=preset,
         models=tuple(models),
         batch_sizes=tuple(batch_size),
@@ -295,32 +299,6 @@ def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Conten
         return None
     require_choice(name, tuple(str(contender) for contender in contenders), "baseline")
     return Contender.parse(name)
-
-
-def resolve_device(device: str, contenders: Sequence[Contender], configuration: Configuration) -> tuple[str, str]:
-    """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
-
-    Returns:
-        The device, and what to tell of the choice; empty where there was none.
-
-    Raises:
-        DeviceError: `gpu` was asked for and no framework sees one.
-    """
-    require_choice(device, ("auto", *DEVICES), "device")
-    if device == "cpu":
-        return device, ""
-    names = list(dict.fromkeys(contender.framework for contender in contenders))
-    answers = ask_frameworks(names, "gpu", configuration)
-    looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items() if answer.reason)
-    reasons = [answer.reason for answer in answers.values() if answer.outcome != "missing" and answer.reason]
-    seen = any(not answer.reason for answer in answers.values())
-    if device == "auto":
-        if seen and not reasons:
-            return "gpu", "running on the GPU"
-        return "cpu", f"running on the CPU, as not every framework sees a GPU: {looked}"
-    if not seen:
-        raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu, or see `faceoff doctor`")
-    return device, ""
 
 
 def prepare_folder(out: str | Path | None) -> Path:

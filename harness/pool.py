@@ -8,17 +8,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from harness.cards import open_card
 from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
 from harness.core.spec import Contender
 from harness.environments import (
     FRAMEWORKS,
+    HIDING_VARIABLES,
     Configuration,
     Installation,
     cache_directory,
@@ -51,6 +53,7 @@ class Pool:
     Args:
         contenders: whose workers.
         device, threads, seed: settings of every worker.
+        number_of_card: which GPU, where the device is one.
         log_directory: where their logs go.
         configuration: interpreters and time limit.
         timeout_s: longest time one request may take; overrides the configuration.
@@ -66,10 +69,11 @@ class Pool:
         log_directory: Path,
         configuration: Configuration,
         timeout_s: float | None = None,
+        number_of_card: int = 0,
     ) -> None:
         self.contenders = tuple(contenders)
         self.failures: dict[Contender, WorkerError] = {}
-        self._device, self.threads, self._seed = device, threads, seed
+        self._device, self._number_of_card, self.threads, self._seed = device, number_of_card, threads, seed
         self._log_directory = log_directory
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
         self._workers: dict[Seat, Worker] = {}
@@ -85,6 +89,8 @@ class Pool:
         # Linux sends a worker its death signal when the THREAD that made it ends: so one thread makes them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
         self._temporary = tempfile.TemporaryDirectory(prefix="faceoff-")
+        self._open = ExitStack()
+        self.card = self._open.enter_context(open_card(device, number_of_card))
 
     def __enter__(self) -> Pool:
         return self
@@ -101,6 +107,7 @@ class Pool:
             worker.kill()
         self._spawned.clear()
         self._workers.clear()
+        self._open.close()
         self._spawner.shutdown(wait=True)
         self._temporary.cleanup()
 
@@ -258,9 +265,11 @@ class Pool:
         self._log_directory.mkdir(parents=True, exist_ok=True)
         log_path = self._log_directory / f"{contender.framework}-{contender.mode}-{number}.txt"
         compile_cache = self._compile_cache(installation, cold)
-        environment = worker_environment(contender, self.threads, compile_cache, cold)
+        environment = worker_environment(
+            contender, self.threads, compile_cache, cold, self._device, self._number_of_card
+        )
         if untouched:
-            for name in FRAMEWORKS[contender.framework].environment(contender.mode):
+            for name in (*FRAMEWORKS[contender.framework].environment(contender.mode), *HIDING_VARIABLES):
                 environment.pop(name, None)
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)

@@ -64,6 +64,23 @@ def _deepbench() -> tuple[Sized, ...]:
     )
 
 
+# DeepBench's own results, milliseconds of a forward pass in float32 on an NVIDIA V100, without the input's product.
+PUBLISHED_V100_MS = {
+    Sized(LstmSpec(512, 512, 10, 25), 16).name: 1.095,
+    Sized(LstmSpec(1024, 1024, 10, 25), 128).name: 3.249,
+    Sized(LstmSpec(4096, 4096, 10, 25), 128).name: 31.169,
+    Sized(LstmSpec(256, 256, 10, 150), 64).name: 6.700,
+    Sized(RnnSpec(1760, 1760, 10, 50, activation="relu"), 16).name: 4.201,
+    Sized(RnnSpec(2560, 2560, 10, 50, activation="relu"), 128).name: 7.773,
+}
+
+
+def _products() -> tuple[Sized, ...]:
+    """The course slides' product of 4x5 and 5x5, and square ones from where a launch is all to where it is nothing."""
+    squares = (64, 128, 256, 512, 1024, 2048, 4096)
+    return Sized(DenseSpec((5, 5)), 4), *(Sized(DenseSpec((size, size)), size) for size in squares)
+
+
 EVERYDAY = (
     Sized(DenseSpec((3072, 512, 512, 10)), 64),
     Sized(RESNET_8, 16),
@@ -100,6 +117,10 @@ PRESETS: dict[str, Preset] = {
     "deepbench": Preset(
         "Baidu's DeepBench: RNN with ReLU, LSTM and dense layers of speech models; hours on a CPU",
         _deepbench(),
+    ),
+    "products": Preset(
+        "matrix products: the slides' 4x5 by 5x5, and square ones of 64 to 4096 rows; to see where a GPU overtakes",
+        _products(),
     ),
     "mlp-keras": Preset(
         "Keras' own benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from harness.core.errors import Outcome
 from harness.core.spec import Workload
-from harness.cost_records import BreakEven, Ceiling, ColdStart, Record
+from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
 
 SCHEMA_VERSION = 1
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
@@ -130,6 +130,8 @@ class Process(Record):
         warmup_calls: calls before the first round, not recorded.
         memory: of the process after its rounds, in bytes: in use, and the peak of its life.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
+        device_s: seconds per call by the device's own clock, median of the rounds; None where a framework has none.
+        card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
     passes: int
@@ -140,6 +142,8 @@ class Process(Record):
     warmup_calls: int = 0
     memory: dict[str, int] = {}
     drift: float = 0.0
+    device_s: float | None = None
+    card: CardUse | None = None
 
 
 class Speed(Record):

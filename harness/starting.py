@@ -21,7 +21,7 @@ def blank_result(options: Options) -> Result:
         seed=options.seed,
         threads=options.threads,
         duration_s=0.0,
-        machine=describe_machine(),
+        machine=describe_machine(options.device, options.card),
         contenders=[],
         sources=digests([contender.framework for contender in options.contenders]),
     )
@@ -32,6 +32,7 @@ def make_pool(options: Options) -> Pool:
     return Pool(
         options.contenders,
         device=options.device,
+        number_of_card=options.card,
         threads=options.threads,
         seed=options.seed,
         log_directory=options.out / "logs",

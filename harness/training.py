@@ -24,7 +24,7 @@ from harness.core.weights import Weights, round_to, seeded_weights
 from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, Rounded, noise_generator
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, noise_generator, stochastic
 from harness.results import TrainingRun
 from harness.training_tasks import TrainingTask
 
@@ -117,7 +117,7 @@ class ExpectedTraining:
         dtype = task.workload.dtype
         first = 0 if times == 1 else NOISE_RUNS
         runs = [
-            train_reference(task, seed, Rounded(dtype, noise_generator(seed, first + run), times))
+            train_reference(task, seed, stochastic(dtype, noise_generator(seed, first + run), times))
             for run in range(NOISE_RUNS)
         ]
         logits = noise_of({"logits": self.exact.logits}, [{"logits": run.logits} for run in runs], dtype)["logits"]

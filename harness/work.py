@@ -88,7 +88,7 @@ def _forward(spec: ModelSpec, batch_size: int) -> Iterator[int]:
 
 
 def _count_bytes(workload: Workload) -> int:
-    item, model = ITEM_BYTES[workload.dtype], workload.model
+    item, model = ITEM_BYTES[workload.storage_dtype], workload.model
     assert isinstance(model, (DenseSpec, ResidualSpec, RecurrentSpec))
     shapes = weight_shapes(model)
     weights = item * sum(math.prod(shape) for name, shape in shapes.items() if not is_statistic(name))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Mapping, Tuple, Type
 
 from harness.core.errors import InputError
+from harness.core.precision import DTYPES, require_precision, storage_dtype
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 STEPS = ("inference", "gradients", "training")
 DEVICES = ("cpu", "gpu")
 ACTIVATIONS = ("relu", "tanh")
@@ -304,22 +304,12 @@ class Workload:
         require_choice(self.dtype, DTYPES, "workload.dtype")
         require_choice(self.device, DEVICES, "workload.device")
         require_choice(self.step, STEPS, "workload.step")
-        if self.dtype == "float16" and self.optimiser.kind == "adam" and self.optimiser.epsilon < 2.0**-24:
-            raise InputError(
-                "Adam's epsilon is zero in this dtype",
-                where="workload.optimiser.epsilon",
-                got=f"{self.optimiser.epsilon:g} in float16",
-                expected=f"at least {2.0**-24:.2g}",
-                next_step="use --optimiser sgd or momentum",
-            )
-        if self.dtype == "bfloat16" and self.optimiser.kind == "adam" and 1 - self.optimiser.beta2 < 2.0**-8:
-            raise InputError(
-                "Adam's beta2 is one in this dtype",
-                where="workload.optimiser.beta2",
-                got=f"{self.optimiser.beta2:g} in bfloat16",
-                expected=f"at most {1 - 2.0**-8:.4g}",
-                next_step="use --optimiser sgd or momentum",
-            )
+        require_precision(self.dtype, self.device, self.optimiser.kind, self.optimiser.epsilon, self.optimiser.beta2)
+
+    @property
+    def storage_dtype(self) -> str:
+        """The dtype of weights and inputs."""
+        return storage_dtype(self.dtype)
 
     @property
     def name(self) -> str:

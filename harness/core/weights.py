@@ -21,6 +21,7 @@ from typing import Any, Dict, Mapping, Tuple
 import numpy as np
 
 from harness.core.errors import InputError
+from harness.core.precision import storage_dtype
 from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
 
 Shape = Tuple[int, ...]
@@ -150,7 +151,7 @@ def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
         dtype: one of `harness.core.spec.DTYPES`.
     """
     if dtype != "bfloat16":
-        return np.ascontiguousarray(values, dtype=dtype).reshape(np.shape(values))
+        return np.ascontiguousarray(values, dtype=storage_dtype(dtype)).reshape(np.shape(values))
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     rounded = ((bits + half) & np.uint32(0xFFFF0000)).view(np.float32)
@@ -158,8 +159,8 @@ def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def carrier_dtype(dtype: str) -> str:
-    """The dtype in which NumPy holds values of `dtype`: float32 for bfloat16, else the same."""
-    return "float32" if dtype == "bfloat16" else dtype
+    """The dtype in which NumPy holds values of `dtype`: float32 for bfloat16, else that of its weights."""
+    return "float32" if dtype == "bfloat16" else storage_dtype(dtype)
 
 
 def _exact_in_float32(values: np.ndarray) -> np.ndarray:

@@ -14,12 +14,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from harness.core.precision import storage_dtype
 from harness.core.spec import require_choice
 
 Array: TypeAlias = np.ndarray
 
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-"""Half the distance from 1 to the next number, by dtype: the largest relative error of one rounding."""
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "tf32": 2.0**-11,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "mixed_bfloat16": 2.0**-8,
+}
+"""Half the distance from 1 to the next number, by dtype: the largest relative error of one rounding.
+
+Of `tf32` that of a product's operands, of `mixed_bfloat16` that of what is computed; both hold weights in float32.
+"""
 
 # Errors in unit roundoffs. Basic operations are correctly rounded; mathematical libraries miss by about one more.
 _ELEMENTWISE: dict[np.ufunc, float] = {
@@ -60,6 +71,14 @@ class Arithmetic(ABC):
     def array(self, values: Any) -> Array:
         """A copy of `values`, any shape, whose operations follow this arithmetic."""
 
+    def lower(self, values: Array) -> Array:
+        """Weights or inputs as they enter a pass; rounded where that is computed in a narrower dtype."""
+        return values
+
+    def raise_(self, values: Array) -> Array:
+        """What a pass has found, in the arithmetic of the weights."""
+        return values
+
 
 class Exact(Arithmetic):
     """Plain float64. Complex values stay complex, for the complex-step derivative."""
@@ -78,7 +97,7 @@ class Rounded(Arithmetic):
     negating are exact, so a disturbed ReLU takes the other side by itself.
 
     Args:
-        dtype: a key of `UNIT_ROUNDOFF`.
+        dtype: a key of `UNIT_ROUNDOFF`; mixed precision has two of these (`Mixed`).
         rng: draws the disturbances; see `noise_generator`.
         times: how many times as large as a rounding they are.
 
@@ -87,7 +106,10 @@ class Rounded(Arithmetic):
     """
 
     def __init__(self, dtype: str, rng: np.random.Generator, times: float = 1.0) -> None:
-        self.unit_roundoff = unit_roundoff(dtype) * times
+        require_choice(dtype, tuple(name for name in UNIT_ROUNDOFF if name != "mixed_bfloat16"), "reference.dtype")
+        self.unit_roundoff = unit_roundoff(storage_dtype(dtype)) * times
+        # Of both operands of a product, before they are multiplied.
+        self._operands = unit_roundoff(dtype) * times if dtype == "tf32" else 0.0
         # Only float16 has so few exponents that values of everyday size meet its smallest number.
         self._spacing = 2.0**-24 if dtype == "float16" else 0.0
         self._draws = Draws(rng, self.unit_roundoff)
@@ -140,6 +162,49 @@ class Rounded(Arithmetic):
             first, second = self._draws.take(part.size), self._draws.take(part.size)
             shift *= np.add(first, second, out=self._draw[: part.size])
             part += shift
+
+    def disturb_product(self, values: Array, terms: int, squares: Array) -> None:
+        """As `disturb_sum`, and where operands are rounded before they meet, by that too, in place.
+
+        Each term t_k is then off by two relative u * uniform(-1, 1), so the sum by a variance of 2/3 u^2 sum(t_k^2).
+        """
+        self.disturb_sum(values, terms, squares)
+        if self._operands:
+            for part, square in _blocks(values, squares):
+                # The sum of two draws has the variance 2/3.
+                draws = self._draws.take(part.size) + self._draws.take(part.size)
+                part += np.sqrt(square) * draws * (self._operands / self.unit_roundoff)
+
+
+class Mixed(Arithmetic):
+    """Weights and their updates in float32, passes in bfloat16: the noise of mixed precision.
+
+    Args:
+        rng: draws the disturbances.
+        times: how many times as large as a rounding they are.
+    """
+
+    def __init__(self, rng: np.random.Generator, times: float = 1.0) -> None:
+        self._wide, self._narrow = Rounded("float32", rng, times), Rounded("bfloat16", rng, times)
+
+    def array(self, values: Any) -> Array:
+        """A copy of `values`, which are taken to be exact in float32."""
+        return self._wide.array(values)
+
+    def lower(self, values: Array) -> Array:
+        """A copy, rounded to bfloat16."""
+        copy = np.array(values, order="C", subok=False)
+        self._narrow.disturb(copy)
+        return self._narrow.wrap(copy)
+
+    def raise_(self, values: Array) -> Array:
+        """A copy whose operations are those of float32 again."""
+        return self._wide.array(values)
+
+
+def stochastic(dtype: str, rng: np.random.Generator, times: float = 1.0) -> Arithmetic:
+    """The arithmetic whose spread is the rounding noise of a precision policy (see `Rounded`)."""
+    return Mixed(rng, times) if dtype == "mixed_bfloat16" else Rounded(dtype, rng, times)
 
 
 _BLOCK = 2**14
@@ -223,7 +288,7 @@ class RoundedArray(np.ndarray):
         call = ufunc if method == "__call__" else getattr(ufunc, method)
         result = np.asarray(call(*plain, **kwargs))
         if ufunc is np.matmul and method == "__call__":
-            arithmetic.disturb_sum(result, plain[0].shape[-1], _squared_terms(*plain))
+            arithmetic.disturb_product(result, plain[0].shape[-1], _squared_terms(*plain))
         elif ufunc is np.add and method == "reduce":
             arithmetic.disturb_sum(result, plain[0].size // result.size, _sum_squares(plain[0], **kwargs))
         elif ufunc in _ELEMENTWISE and method == "__call__":
@@ -263,7 +328,7 @@ def sum_of_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
         raise ValueError("no product to sum")
     if arithmetic is None:
         return total
-    arithmetic.disturb_sum(total, terms, squares)
+    arithmetic.disturb_product(total, terms, squares)
     return arithmetic.wrap(total)
 
 

@@ -24,6 +24,7 @@ from harness.report import (
     choose,
     cost_charts,
     defaults,
+    devices,
     history,
     norms,
     overview,
@@ -86,6 +87,10 @@ def render(shown: Shown) -> str:
         histories=[
             _history_view(f"h{number}", found, identities, drawn)
             for number, found in enumerate(history.histories(results), 1)
+        ],
+        crossings=[
+            (crossing, drawn.add(f"x{number}", devices.crossing_chart(crossing, identities)))
+            for number, crossing in enumerate(devices.crossings([result for _, result in results]), 1)
         ],
         atlases=[_atlas_view(f"d{number}", *found, drawn) for number, found in enumerate(atlases, 1)],
         identities=identities,
@@ -268,6 +273,7 @@ def _environment() -> jinja2.Environment:
         diff_lists=diff_text.lists_of,
         diff_told=diff_text.told_of,
         interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
+        ratio_text=lambda ratio: " ".join(text.with_interval(*ratio)),
         not_finite_steps=sections.not_finite_steps,
         norms=norms,
         most_open_tasks=MOST_OPEN_TASKS,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from harness.core.errors import HarnessError
+from harness.core.spec import Workload
+from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.ranking import memory_bytes
 from harness.report.text import finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload
@@ -64,6 +68,7 @@ class SpeedGroup:
         unit: `s`, `ms`, `µs` or `ns`; `unit_s` is its length in seconds.
         rows: comparable contenders, the lowest median first.
         floor: how surely they could be told apart; None where that was not recorded.
+        published: what others have published for these sizes, a sentence; empty where there is nothing.
     """
 
     workload: WorkloadText
@@ -73,6 +78,7 @@ class SpeedGroup:
     rows: list[SpeedRow]
     left_out: list[LeftOut]
     floor: Floor | None
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,22 @@ def _group(
     ratios = {c.contender: c for c in comparisons if c.baseline == baseline}
     unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
     rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), best_flops) for case, speed in comparable]
-    return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor)
+    published = _published(cases[0].workload)
+    return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor, published)
+
+
+def _published(record: Mapping[str, Any]) -> str:
+    try:
+        workload = Workload.from_json(record)
+    except (HarnessError, TypeError, ValueError, AttributeError):
+        return ""
+    published_ms = PUBLISHED_V100_MS.get(Sized(workload.model, workload.batch_size).name)
+    if published_ms is None or workload.step != "inference":
+        return ""
+    return (
+        f"DeepBench published {published_ms:g} ms for these sizes on an NVIDIA V100: float32, forward, "
+        "without the product of the inputs, which is in the times here."
+    )
 
 
 def _is_finite(speed: Speed) -> bool:

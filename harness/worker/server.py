@@ -11,6 +11,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
+| `stream` | numbers, repetitions | seconds of each pass over the device's memory |
 | `last_value` | step | what the last timed call returned, for a check |
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
 """
@@ -104,7 +105,7 @@ class Server:
     def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self._model, self._batches, self._last = None, [], None
         parsed = Workload.from_json(workload)
-        self._dtype = parsed.dtype
+        self._dtype = parsed.storage_dtype
         begin = monotonic_ns()
         self._model = self.runtime.build(parsed, weights, mode)
         return {"build_s": (monotonic_ns() - begin) / 1e9}
@@ -160,8 +161,8 @@ class Server:
         garbage collector rests meanwhile, as it would strike some rounds and not others.
 
         Returns:
-            `duration_ns` of the round, `call_ns` of its calls (empty when pipelined), `last_batch`, and the kernel's
-            accounting.
+            `duration_ns` of the round, `call_ns` of its calls (empty when pipelined), `last_batch`, the kernel's
+            accounting, and `device_s` of the round by the device's own clock, or None.
         """
         call, wait, count, clock = getattr(self.model, VERBS[step]), self.runtime.wait, len(self._batches), monotonic_ns
         if self._slowdown:
@@ -174,7 +175,7 @@ class Server:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            before = Accounting.read()
+            before, first_mark = Accounting.read(), self.runtime.mark()
             begin = clock()
             if pipelined:
                 for batch in rotated:
@@ -186,17 +187,32 @@ class Server:
                     wait(value)
                     stamp(clock())
             end = clock()
+            second_mark = self.runtime.mark()
             spent = Accounting.read().since(before)
         finally:
             if collecting:
                 gc.enable()
         self._last = value
+        device_s = None
+        if first_mark is not None:
+            wait(value)
+            device_s = self.runtime.seconds_between(first_mark, second_mark)
         return {
             "duration_ns": end - begin,
+            "device_s": device_s,
             "call_ns": np.diff(np.array([begin, *stamps], dtype=np.int64)),
             "last_batch": (start + iterations - 1) % count,
             **spent,
         }
+
+    def do_stream(self, count: int, repetitions: int) -> Dict[str, Any]:
+        """Seconds of each call that moves `count` float32 numbers within the device, both ways."""
+        call, wait = self.runtime.stream(count), self.runtime.wait
+        stamps = [monotonic_ns()]
+        for _ in range(repetitions + 1):  # The first compiles, and maps the memory.
+            wait(call())
+            stamps.append(monotonic_ns())
+        return {"call_s": (np.diff(stamps)[1:] / 1e9)}
 
     def do_last_value(self, step: str) -> Dict[str, Any]:
         """The value of the last timed call: the logits, or the loss."""

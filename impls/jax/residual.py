@@ -28,14 +28,16 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises `(batch_size, height, width, channels)`; in training moves the running statistics on."""
-        mean, variance = self.mean[...], self.var[...]
+        dtype, mean, variance = x.dtype, self.mean[...], self.var[...]
+        # In mixed precision the statistics are wider than what is normalised.
+        x = x.astype(jnp.promote_types(dtype, mean.dtype))
         if not self.use_running_average:
             mean = jnp.mean(x, axis=(0, 1, 2))
             variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
             self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
             self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
         factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
-        return x * factor + (self.bias[...] - mean * factor)
+        return (x * factor + (self.bias[...] - mean * factor)).astype(dtype)
 
 
 class Block(nnx.Module):

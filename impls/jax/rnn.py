@@ -41,7 +41,7 @@ class Network(nnx.Module):
 
     Args:
         spec: the sizes and the activation.
-        dtype: of the weights and of the computation.
+        dtype: of the weights; the computation follows the weights and inputs.
         rngs: where Flax draws initial weights from.
     """
 
@@ -49,7 +49,8 @@ class Network(nnx.Module):
         sizes = [spec.input_size] + [spec.hidden_size] * (spec.num_layers - 1)
         activation = ACTIVATIONS[spec.activation]
         cells = [
-            Cell(size, spec.hidden_size, activation_fn=activation, dtype=dtype, param_dtype=dtype, rngs=rngs)
+            # Without a dtype of its own it computes in that of its weights and inputs.
+            Cell(size, spec.hidden_size, activation_fn=activation, dtype=None, param_dtype=dtype, rngs=rngs)
             for size in sizes
         ]
         self.layers = nnx.List([nnx.RNN(cell, time_major=True, return_carry=True, rngs=False) for cell in cells])

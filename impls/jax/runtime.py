@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,7 @@ from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import Workload, require_choice
 from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
-from impls.jax import dense, lstm, residual, rnn, tuned
+from impls.jax import cudnn, dense, lstm, residual, rnn, tuned
 from impls.jax.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
@@ -66,12 +66,13 @@ class JaxRuntime(Runtime):
         jax.config.update("jax_default_device", self._device)
 
     def modes(self, device: str) -> tuple[str, ...]:
-        return ("jit",)
+        return ("jit", "cudnn") if device == "gpu" else ("jit",)
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Makes the model; float64 needs x64 switched on for the process, and float32 runs as users run it, without."""
         require_choice(mode, (*self.modes(workload.device), "tuned"), "jax.mode")
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if workload.dtype == "tf32" else "highest")
         return JaxModel(workload, weights, mode)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
@@ -83,6 +84,11 @@ class JaxRuntime(Runtime):
 
     def wait(self, value: Any) -> None:
         jax.block_until_ready(value)
+
+    def stream(self, count: int) -> Callable[[], jax.Array]:
+        source = jax.block_until_ready(jnp.ones(count))
+        negate = jax.jit(jnp.negative)
+        return lambda: negate(source)
 
     def fetch(self, value: Any) -> Any:
         return jax.tree.map(_to_numpy, value)
@@ -129,7 +135,7 @@ class JaxModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: `jit` or `tuned`.
+        mode: `jit`, `cudnn` or `tuned`.
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
@@ -138,11 +144,14 @@ class JaxModel(Model):
         make_network = tuned.NETWORKS.get(kind, family.Network) if mode == "tuned" else family.Network
         self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
+        if mode == "cudnn":
+            make_network, self._ledger = cudnn.network_for(workload), dict(cudnn.LEDGER)
         if mode == "tuned":
             self._ledger["tuned"] = getattr(make_network, "TUNED", "environment alone")
+        self._mixed = workload.dtype == "mixed_bfloat16"
         self._names = tuple(weight_shapes(workload.model))
         self._map = family.weight_map(workload.model)
-        module = nnx.eval_shape(lambda: make_network(workload.model, jnp.dtype(workload.dtype), nnx.Rngs(0)))
+        module = nnx.eval_shape(lambda: make_network(workload.model, jnp.dtype(workload.storage_dtype), nnx.Rngs(0)))
         self._graph, state = nnx.split(module)
         self._variables = dict(nnx.to_flat_state(state))
         self._optimiser = make_optimiser(workload.optimiser)
@@ -173,7 +182,7 @@ class JaxModel(Model):
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         arrays = {
-            name: jnp.array(weights[name].transpose(self._map[name][1]), dtype=self._workload.dtype)
+            name: jnp.array(weights[name].transpose(self._map[name][1]), dtype=self._workload.storage_dtype)
             for name in self._names
         }
         self._trained: Arrays = {name: value for name, value in arrays.items() if not is_statistic(name)}
@@ -197,6 +206,11 @@ class JaxModel(Model):
             **self._ledger,
             "compiled": "one XLA program each for forward, gradients and train_step",
             "donated": "train_step: weights, running statistics, optimiser state",
+            "precision": "cast to bfloat16 at entry, weights in float32"
+            if self._mixed
+            else "TF32 products"
+            if jax.config.jax_default_matmul_precision == "tensorfloat32"
+            else self._workload.storage_dtype,
         }
 
     def _to_canonical(self, arrays: Arrays) -> Weights:
@@ -206,6 +220,10 @@ class JaxModel(Model):
             for name in self._names
             if name in arrays
         }
+
+    def _narrow(self, arrays: Arrays) -> Arrays:
+        """Weights or inputs as they enter the network; gradients come out in the dtype of what was given."""
+        return {name: value.astype(jnp.bfloat16) for name, value in arrays.items()} if self._mixed else arrays
 
     def _module(self, trained: Arrays, statistics: Arrays, training: bool) -> nnx.Module:
         arrays = {**trained, **statistics}
@@ -218,13 +236,14 @@ class JaxModel(Model):
         return module
 
     def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
-        return self._module(trained, statistics, training=False)(**inputs)
+        return self._module(self._narrow(trained), statistics, training=False)(**self._narrow(inputs))
 
     def _loss(
         self, trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array
     ) -> tuple[jax.Array, Arrays]:
-        module = self._module(trained, statistics, training=True)
-        losses = optax.softmax_cross_entropy_with_integer_labels(module(**inputs), targets)
+        module = self._module(self._narrow(trained), statistics, training=True)
+        logits = module(**self._narrow(inputs)).astype(self._workload.storage_dtype)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         moved = dict(nnx.to_flat_state(nnx.state(module, nnx.BatchStat)))
         return losses.mean(), {name: moved[self._map[name][0]][...] for name in statistics}
 
@@ -240,8 +259,8 @@ class JaxModel(Model):
         return loss, optax.apply_updates(trained, updates), statistics, state
 
     def _intermediates(self, training: bool, trained: Arrays, statistics: Arrays, inputs: Arrays) -> Arrays:
-        module = self._module(trained, statistics, training)
-        logits = module(**inputs)
+        module = self._module(self._narrow(trained), statistics, training)
+        logits = module(**self._narrow(inputs))
         recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
         return {path[0]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
 

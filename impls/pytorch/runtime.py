@@ -6,8 +6,8 @@ import dataclasses
 import importlib.metadata
 import os
 import resource
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
+from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
 TUNED = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
-MODES = ("eager", "compile")
+MODES = ("eager", "compile", "cuda-graphs")
 
 
 class PlacedBatch(NamedTuple):
@@ -65,13 +65,12 @@ class PyTorchRuntime(Runtime):
         self._device = torch.device("cuda" if settings.device == "gpu" else "cpu")
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        reduce_products(False)
         # Shapes never change, so the search for the fastest convolution pays off at once.
         torch.backends.cudnn.benchmark = True
 
     def modes(self, device: str) -> tuple[str, ...]:
-        return MODES
+        return MODES if device == "gpu" else MODES[:2]
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Makes the model.
@@ -80,9 +79,10 @@ class PyTorchRuntime(Runtime):
             InputError: an unknown mode, or weights that do not fit.
             UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses.
         """
-        require_choice(mode, (*MODES, "tuned"), "pytorch.mode")
+        require_choice(mode, (*self.modes("gpu" if self.device.type == "cuda" else "cpu"), "tuned"), "pytorch.mode")
         if isinstance(workload.model, ResidualSpec) and workload.step != "inference":
             residual.check_batch_norm(workload.model, workload.batch_size)
+        reduce_products(workload.dtype == "tf32")
         return PyTorchModel(workload, weights, mode, self.device)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
@@ -96,6 +96,21 @@ class PyTorchRuntime(Runtime):
     def wait(self, value: Any) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def stream(self, count: int) -> Callable[[], torch.Tensor]:
+        source = torch.ones(count, device=self.device)
+        target = torch.empty_like(source)
+        return lambda: target.copy_(source)
+
+    def mark(self) -> torch.cuda.Event | None:
+        if self.device.type != "cuda":
+            return None
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds_between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+        return first.elapsed_time(second) / 1e3
 
     def fetch(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -134,6 +149,7 @@ class PyTorchRuntime(Runtime):
             "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
             "mkl": torch.backends.mkl.is_available(),
             "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version() if on_gpu else None,
             "environment": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
         }
 
@@ -147,7 +163,7 @@ class PyTorchModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: `eager`, `compile` or `tuned`.
+        mode: `eager`, `compile`, `cuda-graphs` or `tuned`.
         device: where.
     """
 
@@ -157,6 +173,7 @@ class PyTorchModel(Model):
         self._mode = mode = TUNED[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
+        self._device = device
         self._network = self._make_network(workload.model, device)
         self._held = self._network.state_dict(keep_vars=True)
         self._inputs = tuple(input_shapes(workload.model, workload.batch_size))
@@ -164,39 +181,48 @@ class PyTorchModel(Model):
         self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
         self._phase = ""
         self._infer: Callable[..., torch.Tensor] = self._network
+        self._mixed = workload.dtype == "mixed_bfloat16"
         self._loss: Callable[..., torch.Tensor] = training_loss
         self._constant: FrozenNetwork | None = None
-        if mode == "compile":
+        self._graphs = mode == "cuda-graphs"
+        if mode in ("compile", "cuda-graphs"):
             allow_many_sizes()
-            full_graph = not isinstance(workload.model, RecurrentSpec)
-            self._infer = torch.compile(self._network, dynamic=False, fullgraph=full_graph)
-            self._loss = torch.compile(training_loss, dynamic=False, fullgraph=full_graph)
+            options: dict[str, Any] = {"dynamic": False, "fullgraph": not isinstance(workload.model, RecurrentSpec)}
+            if self._graphs:
+                options["mode"] = "reduce-overhead"
+            self._infer = torch.compile(self._network, **options)
+            self._loss = torch.compile(training_loss, **options)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
             self._constant = FrozenNetwork(self._network) if self._family.FREEZES and packs else None
         self._first_weights = {name: np.array(value) for name, value in weights.items()} if self._constant else {}
         self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> torch.Tensor:
+        self._begin()
         self._enter("inference")
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision():
             if self._is_constant:
                 return self._constant(batch.inputs)
             return self._infer(**batch.inputs)
 
     def gradients(self, batch: PlacedBatch) -> tuple[torch.Tensor, ...]:
+        self._begin()
         self._enter("gradients")
         inputs = {name: value.detach().requires_grad_() for name, value in batch.inputs.items()}
-        loss = self._loss(self._network, inputs, batch.targets)
+        with self._precision():
+            loss = self._loss(self._network, inputs, batch.targets)
         wanted = [*self._trained, *(inputs[name] for name in self._inputs)]
         return loss.detach(), *torch.autograd.grad(loss, wanted)
 
     def train_step(self, batch: PlacedBatch) -> torch.Tensor:
+        self._begin()
         self._enter("training")
         self._is_constant = False
         if self._optimiser is None:
             # Not before it is wanted: the first one imports TorchDynamo, a second that inference need not spend.
             self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
-        loss = self._loss(self._network, batch.inputs, batch.targets)
+        with self._precision():
+            loss = self._loss(self._network, batch.inputs, batch.targets)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
@@ -243,7 +269,7 @@ class PyTorchModel(Model):
             inputs = dict(batch.inputs)
             for name in inputs.keys() - {"x"}:
                 inputs[name] = inputs[name][: spec.num_layers]
-            with torch.no_grad():
+            with torch.no_grad(), self._precision():
                 network(**inputs)
         return {name: found[name] for name in trace_names(self._workload.model)}
 
@@ -252,8 +278,10 @@ class PyTorchModel(Model):
             "fused kernel" if is_fused(self._workload.optimiser, self._trained[0]) else "one kernel for each operation"
         )
         compiled: dict[str, str] | str = "nothing"
-        if self._mode == "compile":
+        if self._mode != "eager":
             compiled = dict(self._family.COMPILED)
+            if self._graphs:
+                compiled["launched as"] = "CUDA graphs, what is compiled"
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
         done = {"tuned": f"runs as {self._mode}, " + getattr(self._network, "TUNED", "environment alone")}
@@ -261,6 +289,7 @@ class PyTorchModel(Model):
             **self._family.LEDGER,
             **(done if self._tuned else {}),
             "kernels": self._kernels(),
+            "precision": self._precision_in_force(),
             "compiled": compiled,
             "optimiser": f"{self._workload.optimiser.kind}, {kernel}, eager",
         }
@@ -270,7 +299,7 @@ class PyTorchModel(Model):
         self._enter("inference")
         shapes = input_shapes(self._workload.model, 1)
         inputs = {name: torch.zeros(shape).to(self._trained[0]) for name, shape in shapes.items()}
-        with torch.no_grad(), OperationCounter() as counter:
+        with torch.no_grad(), self._precision(), OperationCounter() as counter:
             self._network(**inputs)
         return dict(counter.calls)
 
@@ -278,7 +307,21 @@ class PyTorchModel(Model):
         # On a GPU cuDNN's own backward pass is the faster one.
         by_hand = self._tuned and self._family is rnn and device.type == "cpu"
         network = tuned.Rnn(spec) if by_hand else self._family.Network(spec)
-        return network.to(device=device, dtype=getattr(torch, self._workload.dtype))
+        return network.to(device=device, dtype=getattr(torch, self._workload.storage_dtype))
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self._device.type, torch.bfloat16) if self._mixed else nullcontext()
+
+    def _precision_in_force(self) -> str:
+        if self._mixed:
+            return "autocast to bfloat16, weights in float32"
+        reduced = torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.allow_tf32
+        return "TF32 products" if reduced and self._device.type == "cuda" else self._workload.dtype
+
+    def _begin(self) -> None:
+        if self._graphs:
+            # What an earlier replay returned may be written over from here on.
+            torch.compiler.cudagraph_mark_step_begin()
 
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
@@ -292,58 +335,10 @@ class PyTorchModel(Model):
         return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
 
 
-def allow_many_sizes() -> None:
-    """Lets one function be compiled for every model of this process; running it eagerly instead would be silent."""
-    # Not before something is compiled, for the import costs a second.
-    torch._dynamo.config.recompile_limit = 10_000
-    torch._dynamo.config.accumulated_recompile_limit = 10_000
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
-
-
-class FrozenNetwork:
-    """A network compiled for inference with its present weights as constants (TorchInductor's `freezing`).
-
-    Batch norm is folded into the convolutions, weights are packed for oneDNN once instead of at every call, and an LSTM
-    becomes one oneDNN kernel a layer. The weights must not change afterwards. float32 only: oneDNN packs nothing wider.
-
-    Args:
-        network: in inference mode when called.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        def frozen(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-            return network(**inputs)
-
-        # Isolated, for another model's constants must not serve this one.
-        self._compiled = torch.compile(frozen, dynamic=False, fullgraph=True, isolate_recompiles=True)
-        self._shapes: set[torch.Size] = set()
-
-    def __call__(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The logits."""
-        if inputs["x"].shape in self._shapes:
-            return self._compiled(inputs)
-        # The switches count while a shape is compiled, and must not reach graphs whose weights change.
-        with torch._inductor.config.patch(freezing=True), torch._dynamo.config.patch(allow_rnn=True):
-            logits = self._compiled(inputs)
-        self._shapes.add(inputs["x"].shape)
-        return logits
-
-
-class OperationCounter(TorchDispatchMode):
-    """Counts the operations that reach a device's kernels; views left out.
-
-    Attributes:
-        calls: how often each was called, by name.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view:
-            self.calls[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
+def reduce_products(wanted: bool) -> None:
+    """Whether products of float32 may round their operands to TF32; on a CPU they never do."""
+    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    torch.backends.cudnn.allow_tf32 = wanted
 
 
 def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:

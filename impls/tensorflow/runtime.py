@@ -86,6 +86,7 @@ class TensorFlowRuntime(Runtime):
                 next_step="set TF_ENABLE_ONEDNN_OPTS=1 before the process starts",
             )  # fmt: skip
         check_weights(workload.model, weights)
+        tf.config.experimental.enable_tensor_float_32_execution(workload.dtype == "tf32")
         return TensorFlowModel(workload, weights, mode)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
@@ -98,6 +99,11 @@ class TensorFlowRuntime(Runtime):
         # On a CPU operations and graphs run to their end before they return.
         if self._device == "gpu":
             tf.test.experimental.sync_devices()
+
+    def stream(self, count: int) -> Callable[[], tf.Tensor]:
+        # No operation only copies; one that changes each number moves as many bytes.
+        source = tf.ones((count,))
+        return lambda: tf.negative(source)
 
     def fetch(self, value: Any) -> Any:
         return tf.nest.map_structure(lambda item: _to_numpy(item) if tf.is_tensor(item) else item, value)
@@ -124,6 +130,8 @@ class TensorFlowRuntime(Runtime):
             "onednn": bool(port.IsMklEnabled()),
             "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "xla_auto_jit": tf.config.optimizer.get_jit() or "off",
+            "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
+            "cudnn": tf.sysconfig.get_build_info().get("cudnn_version"),
             "synchronous": tf.config.experimental.get_synchronous_execution(),
             "environment": {
                 name: value
@@ -156,7 +164,7 @@ class TensorFlowModel(Model):
         self._statistics = [variable for name, variable in self._held.items() if is_statistic(name)]
         self._optimiser = make_optimiser(workload.optimiser, self._trained)
         self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
-        size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.dtype).size
+        size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.storage_dtype).size
         # Constants let the graph optimiser fold batch norm into convolutions and lay weights out once for products.
         self._freezes = mode != "eager" and size_bytes <= FREEZE_LIMIT_BYTES
         self._first_weights = weights
@@ -229,15 +237,23 @@ class TensorFlowModel(Model):
             "forward": "weights as constants until they change" if self._freezes else "weights as variables",
             "forward now": "weights as constants" if self._is_frozen else "weights as variables",
             "optimiser": "TensorFlow's fused update kernels",
+            "precision": self._precision_in_force(),
         }
+
+    def _precision_in_force(self) -> str:
+        if self._workload.dtype == "mixed_bfloat16":
+            return f"Keras' policy {self._network.dtype_policy.name}, weights in float32"
+        reduced = tf.config.experimental.tensor_float_32_execution_enabled()
+        return "TF32 products" if reduced else self._workload.storage_dtype
 
     def _make_network(self, spec: ModelSpec) -> keras.Model:
         """The Keras model with its variables in place, none of them meaningful."""
-        keras.config.set_dtype_policy(self._workload.dtype)
+        mixed = self._workload.dtype == "mixed_bfloat16"
+        keras.config.set_dtype_policy("mixed_bfloat16" if mixed else self._workload.storage_dtype)
         network: keras.Model = self._family.Network(spec, self._mode)
         # Variables depend on neither the batch nor the time steps.
         tiny = dataclasses.replace(spec, sequence_length=1) if isinstance(spec, RecurrentSpec) else spec
-        network(**{n: tf.zeros(shape, self._workload.dtype) for n, shape in input_shapes(tiny, 1).items()})
+        network(**{n: tf.zeros(shape, self._workload.storage_dtype) for n, shape in input_shapes(tiny, 1).items()})
         return network
 
     def _run(self, step: Callable[..., Any], batch: PlacedBatch) -> Any:
@@ -259,7 +275,7 @@ class TensorFlowModel(Model):
 
     def _infer_frozen(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
         constants = [
-            (self._held[name], tf.constant(self._first_weights[name].transpose(axes), self._workload.dtype))
+            (self._held[name], tf.constant(self._first_weights[name].transpose(axes), self._workload.storage_dtype))
             for name, (_, axes) in self._map.items()
         ]
         with keras.StatelessScope(constants):
@@ -299,6 +315,8 @@ class TensorFlowModel(Model):
     def _loss(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
         """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
         logits = self._network(**inputs, training=True)
+        if logits.dtype != self._workload.storage_dtype:
+            logits = tf.cast(logits, self._workload.storage_dtype)
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
 
     def _to_canonical(self, name: str, value: tf.Tensor) -> np.ndarray:

@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 from harness.agreement import Expected
 from harness.comparison import NOISE_LIMIT, compare_all
 from harness.core.errors import WorkerError
+from harness.core.precision import DTYPES
 from harness.core.spec import (
-    DTYPES,
     OPTIMISERS,
     Contender,
     DenseSpec,
@@ -55,7 +55,8 @@ BATCH_SIZE = 4
 def workloads() -> Iterator[Workload]:
     """Every model in every dtype; the optimisers take turns, as each costs a compilation in every contender."""
     for row, model in enumerate(MODELS):
-        for column, dtype in enumerate(DTYPES):
+        # TF32 is a precision of GPUs.
+        for column, dtype in enumerate(dtype for dtype in DTYPES if dtype != "tf32"):
             kind = OPTIMISERS[(row + column) % len(OPTIMISERS)]
             # In narrow dtypes Adam's default constants round to 0 and 1.
             kind = "momentum" if kind == "adam" and dtype in ("float16", "bfloat16") else kind

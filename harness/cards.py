@@ -1,0 +1,136 @@
+"""What a GPU says of itself while rounds are timed: clocks, temperature, throttling, who else is on it (NVIDIA's NVML).
+
+Read only: no setting of a card is ever changed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+from harness.cost_records import CardInfo
+from harness.environments import visible_cards
+
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that say a clock is lower than it could be; the others say why it need
+# not be higher (idle, a clock that somebody has set, the display).
+THROTTLING = {
+    0x04: "power limit",
+    0x08: "hardware slowdown",
+    0x20: "temperature, software",
+    0x40: "temperature, hardware",
+    0x80: "power brake",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A card at one moment.
+
+    Args:
+        clock_mhz, memory_clock_mhz: of the multiprocessors and of the memory.
+        temperature_c: of the chip.
+        throttled: why the clock is lower than it could be; empty when it is not.
+        process_bytes: memory of each process on the card, by process id; one whose memory is not told has 0.
+        used_bytes: of the card's memory, by everybody.
+    """
+
+    clock_mhz: int
+    memory_clock_mhz: int
+    temperature_c: int
+    throttled: tuple[str, ...]
+    process_bytes: dict[int, int]
+    used_bytes: int
+
+
+class Card:
+    """A GPU as its driver shows it. Make it with `open_card`.
+
+    Args:
+        handle: NVML's.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def describe(self) -> CardInfo:
+        """Name, driver and limits; what the driver does not tell is left out."""
+        major, minor = _asked(pynvml.nvmlDeviceGetCudaComputeCapability, self._handle) or (0, 0)
+        cuda = _asked(pynvml.nvmlSystemGetCudaDriverVersion_v2) or 0
+        memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        limit_mw = _asked(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
+        return CardInfo(
+            name=str(_asked(pynvml.nvmlDeviceGetName, self._handle) or "unknown"),
+            driver=str(_asked(pynvml.nvmlSystemGetDriverVersion) or ""),
+            cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
+            compute_capability=f"{major}.{minor}" if major else "",
+            memory_bytes=int(memory.total) if memory else None,
+            power_limit_w=limit_mw / 1000 if limit_mw else None,
+            most_clock_mhz=_asked(pynvml.nvmlDeviceGetMaxClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
+        )
+
+    def read(self) -> Reading:
+        """The card now."""
+        reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle) or 0
+        memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        processes = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or []
+        return Reading(
+            clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM) or 0,
+            memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM) or 0,
+            temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU) or 0,
+            throttled=tuple(name for bit, name in THROTTLING.items() if reasons & bit),
+            process_bytes={process.pid: process.usedGpuMemory or 0 for process in processes},
+            used_bytes=int(memory.used) if memory else 0,
+        )
+
+
+def _asked(call: Any, *arguments: Any) -> Any:
+    """What NVML answers, or None: virtual cards and partitions do not tell everything."""
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+@contextlib.contextmanager
+def open_card(device: str, card: int) -> Iterator[Card | None]:
+    """The card that workers see while the block runs; None on another device, or where the driver does not answer."""
+    if device != "gpu":
+        yield None
+        return
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield _find(visible_cards(device, card))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _find(shown: str) -> Card | None:
+    """By number in the order of the bus, or by the name that begins with `GPU-` or `MIG-`."""
+    handle = (
+        _asked(pynvml.nvmlDeviceGetHandleByIndex, int(shown))
+        if shown.isdigit()
+        else _asked(pynvml.nvmlDeviceGetHandleByUUID, shown)
+    )
+    return Card(handle) if handle is not None else None
+
+
+def find_cards() -> tuple[list[CardInfo], str]:
+    """Every card that the driver shows, and why there is none; the reason is empty when there is one."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return [], f"no NVIDIA driver answers ({error})"
+    try:
+        handles = [_asked(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_asked(pynvml.nvmlDeviceGetCount) or 0)]
+        cards = [Card(handle).describe() for handle in handles if handle is not None]
+        return cards, "" if cards else "the driver shows no card"
+    finally:
+        pynvml.nvmlShutdown()

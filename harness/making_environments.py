@@ -1,0 +1,90 @@
+"""An environment of its own for a framework: made, filled, and named in `faceoff.toml`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import tomlkit
+from packaging.requirements import Requirement
+
+from harness.core.errors import HarnessError, InputError
+from harness.core.spec import require_choice
+from harness.environments import CONFIG_FILE, FRAMEWORKS, Installation, find_installation, read_configuration
+from harness.result_file import write_text
+
+ERROR_LINES = 3
+
+
+def create(framework: str, folder: Path | None = None, gpu: bool = False, quiet: bool = False) -> Installation:
+    """Makes a virtual environment, installs a framework in it, and lets `faceoff.toml` name its interpreter.
+
+    A folder that cannot be filled is removed again.
+
+    Args:
+        framework: its name.
+        folder: where; None means `.venv-FRAMEWORK` in the working folder.
+        gpu: the build for NVIDIA's GPUs, with the CUDA libraries that it pins.
+        quiet: say nothing of what pip does.
+
+    Returns:
+        What is installed there.
+
+    Raises:
+        InputError: a framework that is not known, a folder that is there already, or a `faceoff.toml` that is damaged.
+        HarnessError: pip could not install it.
+    """
+    require_choice(framework, tuple(FRAMEWORKS), "framework")
+    # Found out before anything takes long.
+    read_configuration()
+    folder = folder or Path(f".venv-{framework}")
+    if folder.exists():
+        raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")
+    wanted = requirements(f"{framework}-gpu" if gpu else framework)
+    python = folder.absolute() / "bin" / "python"
+    try:
+        _run([sys.executable, "-m", "venv", str(folder)], quiet, f"make {folder}")
+        pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *(["--quiet"] if quiet else [])]
+        _run([*pip, "numpy", *wanted], quiet, f"install {', '.join(wanted)}")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _name_interpreter(framework, python)
+    return find_installation(FRAMEWORKS[framework], read_configuration())
+
+
+def requirements(extra: str) -> list[str]:
+    """What an optional dependency of Face-off installs, with versions."""
+    listed = [Requirement(text) for text in importlib.metadata.requires("faceoff") or []]
+    found = []
+    for requirement in listed:
+        if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
+            requirement.marker = None
+            found.append(str(requirement))
+    if not found:
+        raise InputError("nothing to install", where=extra, next_step="install Face-off anew: its metadata are older")
+    return found
+
+
+def _run(command: list[str], quiet: bool, what: str) -> None:
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL if quiet else sys.stderr, stderr=subprocess.PIPE, text=True, check=False
+        )
+    except OSError as error:
+        raise HarnessError(f"could not {what}", got=str(error)) from None
+    if done.returncode:
+        said = " / ".join(line.strip() for line in done.stderr.splitlines()[-ERROR_LINES:])
+        raise HarnessError(f"could not {what}", got=said or f"status {done.returncode}", next_step="see pip's message")
+
+
+def _name_interpreter(framework: str, python: Path) -> None:
+    """Sets the interpreter in `faceoff.toml`; everything else there, comments too, stays."""
+    path = Path(CONFIG_FILE)
+    document = tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
+    interpreters = document.setdefault("interpreters", tomlkit.table())
+    interpreters[framework] = str(python)
+    write_text(path, tomlkit.dumps(document))

@@ -1,0 +1,72 @@
+"""Lists on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+# Where a sweep without an end ends, if memory does not run out before.
+MOST_SIZE = 2**20
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas.
+
+    Args:
+        choices: what each may be; empty when the harness checks them itself.
+    """
+
+    name = "names"
+
+    def __init__(self, choices: tuple[str, ...] = ()) -> None:
+        self._choices = choices
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return ",".join(self._choices) if self._choices else "NAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        for name in names:
+            if self._choices and name not in self._choices:
+                self.fail(f"unknown name {name!r}, expected some of {', '.join(self._choices)}", param, ctx)
+        if not names:
+            self.fail("no name given", param, ctx)
+        return names
+
+
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers of at least 1, separated by commas; `...` goes on by doubling, up to the number after it if any."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        more = [index for index, part in enumerate(parts) if part in ("...", "…")]
+        try:
+            sizes = [int(part) for index, part in enumerate(parts) if index not in more]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,8,64 or 1,2,4,...", param, ctx)
+        for size in sizes:
+            if size < 1:
+                self.fail(f"{size} is not a size, expected at least 1", param, ctx)
+        if not more:
+            return tuple(sizes)
+        if len(more) > 1 or more[0] not in (len(parts) - 1, len(parts) - 2) or more[0] < 1:
+            self.fail(f"{value!r}: `...` stands after the first sizes, and at most the last one after it", param, ctx)
+        first, last = sizes[: more[0]], sizes[more[0] :]
+        if last and last[0] <= first[-1]:
+            self.fail(f"{value!r}: {last[0]} is not above {first[-1]}", param, ctx)
+        return continued(first, last[0] if last else MOST_SIZE)
+
+
+def continued(first: list[int], last: int) -> tuple[int, ...]:
+    """The sizes after `...`: each twice the one before, up to `last`, which is one of them if it was named."""
+    sizes = list(first)
+    while 2 * sizes[-1] <= last:
+        sizes.append(2 * sizes[-1])
+    return tuple(sizes if sizes[-1] == last or last == MOST_SIZE else [*sizes, last])

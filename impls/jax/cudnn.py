@@ -1,0 +1,66 @@
+"""The mode `cudnn`: LSTM layers by cuDNN's own kernel, which JAX offers in `jax.experimental.rnn`. GPUs only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.experimental import rnn as cudnn
+
+from harness.core.errors import UnsupportedError
+from harness.core.spec import LstmSpec, Workload
+from impls.jax import lstm
+
+LEDGER = {"kernel": "cuDNN's LSTM, all time steps of a layer in one call", "layout": "sequences batch-first"}
+
+
+class Lstm(lstm.Network):
+    """The layers of `lstm.Network`, which are never called: cuDNN takes their weights.
+
+    Args:
+        spec, dtype, rngs: as for `lstm.Network`.
+    """
+
+    def __init__(self, spec: LstmSpec, dtype: Any, rngs: nnx.Rngs) -> None:
+        super().__init__(spec, dtype, rngs)
+        self.hidden_size = spec.hidden_size
+
+    def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
+        """As `lstm.Network`."""
+        lengths = jnp.full(x.shape[:1], x.shape[1], dtype=jnp.int32)
+        hidden, last = x, h0
+        for index, layer in enumerate(self.layers):
+            state = h0[index : index + 1], c0[index : index + 1]
+            sizes = hidden.shape[-1], self.hidden_size, 1
+            hidden, last, _ = cudnn.lstm(hidden, *state, flat_weights(layer.cell), lengths, *sizes, 0.0, False)
+            self.sow(nnx.Intermediate, f"layer.{index}", hidden)
+        return self.head(hidden if self.many_to_many else last[0])
+
+
+def flat_weights(cell: lstm.Cell) -> jax.Array:
+    """A cell's weights as cuDNN wants them: kernels `(4 * hidden_size, ...)`, gates i, f, g, o, then two biases."""
+    bias = cell.dense_h.bias[...]
+    kernels = cell.dense_i.kernel[...].T, cell.dense_h.kernel[...].T
+    return jnp.concatenate([part.reshape(-1) for part in (*kernels, bias, jnp.zeros_like(bias))])
+
+
+def network_for(workload: Workload) -> type[Lstm]:
+    """The network of this mode; raises UnsupportedError where cuDNN has none that JAX reaches."""
+    if workload.model.kind != "lstm":
+        raise UnsupportedError(
+            "cuDNN's recurrent layers in JAX are LSTM alone",
+            where="jax:cudnn",
+            got=workload.model.kind,
+            next_step="jax:jit runs it",
+        )
+    if workload.dtype not in ("float32", "tf32"):
+        raise UnsupportedError(
+            "JAX passes float32 alone to cuDNN's LSTM",
+            where="jax:cudnn",
+            got=workload.dtype,
+            expected="float32 or tf32",
+            next_step="jax:jit runs it",
+        )
+    return Lstm

@@ -1,0 +1,65 @@
+"""An environment of its own for a framework: made for real, named in faceoff.toml, and nothing left where it fails."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness import making_environments
+from harness.cli import main
+from harness.core.errors import HarnessError
+from harness.environments import read_configuration
+from harness.making_environments import create, requirements
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_framework_has_a_build_for_the_cpu_and_one_for_gpus():
+    assert any(text.startswith("tensorflow-cpu==") for text in requirements("tensorflow"))
+    assert any(text.startswith("tensorflow[and-cuda]==") for text in requirements("tensorflow-gpu"))
+    assert any(text.startswith("jax[cuda13]==") for text in requirements("jax-gpu"))
+
+
+def test_what_is_made_is_named_and_keeps_what_else_the_file_says(monkeypatch):
+    Path("faceoff.toml").write_text("# mine\ntimeout_s = 300\n\n[interpreters]\npytorch = '/opt/torch/bin/python'\n")
+    # The smallest thing that pip can install, so that the test does not fetch a framework.
+    monkeypatch.setattr(making_environments, "requirements", lambda extra: ["packaging"])
+    made = create("jax", quiet=True)
+    written = Path("faceoff.toml").read_text()
+    assert written.startswith("# mine\n")
+    assert tomllib.loads(written)["interpreters"]["pytorch"] == "/opt/torch/bin/python"
+    assert read_configuration().interpreters["jax"] == made.python == str(Path(".venv-jax/bin/python").absolute())
+    # The interpreter is there, and JAX is not: that was what was installed.
+    assert "no module named 'jax'" in made.reason
+
+
+def test_what_cannot_be_installed_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(making_environments, "requirements", lambda extra: ["./no-such-package"])
+    with pytest.raises(HarnessError, match="could not install"):
+        create("jax", quiet=True)
+    assert not Path(".venv-jax").exists()
+    assert not Path("faceoff.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["theano"], "unknown framework"),
+        (["jax", "--dir", "taken"], "is there already"),
+        (["jax"], "faceoff.toml"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_made(arguments, said, capsys):
+    Path("taken").mkdir()
+    if arguments == ["jax"]:
+        Path("faceoff.toml").write_text("[interpreters\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["env", "create", *arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not Path(".venv-jax").exists()

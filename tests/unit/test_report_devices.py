@@ -1,0 +1,118 @@
+"""CPU against GPU on the page: which sizes both have, where the GPU overtakes, and what stands in the gaps."""
+
+import pytest
+
+from harness.core.spec import DenseSpec, LstmSpec
+from harness.report import render
+from harness.report.devices import crossings
+from harness.results import CaseResult, Result, Speed
+from tests.unit.result_samples import contender, workload
+
+LSTM = LstmSpec(64, 256, 10, 25)
+JIT = "jax:jit"
+
+
+def speed(median_s, share=0.02):
+    return Speed(
+        rounds_s=[median_s] * 4,
+        iterations=1,
+        warmup_calls=3,
+        median_s=median_s,
+        interval_s=(median_s / (1 + share), median_s * (1 + share)),
+    )
+
+
+def result(device, times, model=LSTM, name=JIT, outcome="out_of_memory", **changes):
+    """A run on one device; a time of None is a case that ended otherwise."""
+    cases = []
+    for size, median_s in times.items():
+        at = workload(model, device=device, batch_size=size, **changes)
+        ok = median_s is not None
+        cases.append(
+            CaseResult(
+                name=f"{at.name}[{name}]",
+                workload=at.to_json(),
+                contender=name,
+                outcome="ok" if ok else outcome,
+                speed=speed(median_s) if ok else None,
+            )
+        )
+    return Result(
+        created="2026-01-01T00:00:00+00:00",
+        command="faceoff bench",
+        seed=0,
+        threads=2,
+        duration_s=1.0,
+        machine={"processor": "a CPU", "cores": 2},
+        contenders=[contender(name)],
+        cases=cases,
+    )
+
+
+CPU = {1: 1e-4, 8: 8e-4, 64: 6e-3}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [
+        ({1: 5e-4, 8: 5e-4, 64: 6e-4}, "the GPU overtakes between batch size 1 and 8"),
+        ({1: 5e-5, 8: 1e-4, 64: 6e-4}, "the GPU is ahead from batch size 1 on"),
+        ({1: 1e-2, 8: 1e-2, 64: 1e-2}, "the CPU is ahead up to batch size 64"),
+        ({1: 1.001e-4, 8: 8.01e-4, 64: 6.01e-3}, "no size tells them apart"),
+        ({1: 5e-5, 8: 1e-3, 64: 7e-3}, "the GPU is ahead at batch size 1, and the CPU again at 64"),
+        ({1: None, 8: None, 64: None}, "no size has a time on both"),
+        ({1: 5e-4, 8: None, 64: 6e-4}, "the GPU overtakes between batch size 1 and 64"),
+    ],
+)
+def test_where_the_gpu_overtakes_is_said_as_far_as_intervals_tell(gpu, said):
+    (crossing,) = crossings([result("cpu", CPU), result("gpu", gpu)])
+    assert said in crossing.sentence(JIT)
+
+
+def test_the_ratio_holds_both_runs_spread():
+    (crossing,) = crossings([result("cpu", {1: 2e-3}), result("gpu", {1: 1e-3})])
+    middle, low, high = crossing.points[JIT][0].ratio
+    assert middle == pytest.approx(2.0)
+    # Each is within 2 %, so the ratio is within the root of 2 times that.
+    assert high / middle == pytest.approx(1.02**1.4142, rel=1e-3)
+    assert low * high == pytest.approx(middle**2)
+
+
+def test_what_only_one_device_has_is_not_compared():
+    assert crossings([result("cpu", CPU)]) == []
+    assert crossings([result("cpu", CPU), result("gpu", CPU, step="training")]) == []
+    assert crossings([result("cpu", CPU), result("gpu", CPU, name="pytorch:eager")]) == []
+    (crossing,) = crossings([result("cpu", CPU), result("gpu", {8: 1e-3, 16: 1e-3})])
+    assert [point.size for point in crossing.points[JIT]] == [8]
+
+
+def test_square_products_are_one_curve_over_their_rows():
+    sizes = {64: 1e-4, 1024: 5e-2}
+    results = [
+        result(device, {size: time * factor}, DenseSpec((size, size)))
+        for size, time in sizes.items()
+        for device, factor in (("cpu", 1.0), ("gpu", 2.0 if size == 64 else 0.01))
+    ]
+    (crossing,) = crossings(results)
+    assert crossing.sentence(JIT) == "the GPU overtakes between rows and columns 64 and 1,024"
+
+
+def test_the_page_shows_both_devices_with_a_chart_and_gaps_that_say_why():
+    page = render([("cpu.json", result("cpu", CPU)), ("gpu.json", result("gpu", {1: 5e-4, 8: 5e-4, 64: None}))])
+    assert 'href="#devices"' in page
+    section = page.split('id="devices"')[1]
+    assert "the GPU overtakes between batch size 1 and 8" in section
+    assert "out of memory" in section
+    assert "CPU over GPU" in section
+    assert '"x1"' in page
+
+
+def test_a_page_of_one_device_has_no_such_section():
+    assert 'id="devices"' not in render([("cpu.json", result("cpu", CPU))])
+
+
+def test_records_that_hold_no_workload_are_left_out():
+    broken = result("gpu", CPU)
+    broken.cases[0].workload = {"model": "nothing"}
+    (crossing,) = crossings([result("cpu", CPU), broken])
+    assert [point.size for point in crossing.points[JIT]] == [8, 64]
