@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
+from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
@@ -77,11 +77,18 @@ class PyTorchRuntime(Runtime):
 
         Raises:
             InputError: an unknown mode, or weights that do not fit.
-            UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses.
+            UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses; or there is no
+                such LSTM on this processor.
         """
         require_choice(mode, (*self.modes("gpu" if self.device.type == "cuda" else "cpu"), "tuned"), "pytorch.mode")
         if isinstance(workload.model, ResidualSpec) and workload.step != "inference":
             residual.check_batch_norm(workload.model, workload.batch_size)
+        mixed_lstm = isinstance(workload.model, LstmSpec) and workload.dtype == "mixed_bfloat16"
+        if mixed_lstm and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            raise UnsupportedError(
+                "autocast knows no LSTM in bfloat16 but oneDNN's, which this processor cannot run", where="pytorch.dtype",
+                got=workload.dtype, next_step="use --dtype bfloat16 or float32",
+            )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
         return PyTorchModel(workload, weights, mode, self.device)
 

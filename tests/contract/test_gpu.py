@@ -1,4 +1,4 @@
-"""On a GPU: agreement in every precision, the fused kernels, device time, memory, and a ceiling. Skipped without one."""
+"""On a GPU: agreement in every precision, fused kernels, device time, memory and a ceiling. Skipped without one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.budget import Budget
 from harness.ceiling import measure_ceiling
 from harness.core.spec import Workload
 from harness.devices import ask_frameworks
@@ -65,36 +66,32 @@ def test_every_model_agrees_in_every_precision(frameworks, tmp_path, dtype):
     assert any(a.outcome == "ok" for a in result.agreements)
 
 
-def build(pool, contender, workload):
+def load(worker, contender, workload):
     task = Task.seeded(workload, 0)
     weights, batches = task.cast(workload.dtype)
-    worker = pool.worker(contender)
     worker.request("build", workload=workload.to_json(), mode=contender.mode, weights=weights)
     worker.request("load", batches=[batch.to_json() for batch in batches])
-    return worker
+    worker.request("first_call", step="inference")
 
 
 def test_an_lstm_runs_the_fused_kernel_where_a_framework_has_one(pool, frameworks):
     item = next(sized for sized in PRESETS["small"].sized if sized.model.kind == "lstm")
     for contender in all_contenders("gpu"):
         if str(contender) in FUSED and contender.framework in frameworks:
-            worker = build(pool, contender, Workload(item.model, item.batch_size, device="gpu"))
+            worker = pool.worker(contender)
+            load(worker, contender, Workload(item.model, item.batch_size, device="gpu"))
             assert FUSED[str(contender)] in str(worker.request("describe")["ledger"])
 
 
-def test_rounds_know_the_card_and_its_memory(pool, options):
+def test_rounds_know_the_card_and_its_memory(pool):
     contender = pool.available[0]
     item = PRESETS["small"].sized[0]
-    build(pool, contender, Workload(item.model, item.batch_size, device="gpu"))
-    measured = measure(
-        pool,
-        [Seat(contender)],
-        "inference",
-        options.budget,
-        0,
-        lambda share: None,
-        between_contenders(None, [contender]),
-    )
+    seats = [Seat(contender, number) for number in (1, 2)]
+    for seat in seats:
+        with pool.replicate(seat) as worker:
+            load(worker, contender, Workload(item.model, item.batch_size, device="gpu"))
+    alone = between_contenders(None, [contender])
+    measured = measure(pool, seats, "inference", Budget(max_time_s=0.1), 0, lambda share: None, alone)
     process = summarise(measured)[contender].processes[0]
     assert process.memory["device_peak_bytes"] > 0
     if contender.framework == "pytorch":

@@ -151,11 +151,11 @@ def test_a_card_says_what_it_is_and_how_it_runs(monkeypatch):
         nvmlSystemGetDriverVersion="580.1",
         nvmlSystemGetCudaDriverVersion_v2=13000,
         nvmlDeviceGetCudaComputeCapability=(9, 0),
-        nvmlDeviceGetMemoryInfo=Memory,
+        nvmlDeviceGetMemoryInfo=Memory(),
         nvmlDeviceGetEnforcedPowerLimit=700_000,
         nvmlDeviceGetMaxClockInfo=lambda handle, kind: 1980,
         nvmlDeviceGetCurrentClocksThrottleReasons=0x01 | 0x04 | 0x40,
-        nvmlDeviceGetComputeRunningProcesses=[Process],
+        nvmlDeviceGetComputeRunningProcesses=[Process()],
         nvmlDeviceGetClockInfo=lambda handle, kind: 1500 if kind == pynvml.NVML_CLOCK_SM else 2600,
         nvmlDeviceGetTemperature=lambda handle, kind: 61,
     )
