@@ -26,14 +26,14 @@ class Budget:
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
-    max_time_s: float = 1.2
+    max_time_s: float = 1.0
     min_passes: int = 6
     max_passes: int = 48
     min_round_s: float = 0.01
     processes: int = 2
     degrees: int = 6
-    precision: float = 0.02
-    clear: float = 0.3
+    precision: float = 0.025
+    clear: float = 0.15
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
 

@@ -86,7 +86,7 @@ class PyTorchRuntime(Runtime):
         mixed_lstm = isinstance(workload.model, LstmSpec) and workload.dtype == "mixed_bfloat16"
         if mixed_lstm and self.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise UnsupportedError(
-                "autocast knows no LSTM in bfloat16 but oneDNN's, which this processor cannot run", where="pytorch.dtype",
+                "autocast's one LSTM in bfloat16, oneDNN's, does not run on this processor", where="pytorch.dtype",
                 got=workload.dtype, next_step="use --dtype bfloat16 or float32",
             )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
