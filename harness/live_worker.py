@@ -74,6 +74,9 @@ class Worker:
         reply = self._channel.receive(limit_s)
         if reply.kind == "error":
             outcome: Outcome = reply.body["outcome"]
+            if reply.body["device_lost"]:
+                # A fresh process may find the device again; this one will not.
+                self.kill()
             raise self._error(f"`{kind}` failed: {reply.body['reason']}", outcome, "see its log")
         return reply.body
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.ranking import memory_bytes
-from harness.report.text import finite, percent, significant, time_unit, with_interval
+from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
 from harness.statistics import STEADY
@@ -79,6 +81,43 @@ class SpeedGroup:
     left_out: list[LeftOut]
     floor: Floor | None
     published: str = ""
+
+    @property
+    def card(self) -> str:
+        """What the GPU said of itself while this was timed, a sentence; empty where it said nothing."""
+        uses = [process.card for row in self.rows for process in row.speed.processes if process.card]
+        if not uses:
+            return ""
+        clocks = [clock for use in uses for clock in use.clock_mhz]
+        degrees = [celsius for use in uses for celsius in use.temperature_c]
+        throttled = Counter[str]()
+        for use in uses:
+            throttled.update(use.throttled)
+        slowed = ", ".join(f"{reason} ({counted(rounds, 'round')})" for reason, rounds in throttled.items())
+        return (
+            f"The GPU while this was timed: {min(clocks):,} to {max(clocks):,} MHz, "
+            f"{min(degrees)} to {max(degrees)} °C; "
+            f"{'throttled by ' + slowed if slowed else 'not throttled'}; "
+            f"{counted(max(use.others for use in uses), 'process', 'processes')} of others on it."
+        )
+
+    @property
+    def device_memory(self) -> list[tuple[str, str, str]]:
+        """Contender, peak as the framework counts it, and as the driver does for the process, kernels and context too."""
+        found = []
+        for row in self.rows:
+            own = max((process.memory.get("device_peak_bytes", 0) for process in row.speed.processes), default=0)
+            driver = max((process.card.process_bytes for process in row.speed.processes if process.card), default=0)
+            if own or driver:
+                own_text, driver_text = (f"{size / 2**20:,.0f} MiB" if size else "–" for size in (own, driver))
+                found.append((row.contender, own_text, driver_text))
+        return found
+
+    @property
+    def device_times(self) -> list[tuple[str, str]]:
+        """Contender and median time per call by the device's own clock, where it has one."""
+        found = [(row.contender, [p.device_s for p in row.speed.processes if p.device_s]) for row in self.rows]
+        return [(name, f"{significant(median(times) / self.unit_s)} {self.unit}") for name, times in found if times]
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,10 @@ class Server:
             raise InputError("unknown probe", where="worker", got=name, expected=", ".join(sorted(probes)))
         return dict(probes[name](**arguments))
 
+    def do_fail(self, text: str) -> Dict[str, Any]:
+        """Fails with this text; lets what is made of errors be tested on a real worker."""
+        raise RuntimeError(text)
+
     def do_sleep(self, seconds: float) -> Dict[str, Any]:
         """Does nothing for a while; lets the pool's time limit be tested on a real worker."""
         time.sleep(seconds)
@@ -248,12 +252,25 @@ def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: floa
 
 # How allocators say it that have no exception of their own for it (PyTorch's on the CPU, the C++ library's).
 WORDS_FOR_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+# What a device, mostly one too old, has no kernel for.
+WORDS_FOR_NO_KERNEL = ("not implemented for", "unimplemented", "no kernel image is available")
+# After these a process can use its device no more: the next call fails too, whatever it is.
+WORDS_FOR_NO_DEVICE = (
+    "cuda error",
+    "cuda_error",
+    "device-side assert",
+    "illegal memory access",
+    "unspecified launch failure",
+    "gpu is lost",
+)
 
 
 def _describe_error(error: Exception) -> Dict[str, Any]:
     text = str(error).strip() or type(error).__name__
-    name = type(error).__name__
-    if isinstance(error, UnsupportedError):
+    name, lower = type(error).__name__, text.lower()
+    if isinstance(error, (UnsupportedError, NotImplementedError)) or any(
+        words in lower for words in WORDS_FOR_NO_KERNEL
+    ):
         outcome = "unsupported"
     elif isinstance(error, ImportError):
         outcome = "missing"
@@ -261,10 +278,14 @@ def _describe_error(error: Exception) -> Dict[str, Any]:
         isinstance(error, MemoryError)
         or "OutOfMemory" in name
         or "ResourceExhausted" in name
-        or any(words in text.lower() for words in WORDS_FOR_NO_MEMORY)
+        or any(words in lower for words in WORDS_FOR_NO_MEMORY)
     ):
         outcome = "out_of_memory"
     else:
         outcome = "crashed"
     kind = "" if isinstance(error, HarnessError) else f"{name}: "
-    return {"outcome": outcome, "reason": kind + text.splitlines()[-1 if isinstance(error, ImportError) else 0]}
+    return {
+        "outcome": outcome,
+        "reason": kind + text.splitlines()[-1 if isinstance(error, ImportError) else 0],
+        "device_lost": outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE),
+    }

@@ -98,6 +98,34 @@ def test_an_error_inside_the_worker_leaves_it_alive_and_is_in_its_log(pool, ligh
     assert worker.alive
 
 
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 GiB", "out_of_memory"),
+        ("CUDA error: out of memory", "out_of_memory"),
+        ("\"addmm_impl_cpu_\" not implemented for 'Half'", "unsupported"),
+        ("CUDA error: no kernel image is available for execution on the device", "unsupported"),
+        ("CUDA error: an illegal memory access was encountered", "crashed"),
+        ("anything else", "crashed"),
+    ],
+)
+def test_what_a_framework_says_becomes_an_outcome(pool, lightest, text, outcome):
+    with pytest.raises(WorkerError) as caught:
+        pool.worker(lightest).request("fail", text=text)
+    assert caught.value.outcome == outcome
+
+
+def test_a_worker_that_has_lost_its_device_is_replaced_and_one_that_ran_out_of_memory_is_not(pool, lightest):
+    worker = pool.worker(lightest)
+    with pytest.raises(WorkerError, match="illegal memory access"):
+        worker.request("fail", text="CUDA error: an illegal memory access was encountered")
+    assert not worker.alive
+    fresh = pool.worker(lightest)
+    with pytest.raises(WorkerError):
+        fresh.request("fail", text="CUDA error: out of memory")
+    assert pool.worker(lightest) is fresh
+
+
 def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path):
     pool = new_pool([lightest], tmp_path)
     cold = pool.start_cold(lightest)

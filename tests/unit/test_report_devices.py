@@ -1,11 +1,14 @@
 """CPU against GPU on the page: which sizes both have, where the GPU overtakes, and what stands in the gaps."""
 
+import re
+
 import pytest
 
 from harness.core.spec import DenseSpec, LstmSpec
+from harness.cost_records import CardUse
 from harness.report import render
 from harness.report.devices import crossings
-from harness.results import CaseResult, Result, Speed
+from harness.results import CaseResult, Process, Result, Speed
 from tests.unit.result_samples import contender, workload
 
 LSTM = LstmSpec(64, 256, 10, 25)
@@ -105,6 +108,30 @@ def test_the_page_shows_both_devices_with_a_chart_and_gaps_that_say_why():
     assert "out of memory" in section
     assert "CPU over GPU" in section
     assert '"x1"' in page
+
+
+def with_card(found):
+    use = CardUse(
+        clock_mhz=(1350, 1980),
+        memory_clock_mhz=(2600, 2600),
+        temperature_c=(41, 63),
+        throttled={"power limit": 2},
+        process_bytes=900 * 2**20,
+        others=1,
+    )
+    for case in found.cases:
+        case.speed.processes = [
+            Process(passes=2, memory={"device_peak_bytes": 300 * 2**20}, device_s=4e-4, card=use),
+            Process(passes=2, card=use.model_copy(update={"clock_mhz": (1200, 1900), "throttled": {}})),
+        ]
+    return found
+
+
+def test_the_page_says_how_the_card_ran_what_its_memory_held_and_its_own_time():
+    page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", with_card(result("gpu", {1: 5e-4})))])).split())
+    assert "1,200 to 1,980 MHz, 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
+    assert "300 MiB, 900 MiB" in page
+    assert "400 µs" in page
 
 
 def test_a_page_of_one_device_has_no_such_section():

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.cards import Reading
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.measure import Rounds, compare_speeds, compare_tuned, settling_calls
+from harness.measure import Rounds, _run_round, compare_speeds, compare_tuned, settling_calls, summarise
 
 LENGTH_S = 0.01
 
@@ -48,6 +49,55 @@ def test_a_long_round_alone_is_not_disturbed():
 @pytest.mark.parametrize(("call_s", "calls"), [(0.001, 15), (0.004, 4), (0.02, 1), (0.09, 1), (0.2, 0)])
 def test_after_a_pause_calls_go_untimed_until_threads_have_settled(call_s, calls):
     assert settling_calls(Rounds(1, 3, call_s)) == calls
+
+
+class Answering:
+    """A worker whose rounds are all alike."""
+
+    process_id = 4711
+
+    def request(self, kind, **body):
+        accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s"), 0.0) | {"major_faults": 0}
+        call_ns = np.full(body["iterations"], 1e7)
+        return {"duration_ns": call_ns.sum(), "call_ns": call_ns, "last_batch": 0, "device_s": 0.008, **accounts}
+
+
+class ThrottlingCard:
+    """A card that is too hot in every third round, with one process that is not ours."""
+
+    def __init__(self):
+        self.rounds = 0
+
+    def read(self):
+        self.rounds += 1
+        throttled = ("temperature, hardware",) if self.rounds % 3 == 0 else ()
+        return Reading(1500 + self.rounds, 2600, 60, throttled, {4711: self.rounds, 4712: 7, 999: 5}, 12)
+
+
+def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
+    contender, card = Contender.parse("jax:jit"), ThrottlingCard()
+    processes = [Rounds(1, 3, LENGTH_S, process_id) for process_id in (4711, 4712)]
+    for number in range(6):
+        _run_round(Answering(), "inference", processes[number % 2], card)
+    assert [list(rounds.disturbed) for rounds in processes] == [[False, True, False], [False, False, True]]
+    first, second = summarise({contender: processes})[contender].processes
+    assert first.card.model_dump() == {
+        "clock_mhz": (1501, 1505),
+        "memory_clock_mhz": (2600, 2600),
+        "temperature_c": (60, 60),
+        "throttled": {"temperature, hardware": 1},
+        "process_bytes": 5,
+        "others": 1,
+    }
+    assert (first.device_s, second.card.process_bytes) == (0.008, 7)
+
+
+def test_on_the_cpu_no_card_is_read():
+    rounds = Rounds(1, 3, LENGTH_S)
+    for _ in range(3):
+        _run_round(Answering(), "inference", rounds, None)
+    assert rounds.readings == []
+    assert not rounds.disturbed.any()
 
 
 def floor_of(**changed):
