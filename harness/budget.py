@@ -23,6 +23,7 @@ class Budget:
             a fifth of the normal distribution; with 2 intervals are twice as wide as that.
         precision: passes end earlier when no interval that is not clear is wider, to either side, than this share.
         clear: a contender is measured no further when its whole interval lies this far from the baseline, as a share.
+        rough: and its own time is known to this share, to either side.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
@@ -34,6 +35,7 @@ class Budget:
     degrees: int = 6
     precision: float = 0.025
     clear: float = 0.15
+    rough: float = 0.1
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
 

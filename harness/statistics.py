@@ -151,6 +151,10 @@ class Precision(Generic[Key]):
         """Of a contender's mean log median."""
         return self._spread.error([(self._samples[key], self._within[key])])
 
+    def half_width(self, key: Key) -> float:
+        """Of the interval of a contender's time by itself, logarithm: what the passes have in common is in it too."""
+        return combined([self.error(key), self._common]).half_width(CONFIDENCE)
+
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time: geometric mean of its processes' medians and interval, seconds."""
         middle = self._log_time(key)

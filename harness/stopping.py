@@ -1,12 +1,11 @@
-"""Who is still worth measuring: whoever's ratio to its baseline is neither narrow nor far from 1."""
+"""Who is still worth measuring: whoever's ratio to its baseline is neither narrow nor clearly far from 1."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-import numpy as np
 
 from harness.budget import Budget
 from harness.core.spec import Contender
@@ -43,7 +42,8 @@ def between_contenders(baseline: Contender | None, contenders: Sequence[Contende
 def undecided(precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget) -> set[Key]:
     """Who of the `active` groups is to be measured further, their baselines included; none when all is narrow enough.
 
-    A group goes on while another's interval is too wide, for their passes are set beside each other.
+    A group goes on while another's interval is too wide, for their passes are set beside each other. One that is
+    compared with nobody goes on until its own time is known as well.
 
     Args:
         precision: of the rounds so far.
@@ -53,13 +53,17 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
     """
     going_on: set[Key] = set()
     wide = False
-    for key in active:
+    groups = list(active)
+    for key in groups:
         against, picked_from = question.baseline(precision, key)
         if against == key:
+            if len(groups) == 1 and precision.half_width(key) > budget.precision:
+                return {key}
             continue
         ratio = precision.ratio(key, against, picked_from)
-        if ratio.low > 1 + budget.clear or ratio.high < 1 / (1 + budget.clear):
+        clear = ratio.low > 1 + budget.clear or ratio.high < 1 / (1 + budget.clear)
+        if clear and precision.half_width(key) <= budget.rough:
             continue
-        wide = wide or np.log(ratio.high / ratio.low) / 2 > budget.precision
+        wide = wide or clear or math.log(ratio.high / ratio.low) / 2 > budget.precision
         going_on |= {key, against}
     return going_on if wide else set()

@@ -103,7 +103,7 @@ class SpeedGroup:
 
     @property
     def device_memory(self) -> list[tuple[str, str, str]]:
-        """Contender, peak as the framework counts it, and as the driver does for the process, kernels and context too."""
+        """Contender, peak as the framework counts it, and as the driver does for the process, with kernels and all."""
         found = []
         for row in self.rows:
             own = max((process.memory.get("device_peak_bytes", 0) for process in row.speed.processes), default=0)

@@ -51,6 +51,20 @@ def test_a_budget_without_a_clear_distance_measures_everybody():
     assert undecided(precision(RATIOS), RATIOS, between_contenders(None, list(RATIOS)), budget) == set(RATIOS)
 
 
+def test_who_is_clear_goes_on_until_its_own_time_is_known_roughly():
+    # Ten times as slow is clear in any noise; how slow exactly is not.
+    noisy = precision({A: 1.0, B: 10.0}, noise=0.3)
+    question = between_contenders(None, [A, B])
+    assert undecided(noisy, [A, B], question, BUDGET) == {A, B}
+    assert undecided(noisy, [A, B], question, replace(BUDGET, rough=1.0)) == set()
+
+
+def test_who_is_compared_with_nobody_is_measured_until_its_own_time_is_known():
+    alone = between_contenders(None, [A])
+    assert undecided(precision({A: 1.0}, noise=0.1), [A], alone, BUDGET) == {A}
+    assert undecided(precision({A: 1.0}, noise=0.002), [A], alone, BUDGET) == set()
+
+
 def test_who_has_ended_is_not_taken_up_again():
     assert undecided(precision(RATIOS), [A, C], between_contenders(None, list(RATIOS)), BUDGET) == set()
 
