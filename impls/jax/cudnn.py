@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental import rnn as cudnn
 
-from harness.core.errors import UnsupportedError
 from harness.core.spec import LstmSpec, Workload
 from impls.jax import lstm
 
+NOT_SERVED = "as jit: what JAX has of cuDNN's recurrent layers is LSTM in float32 and TF32"
 LEDGER = {"kernel": "cuDNN's LSTM, all time steps of a layer in one call", "layout": "sequences batch-first"}
 
 
@@ -46,21 +46,6 @@ def flat_weights(cell: lstm.Cell) -> jax.Array:
     return jnp.concatenate([part.reshape(-1) for part in (*kernels, bias, jnp.zeros_like(bias))])
 
 
-def network_for(workload: Workload) -> type[Lstm]:
-    """The network of this mode; raises UnsupportedError where cuDNN has none that JAX reaches."""
-    if workload.model.kind != "lstm":
-        raise UnsupportedError(
-            "cuDNN's recurrent layers in JAX are LSTM alone",
-            where="jax:cudnn",
-            got=workload.model.kind,
-            next_step="jax:jit runs it",
-        )
-    if workload.dtype not in ("float32", "tf32"):
-        raise UnsupportedError(
-            "JAX passes float32 alone to cuDNN's LSTM",
-            where="jax:cudnn",
-            got=workload.dtype,
-            expected="float32 or tf32",
-            next_step="jax:jit runs it",
-        )
-    return Lstm
+def serves(workload: Workload) -> bool:
+    """Whether cuDNN has the layers of a workload in its precision, as far as JAX reaches it; else `jit` serves."""
+    return workload.model.kind == "lstm" and workload.dtype in ("float32", "tf32")

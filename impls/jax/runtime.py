@@ -144,8 +144,10 @@ class JaxModel(Model):
         make_network = tuned.NETWORKS.get(kind, family.Network) if mode == "tuned" else family.Network
         self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
-        if mode == "cudnn":
-            make_network, self._ledger = cudnn.network_for(workload), dict(cudnn.LEDGER)
+        if mode == "cudnn" and cudnn.serves(workload):
+            make_network, self._ledger = cudnn.Lstm, dict(cudnn.LEDGER)
+        elif mode == "cudnn":
+            self._ledger["cudnn"] = cudnn.NOT_SERVED
         if mode == "tuned":
             self._ledger["tuned"] = getattr(make_network, "TUNED", "environment alone")
         self._mixed = workload.dtype == "mixed_bfloat16"

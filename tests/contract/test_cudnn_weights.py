@@ -11,7 +11,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from jax.experimental import rnn as kernel
-from harness.core.spec import LstmSpec
+from harness.core.spec import DenseSpec, LstmSpec
 from harness.core.weights import seeded_batch, seeded_weights
 from harness.core.spec import Workload
 from impls.jax import cudnn, lstm
@@ -36,6 +36,8 @@ for many in (False, True):
     assert outputs[0].shape == outputs[1].shape == ((7, 6, 4) if many else (7, 4))
     assert np.abs(outputs[0] - outputs[1]).max() < 1e-5 * np.abs(outputs[0]).max(), outputs
     assert np.abs(outputs[0]).max() > 0.01
+assert cudnn.serves(Workload(spec, 7)) and cudnn.serves(Workload(spec, 7, "tf32", "gpu"))
+assert not cudnn.serves(Workload(spec, 7, "bfloat16")) and not cudnn.serves(Workload(DenseSpec((2, 3)), 7))
 print("same")
 """
 

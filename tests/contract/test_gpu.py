@@ -23,7 +23,7 @@ from harness.task import Task
 
 pytestmark = pytest.mark.gpu
 
-FUSED = {"pytorch:eager": "lstm", "tensorflow:graph": "cuDNN", "jax:cudnn": "cuDNN"}
+FUSED = {"pytorch:eager": "cudnn_rnn", "tensorflow:graph": "cuDNN", "jax:cudnn": "cuDNN's LSTM, all"}
 
 
 @pytest.fixture(scope="module")
