@@ -126,7 +126,6 @@ class Precision(Generic[Key]):
     """
 
     def __init__(self, samples: Mapping[Key, Sample]) -> None:
-        self._raw = samples
         common = _common_drift(samples)
         # In no ratio within a run, where it is taken out of both sides, and in every one between two runs.
         self._common = Error(_median_variance(common), max(1, common.size - 1))
@@ -156,7 +155,7 @@ class Precision(Generic[Key]):
         return combined([self.error(key), self._common]).half_width(CONFIDENCE)
 
     def interval(self, key: Key) -> tuple[float, float, float]:
-        """The contender's time: geometric mean of its processes' medians and interval, seconds."""
+        """The contender's time, as in all passes: geometric mean of its processes' medians, and interval; seconds."""
         middle = self._log_time(key)
         half = self.error(key).half_width(CONFIDENCE)
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
@@ -209,7 +208,8 @@ class Precision(Generic[Key]):
         return math.exp(float(medians.max() - medians.min()))
 
     def _log_time(self, key: Key) -> float:
-        sample = self._raw[key]
+        # What passes had in common is taken out: who ran in the first ones alone may have met a faster machine.
+        sample = self._samples[key]
         return float(np.mean(sample.log_medians(sample.left_out())))
 
 

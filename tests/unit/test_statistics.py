@@ -119,6 +119,9 @@ def test_who_was_measured_for_fewer_passes_is_compared_in_those_that_both_ran_in
     ratio = precision.ratio("b", "a")
     assert ratio.ratio == pytest.approx(1.3, rel=0.02)
     assert ratio.low < 1.3 < ratio.high
+    # And its time is told as if it had run in all of them.
+    assert precision.interval("b")[0] / precision.interval("a")[0] == pytest.approx(1.3, rel=0.02)
+    assert precision.fastest() != "b"
     long = precision.ratio("c", "a")
     assert long.high - long.low < ratio.high - ratio.low
 
