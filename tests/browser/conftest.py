@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.report import write_page
-from tests.unit import hostile_samples
+from tests.unit import device_samples, hostile_samples
 from tests.unit import result_samples as samples
 from tests.unit.atlas_samples import atlas
 
@@ -37,6 +37,10 @@ RESULTS: dict[str, Callable[[], list[tuple[str, Any]]]] = {
     "compact": lambda: [("compact", samples.main_job(samples.CONTENDERS[:2], samples.MODELS[2:], layers=1))],
     "history": lambda: [(day, samples.dated(day, slower)) for day, slower in DAYS],
     "defaults": lambda: [("run", samples.empty()), ("defaults.json", atlas())],
+    "devices": lambda: [
+        ("cpu", device_samples.result("cpu", {1: 1e-4, 8: 8e-4, 64: 6e-3})),
+        ("gpu", device_samples.with_card(device_samples.result("gpu", {1: 5e-4, 8: 5e-4, 64: None}))),
+    ],
     "empty": lambda: [("empty", samples.empty())],
 }
 

@@ -17,7 +17,7 @@ from tests.unit.test_report_many import many
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NUM_CHARTS = {"main": 50, "troubled": 49, "several": 62, "history": 38, "defaults": 1, "empty": 0}
+NUM_CHARTS = {"main": 50, "troubled": 49, "several": 62, "history": 38, "defaults": 1, "devices": 10, "empty": 0}
 
 
 @pytest.mark.parametrize("size", SIZES)

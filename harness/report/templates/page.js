@@ -59,7 +59,8 @@
       for (const chart of seen) await draw(chart, charts[chart.id], config);
       document.documentElement.dataset.charts = "drawn";
     }
-    const elements = Object.keys(charts).map((id) => document.getElementById(id));
+    // A section that has nothing to say leaves out its charts too.
+    const elements = Object.keys(charts).map((id) => document.getElementById(id)).filter(Boolean);
     for (const chart of elements) observer.observe(chart);
     window.addEventListener("beforeprint", () => drawThese(elements.filter((chart) => chart.checkVisibility())));
   }
