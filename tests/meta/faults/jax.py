@@ -130,8 +130,8 @@ TRAINING = (
         "losses.mean()", "losses.mean(axis=0).sum()",
     ), "loss"),
     Fault("gradients taken in inference mode", JIT, "residual", in_runtime(
-        "module = self._module(trained, statistics, training=True)",
-        "module = self._module(trained, statistics, training=False)",
+        "module = self._module(self._narrow(trained), statistics, training=True)",
+        "module = self._module(self._narrow(trained), statistics, training=False)",
     ), "loss"),
     Fault("running statistics not kept", JIT, "residual", in_runtime(
         "(loss, statistics), gradients = differentiate", "(loss, _), gradients = differentiate",
