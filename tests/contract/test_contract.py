@@ -160,7 +160,7 @@ def test_the_optimiser_state_is_zero_then_made_of_the_gradient_then_zero_after_a
 
 
 def test_it_offers_the_modes_that_the_harness_lists(worker, contender):
-    assert set(worker.start_reply["modes"]) == set(FRAMEWORKS[contender.framework].modes)
+    assert set(worker.start_reply["modes"]) == set(FRAMEWORKS[contender.framework].modes_on("cpu"))
 
 
 def test_it_says_what_is_in_force(worker, contender):

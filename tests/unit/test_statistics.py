@@ -126,6 +126,18 @@ def test_who_was_measured_for_fewer_passes_is_compared_in_those_that_both_ran_in
     assert long.high - long.low < ratio.high - ratio.low
 
 
+def test_a_process_that_is_far_off_leaves_an_interval_wide_and_finite():
+    rng = np.random.default_rng(12)
+    samples = rounds(rng, dict.fromkeys("abcdef", 1.0), between=0.005, within=0.02)
+    samples["a"].rounds_s[0] *= np.exp(rng.uniform(0, 40, PASSES))
+    samples["b"].rounds_s[1] *= 1e9
+    precision = Precision(samples)
+    for name, picked_from in (("a", 6), ("b", 1), ("c", 6)):
+        ratio = precision.ratio(name, "d", picked_from)
+        assert 0 < ratio.low <= ratio.ratio <= ratio.high < math.inf
+        assert verdict((ratio.low, ratio.high), ratio.ratio, ratio.p_value) in ("unresolved", "tie")
+
+
 def test_one_process_of_each_contender_is_refused():
     with pytest.raises(ValueError, match="spread between processes"):
         Precision(rounds(np.random.default_rng(0), {"a": 1.0, "b": 1.0}, processes=1))
