@@ -19,8 +19,8 @@ class Budget:
         max_passes: passes after which measuring ends.
         min_round_s: a round repeats its call until it lasts about this long.
         processes: replicates of each contender, its first process included; more where few contenders run.
-        degrees: of freedom that the spread between processes is estimated with at least. With 6, Student's t is within
-            a fifth of the normal distribution; with 2 intervals are twice as wide as that.
+        degrees: processes beyond the first of each contender that tell the spread between processes, all contenders of
+            a workload together, at least.
         precision: passes end earlier when no interval that is not clear is wider, to either side, than this share.
         clear: a contender is measured no further when its whole interval lies this far from the baseline, as a share.
         rough: and its own time is known to this share, to either side.

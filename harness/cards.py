@@ -35,7 +35,6 @@ class Reading:
         temperature_c: of the chip.
         throttled: why the clock is lower than it could be; empty when it is not.
         process_bytes: memory of each process on the card, by process id; one whose memory is not told has 0.
-        used_bytes: of the card's memory, by everybody.
     """
 
     clock_mhz: int
@@ -43,7 +42,6 @@ class Reading:
     temperature_c: int
     throttled: tuple[str, ...]
     process_bytes: dict[int, int]
-    used_bytes: int
 
 
 class Card:
@@ -75,7 +73,6 @@ class Card:
     def read(self) -> Reading:
         """The card now."""
         reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle) or 0
-        memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
         processes = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or []
         return Reading(
             clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM) or 0,
@@ -83,7 +80,6 @@ class Card:
             temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU) or 0,
             throttled=tuple(name for bit, name in THROTTLING.items() if reasons & bit),
             process_bytes={process.pid: process.usedGpuMemory or 0 for process in processes},
-            used_bytes=int(memory.used) if memory else 0,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -64,32 +64,23 @@ class Checking:
             timed: it will be timed: let further processes of those that agree compile it meanwhile.
         """
         self._reporter.stage(_stage(workload))
+        if smaller := ran_out_at(self._result, workload, self._options.contenders, self._options.steps):
+            what = f"not run: memory ran out for every contender at a batch of {smaller} already"
+            self._end(workload, WorkerError(what, outcome="out_of_memory", where=workload.name))
+            return
         try:
-            if smaller := self._ran_out_at(workload):
-                raise MemoryError(f"it ran out for every contender at a batch of {smaller} already")
             require_memory(workload)
             self._check(workload, timed)
         except MemoryError as error:
             # The sizes that come after may fit.
-            what = f"out of memory: {error}"
-            ending = WorkerError(what, outcome="out_of_memory", where="reference", next_step="choose smaller sizes")
-            for contender in self._options.contenders:
-                for dtype in self._options.dtypes:
-                    self._result.agreements.append(ended(self._blank(contender, workload, dtype), ending))
-                    self._reporter.advance(AGREEMENT_UNITS)
+            what, next_step = f"out of memory in the harness: {error}", "choose smaller sizes"
+            self._end(workload, WorkerError(what, outcome="out_of_memory", where="reference", next_step=next_step))
 
-    def _ran_out_at(self, workload: Workload) -> int:
-        """The smaller batch of the same model at which memory ran out for every contender; 0 where there is none."""
-        found: dict[int, set[str]] = {}
-        records: list[Agreement | CaseResult] = [*self._result.agreements, *self._result.cases]
-        for record in records:
-            other = Workload.from_json(record.workload)
-            alike = other.replace(batch_size=1, dtype=workload.dtype, step=workload.step)
-            if record.outcome == "out_of_memory" and alike == workload.replace(batch_size=1):
-                found.setdefault(other.batch_size, set()).add(record.contender)
-        everyone = {str(contender) for contender in self._options.contenders}
-        sizes = [size for size, contenders in found.items() if contenders >= everyone and size < workload.batch_size]
-        return min(sizes, default=0)
+    def _end(self, workload: Workload, error: WorkerError) -> None:
+        for contender in self._options.contenders:
+            for dtype in self._options.dtypes:
+                self._result.agreements.append(ended(self._blank(contender, workload, dtype), error))
+                self._reporter.advance(AGREEMENT_UNITS)
 
     def expected(self, workload: Workload) -> Callable[[], Expected]:
         """Gives the reference's side of a workload; computed anew if its agreement was found before a run went on."""
@@ -167,6 +158,28 @@ class Checking:
             again=self._options.again(workload, contender, dtype),
             check="meaning" if dtype == "float64" else "precision",
         )
+
+
+def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contender], steps: Sequence[str]) -> int:
+    """The smallest batch of the same model at which memory ran out for everybody, in every step; 0 if at none.
+
+    Args:
+        result: with what was run so far.
+        workload: a larger batch; its step does not matter.
+        contenders, steps: of the run. A contender whose check of agreement ran out of memory has no step left.
+    """
+    found: dict[int, set[tuple[str, str]]] = {}
+    records: list[Agreement | CaseResult] = [*result.agreements, *result.cases]
+    for record in records:
+        other = Workload.from_json(record.workload)
+        alike = other.replace(batch_size=1, dtype=workload.dtype, step=workload.step)
+        if record.outcome == "out_of_memory" and alike == workload.replace(batch_size=1):
+            ended_steps = [other.step] if isinstance(record, CaseResult) else steps
+            found.setdefault(other.batch_size, set()).update((record.contender, step) for step in ended_steps)
+    everything = {(str(contender), step) for contender in contenders for step in steps}
+    return min(
+        (size for size, without in found.items() if without >= everything and size < workload.batch_size), default=0
+    )
 
 
 def _stage(workload: Workload) -> str:

@@ -4,15 +4,15 @@
 refused by that method's name when it is made (`abc`).
 
 Two additions to a minimal interface, each for a reason: `Model.reset` starts again from given weights without compiling
-anew, and `Model.canonical` maps gradients to canonical names outside the timed call. Marks in the device's own time are
-there for frameworks that have them.
+anew, and `Model.canonical` maps gradients to canonical names outside the timed call. The device's own clock is
+there for frameworks that reach it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -74,13 +74,11 @@ class Runtime(ABC):
     def stream(self, count: int) -> Callable[[], Any]:
         """A call that reads `count` float32 numbers on the device and writes as many: what its memory does at best."""
 
-    def mark(self) -> Any:
-        """A point in the device's own time, put behind the work that it was given so far; None where there is none."""
+    def start_clock(self) -> Optional[Callable[[], float]]:
+        """Starts the device's own clock behind the work it was given so far; what it returns stops it, waits, and says
+        how many seconds the device counted. None where a framework reaches no such clock.
+        """
         return None
-
-    def seconds_between(self, first: Any, second: Any) -> float:
-        """Of the device's own time between two marks, which it has passed. Not timed."""
-        raise NotImplementedError(f"{type(self).__name__} marks nothing")
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:

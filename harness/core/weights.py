@@ -148,7 +148,7 @@ def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
 
     Args:
         values: any shape; for bfloat16 exact in float32.
-        dtype: one of `harness.core.spec.DTYPES`.
+        dtype: one of `harness.core.precision.DTYPES`.
     """
     if dtype != "bfloat16":
         return np.ascontiguousarray(values, dtype=storage_dtype(dtype)).reshape(np.shape(values))

@@ -71,11 +71,11 @@ class Arithmetic(ABC):
     def array(self, values: Any) -> Array:
         """A copy of `values`, any shape, whose operations follow this arithmetic."""
 
-    def lower(self, values: Array) -> Array:
+    def narrow(self, values: Array) -> Array:
         """Weights or inputs as they enter a pass; rounded where that is computed in a narrower dtype."""
         return values
 
-    def raise_(self, values: Array) -> Array:
+    def widen(self, values: Array) -> Array:
         """What a pass has found, in the arithmetic of the weights."""
         return values
 
@@ -191,13 +191,13 @@ class Mixed(Arithmetic):
         """A copy of `values`, which are taken to be exact in float32."""
         return self._wide.array(values)
 
-    def lower(self, values: Array) -> Array:
+    def narrow(self, values: Array) -> Array:
         """A copy, rounded to bfloat16."""
         copy = np.array(values, order="C", subok=False)
         self._narrow.disturb(copy)
         return self._narrow.wrap(copy)
 
-    def raise_(self, values: Array) -> Array:
+    def widen(self, values: Array) -> Array:
         """A copy whose operations are those of float32 again."""
         return self._wide.array(values)
 

@@ -76,14 +76,14 @@ class ReferenceModel:
         Returns:
             `(batch_size, output_size)`, or `(batch_size, sequence_length, output_size)` for many-to-many.
         """
-        return _plain(self._pass(batch, training=False)[1].logits)
+        return _plain(self._pass(batch, training=False).logits)
 
     def loss(self, batch: Batch) -> float:
         """The training loss (batch statistics) without gradients: mean softmax cross-entropy. Changes nothing.
 
         Complex when weights or inputs are, for the complex-step derivative.
         """
-        loss: float = softmax_cross_entropy(self._pass(batch, training=True)[1].logits, batch.targets)[0].item()
+        loss: float = softmax_cross_entropy(self._pass(batch, training=True).logits, batch.targets)[0].item()
         return loss
 
     def gradients(self, batch: Batch) -> dict[str, Any]:
@@ -98,9 +98,9 @@ class ReferenceModel:
     def step(self, batch: Batch) -> Step:
         """One optimiser step, running statistics updated too; returns what it had to compute for that."""
         gradients, passed, back = self._differentiate(batch)
-        gradients_by_name = {name: self._arithmetic.raise_(value) for name, value in back.weights.items()}
+        gradients_by_name = {name: self._arithmetic.widen(value) for name, value in back.weights.items()}
         self._weights.update(self._rule.apply(self._weights, gradients_by_name))
-        self._weights.update({name: self._arithmetic.raise_(value) for name, value in passed.statistics.items()})
+        self._weights.update({name: self._arithmetic.widen(value) for name, value in passed.statistics.items()})
         return Step(gradients["loss"], gradients, _plain(passed.logits))
 
     def train_step(self, batch: Batch) -> float:
@@ -125,7 +125,7 @@ class ReferenceModel:
         Args:
             training: batch statistics instead of running ones.
         """
-        return {name: _plain(value) for name, value in self._pass(batch, training)[1].trace.items()}
+        return {name: _plain(value) for name, value in self._pass(batch, training).trace.items()}
 
     def through_time(self, batch: Batch) -> tuple[dict[str, Array], Array]:
         """States and the gradients by them along the sequence, in one backward pass. Changes nothing.
@@ -145,21 +145,26 @@ class ReferenceModel:
                 got=spec.label,
                 expected="a recurrent model of one layer, many-to-one",
             )
-        weights, passed = self._pass(batch, training=True)
+        weights = self._entering()
+        passed = self._pass(batch, training=True, weights=weights)
         by_logits = softmax_cross_entropy(passed.logits, batch.targets)[1]
         states, gradients = recurrent.through_time(spec, weights, passed.saved, by_logits)
         return {name: _plain(value) for name, value in states.items()}, _plain(gradients)
 
-    def _pass(self, batch: Batch, training: bool) -> tuple[Weights, Forward]:
-        """The weights as the pass took them, and what it found."""
+    def _entering(self) -> Weights:
+        """The weights as a pass takes them."""
+        return {name: self._arithmetic.narrow(value) for name, value in self._weights.items()}
+
+    def _pass(self, batch: Batch, training: bool, weights: Weights | None = None) -> Forward:
+        """A forward pass; `weights` from `_entering` where the backward pass needs them too."""
         check_batch(self._spec, len(batch.targets), batch)
-        lower = self._arithmetic.lower
-        inputs = {name: lower(self._arithmetic.array(value)) for name, value in batch.inputs.items()}
-        weights = {name: lower(value) for name, value in self._weights.items()}
-        return weights, self._family.forward(self._spec, weights, inputs, training)
+        arithmetic = self._arithmetic
+        inputs = {name: arithmetic.narrow(arithmetic.array(value)) for name, value in batch.inputs.items()}
+        return self._family.forward(self._spec, weights or self._entering(), inputs, training)
 
     def _differentiate(self, batch: Batch) -> tuple[dict[str, Any], Forward, Backward]:
-        weights, passed = self._pass(batch, training=True)
+        weights = self._entering()
+        passed = self._pass(batch, training=True, weights=weights)
         loss, by_logits = softmax_cross_entropy(passed.logits, batch.targets)
         back = self._family.backward(self._spec, weights, passed.saved, by_logits)
         gradients = {

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import altair as alt
 
-from harness.core.errors import HarnessError
 from harness.core.spec import DenseSpec, Workload
-from harness.report.charts import Identities, Spec, colour_of, finish, shape_of
+from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals
 from harness.report.overview import MOST_WORKLOADS
 from harness.report.text import significant
-from harness.report.words import WorkloadText, describe_workload
+from harness.report.words import WorkloadText, describe_workload, read_workload
 from harness.results import Result
 
 HEIGHT = 260
+DASHES = alt.Scale(domain=["CPU", "GPU"], range=[[4, 3], [1, 0]])
 Times = tuple[float, float, float]
 """Median and 95 % interval, seconds."""
 
@@ -81,9 +81,8 @@ def crossings(results: Sequence[Result]) -> list[Crossing]:
     families: dict[str, tuple[WorkloadText, str]] = {}
     for result in results:
         for case in result.cases:
-            try:
-                workload = Workload.from_json(case.workload)
-            except (HarnessError, TypeError, ValueError, AttributeError):
+            workload = read_workload(case.workload)
+            if workload is None:
                 continue
             family, measure, size = _family(workload)
             families.setdefault(family, (describe_workload(case.workload), measure))
@@ -123,7 +122,10 @@ def crossing_chart(crossing: Crossing, identities: Identities) -> Spec | None:
                 row: dict[str, object] = {"contender": identities[contender].label, "size": point.size, "time": None}
                 row |= {"device": device, "line": f"{identities[contender].label} {device}"}
                 if times is not None:
-                    row |= {"time": float(f"{times[0]:.5g}"), "shown": f"{significant(times[0] * 1e3)} ms"}
+                    row |= {
+                        key: float(f"{value:.5g}") for key, value in zip(("time", "low", "high"), times, strict=True)
+                    }
+                    row["shown"] = f"{significant(times[0] * 1e3)} ms"
                 rows.append(row)
     names = list(crossing.points)
     base = alt.Chart(alt.InlineData(values=rows)).encode(
@@ -136,6 +138,7 @@ def crossing_chart(crossing: Crossing, identities: Identities) -> Spec | None:
         y=alt.Y("time:Q", title="s per call", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s")),
         color=colour_of(identities, names),
         detail="line:N",
+        strokeDash=alt.StrokeDash("device:N", scale=DASHES, legend=None),
         tooltip=[
             alt.Tooltip("contender:N"),
             alt.Tooltip("device:N"),
@@ -143,8 +146,4 @@ def crossing_chart(crossing: Crossing, identities: Identities) -> Spec | None:
             alt.Tooltip("shown:N", title="per call"),
         ],
     )
-    dashes = alt.StrokeDash("device:N", scale=alt.Scale(domain=["CPU", "GPU"], range=[[4, 3], [1, 0]]), legend=None)
-    line = base.mark_line(strokeWidth=1.5, invalid="break-paths-filter-domains").encode(strokeDash=dashes)
-    held = base.transform_filter("isValid(datum.time)")
-    point_mark = held.mark_point(filled=True, size=60, opacity=1).encode(shape=shape_of(identities, names))
-    return finish(alt.LayerChart(layer=[line, point_mark]), HEIGHT)
+    return finish(lines_with_intervals(base, identities, names), HEIGHT)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.core.errors import HarnessError
-from harness.core.spec import Workload
 from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.ranking import memory_bytes
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
-from harness.report.words import WorkloadText, describe_workload
+from harness.report.words import WorkloadText, describe_workload, read_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
 from harness.statistics import STEADY
 
@@ -203,12 +201,11 @@ def _group(
 
 
 def _published(record: Mapping[str, Any]) -> str:
-    try:
-        workload = Workload.from_json(record)
-    except (HarnessError, TypeError, ValueError, AttributeError):
+    workload = read_workload(record)
+    if workload is None or workload.step != "inference":
         return ""
     published_ms = PUBLISHED_V100_MS.get(Sized(workload.model, workload.batch_size).name)
-    if published_ms is None or workload.step != "inference":
+    if published_ms is None:
         return ""
     return (
         f"DeepBench published {published_ms:g} ms for these sizes on an NVIDIA V100: float32, forward, "

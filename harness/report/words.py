@@ -85,12 +85,19 @@ def describe_workload(record: Mapping[str, Any]) -> WorkloadText:
     return _described(json.dumps(record, sort_keys=True, default=str))
 
 
+def read_workload(record: Mapping[str, Any]) -> Workload | None:
+    """The workload of a record; None where it holds no valid one."""
+    try:
+        return Workload.from_json(record)
+    except (HarnessError, TypeError, ValueError, AttributeError):
+        return None
+
+
 # The same workload is asked for by every contender and every part of the page.
 @functools.lru_cache(maxsize=65536)
 def _described(written: str) -> WorkloadText:
-    try:
-        workload = Workload.from_json(json.loads(written))
-    except (HarnessError, TypeError, ValueError, AttributeError):
+    workload = read_workload(json.loads(written))
+    if workload is None:
         raw = clip(written)
         return WorkloadText(raw, raw, "Unknown workload", raw, "", "", "")
     batch = f"batch {workload.batch_size:,}"

@@ -175,7 +175,7 @@ class Server:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            before, first_mark = Accounting.read(), self.runtime.mark()
+            before, stop_clock = Accounting.read(), self.runtime.start_clock()
             begin = clock()
             if pipelined:
                 for batch in rotated:
@@ -187,16 +187,12 @@ class Server:
                     wait(value)
                     stamp(clock())
             end = clock()
-            second_mark = self.runtime.mark()
+            device_s = stop_clock() if stop_clock else None
             spent = Accounting.read().since(before)
         finally:
             if collecting:
                 gc.enable()
         self._last = value
-        device_s = None
-        if first_mark is not None:
-            wait(value)
-            device_s = self.runtime.seconds_between(first_mark, second_mark)
         return {
             "duration_ns": end - begin,
             "device_s": device_s,

@@ -109,15 +109,18 @@ class PyTorchRuntime(Runtime):
         target = torch.empty_like(source)
         return lambda: target.copy_(source)
 
-    def mark(self) -> torch.cuda.Event | None:
+    def start_clock(self) -> Callable[[], float] | None:
         if self.device.type != "cuda":
             return None
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
 
-    def seconds_between(self, first: torch.cuda.Event, second: torch.cuda.Event) -> float:
-        return first.elapsed_time(second) / 1e3
+        def stop() -> float:
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end) / 1e3
+
+        return stop
 
     def fetch(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

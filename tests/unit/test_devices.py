@@ -136,7 +136,7 @@ class Driver:
 
 
 class Memory:
-    total, used = 80 * 2**30, 3 * 2**30
+    total = 80 * 2**30
 
 
 class Process:

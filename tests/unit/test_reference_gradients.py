@@ -96,7 +96,7 @@ def test_a_gate_swapped_in_the_backward_pass_would_be_found(monkeypatch: pytest.
     spec = SPECS[9]
     weights, batch = make(spec)
     model = ReferenceModel(spec, weights)
-    _, passed = model._pass(batch, training=True)
+    passed = model._pass(batch, training=True)
     monkeypatch.setattr(lstm, "_gates", swapped)
     faulty = model._family.backward(spec, model._weights, passed.saved, np.ones_like(passed.logits))
     monkeypatch.undo()

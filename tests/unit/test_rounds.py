@@ -71,7 +71,7 @@ class ThrottlingCard:
     def read(self):
         self.rounds += 1
         throttled = ("temperature, hardware",) if self.rounds % 3 == 0 else ()
-        return Reading(1500 + self.rounds, 2600, 60, throttled, {4711: self.rounds, 4712: 7, 999: 5}, 12)
+        return Reading(1500 + self.rounds, 2600, 60, throttled, {4711: self.rounds, 4712: 7, 999: 5})
 
 
 def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
