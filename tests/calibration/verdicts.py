@@ -4,12 +4,14 @@ Every contender is compared with itself: from six processes of each, two groups 
 a run of the default budget has, and measured by the shipped schedule. In one of the groups every timed call may be
 slowed down by a known share of its own duration, so the true ratio is known. That gives the rate of false verdicts
 (nothing planted), the rate at which planted slowdowns are called slower, and how often the interval holds the true
-ratio; on the machine as it is, and with a competing process on one core. Exit status 1 when a bar is missed.
+ratio; on the machine as it is, and with a competing process on one core. `--add` lets a study grow over several calls.
+Exit status 1 when a bar is missed, 2 when there is nothing like it to add to.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
 import os
@@ -18,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,14 @@ from rich.table import Table
 from scipy import stats
 
 from harness.budget import BUDGETS
-from harness.core.errors import WorkerError
+from harness.core.errors import InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
 from harness.environments import Configuration, parse_contenders
 from harness.machine import describe_machine
 from harness.measure import Rounds, as_sample, measure
 from harness.pool import Pool, Seat
 from harness.presets import choose
+from harness.result_file import write_text
 from harness.statistics import Precision, adjusted, verdict
 from harness.stopping import Question
 from harness.task import Task
@@ -174,6 +177,21 @@ def missed(rows: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
+def earlier(path: Path, like: dict[str, Any]) -> dict[str, Any]:
+    """The study so far, if it was made with the same budget, versions and machine. Raises InputError."""
+    try:
+        study: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError("no study to add to", where=str(path), got=str(error)) from None
+    for name, value in like.items():
+        if study.get(name) != value:
+            raise InputError(
+                f"another {name}", where=str(path), got=str(study.get(name)), expected=str(value),
+                next_step="a study of its own: --out with another name",
+            )  # fmt: skip
+    return study
+
+
 def tabulate(rows: Sequence[dict[str, Any]]) -> Table:
     columns = (
         "machine",
@@ -199,18 +217,40 @@ def tabulate(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def summary(study: dict[str, Any]) -> str:
+    """How many comparisons there were, what one took, and which bars were missed."""
+    count = len(study["comparisons"])
+    return f"{count} comparisons, {study['seconds_per_comparison']:.1f} s each; " + (
+        "; ".join(study["missed"]) or "every bar is met"
+    )
+
+
+def write(study: dict[str, Any], out: Path) -> list[str]:
+    """Counts the comparisons of a study and keeps it as JSON and as a page; returns the bars it misses."""
+    comparisons = study["comparisons"]
+    conditions = list(dict.fromkeys(c["condition"] for c in comparisons))
+    study["rows"] = [count(comparisons, condition, slowdown) for condition in conditions for slowdown in SLOWDOWNS]
+    study["missed"] = missed(study["rows"])
+    study["seconds_per_comparison"] = sum(c["seconds"] for c in comparisons) / max(1, len(comparisons))
+    page = Console(record=True, width=150, file=io.StringIO())
+    page.print(tabulate(study["rows"]))
+    page.print(summary(study))
+    write_text(out.with_suffix(".json"), json.dumps(study, indent=1) + "\n")
+    write_text(out.with_suffix(".html"), page.export_html())
+    return study["missed"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--contenders", nargs="*", default=["pytorch:eager", "tensorflow:graph", "jax:jit"])
     parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
     parser.add_argument("--conditions", nargs="*", default=["quiet", "loaded"], choices=["quiet", "loaded"])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
+    parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
     parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
     asked = parser.parse_args()
-    console = Console(record=True, width=150)
     contenders, rng = parse_contenders(asked.contenders), np.random.default_rng(asked.seed)
-    begin_s, comparisons = time.monotonic(), []
     sized = choose("default", asked.models)
     with (
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
@@ -219,6 +259,16 @@ def main() -> int:
             configuration=Configuration(), timeout_s=600,
         ) as pool,
     ):  # fmt: skip
+        made_with: dict[str, Any] = {
+            "budget": asdict(BUDGETS["standard"]),
+            "machine": describe_machine(),
+            "versions": {name: installation.versions for name, installation in pool.installations.items()},
+        }
+        try:
+            study = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else made_with
+        except InputError as error:
+            parser.error(str(error))
+        study.setdefault("comparisons", [])
         for item in sized:
             workload = Workload(item.model, item.batch_size, step="training")
             print(f"{item.model.kind}: building", file=sys.stderr, flush=True)
@@ -230,31 +280,15 @@ def main() -> int:
                     while time.monotonic() < until_s:
                         step = STEPS[runs % len(STEPS)]
                         found = run_once(pool, ready, step, rng)
-                        comparisons += [
+                        study["comparisons"] += [
                             {**c, "condition": condition, "workload": workload.replace(step=step).name} for c in found
                         ]
                         runs += 1
                 print(f"{item.model.kind}, {condition}: {runs} runs", file=sys.stderr, flush=True)
-        versions = {name: installation.versions for name, installation in pool.installations.items()}
-    rows = [count(comparisons, condition, s) for condition in asked.conditions for s in SLOWDOWNS]
-    failures = missed(rows)
-    console.print(tabulate(rows))
-    seconds = sum(c["seconds"] for c in comparisons) / max(1, len(comparisons))
-    console.print(
-        f"{len(comparisons)} comparisons, {seconds:.1f} s each; " + ("; ".join(failures) or "every bar is met")
-    )
-    result = {
-        "rows": rows,
-        "missed": failures,
-        "seconds_per_comparison": seconds,
-        "seconds": time.monotonic() - begin_s,
-        "machine": describe_machine(),
-        "versions": versions,
-        "comparisons": comparisons,
-    }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    console.save_html(str(asked.out.with_suffix(".html")))
+                failures = write(study, asked.out)
+    console = Console(width=150)
+    console.print(tabulate(study["rows"]))
+    console.print(summary(study))
     return int(bool(failures))
 
 
