@@ -22,19 +22,20 @@ class Budget:
         degrees: processes beyond the first of each contender that tell the spread between processes, all contenders of
             a workload together, at least.
         precision: passes end earlier when no interval that is not clear is wider, to either side, than this share.
-        clear: a contender is measured no further when its whole interval lies this far from the baseline, as a share.
+        clear: a contender is measured no further when its whole interval lies this many times half its own width from
+            the baseline, beyond all doubt.
         rough: and its own time is known to this share, to either side.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
-    max_time_s: float = 1.0
+    max_time_s: float = 2.0
     min_passes: int = 6
-    max_passes: int = 48
+    max_passes: int = 96
     min_round_s: float = 0.01
     processes: int = 2
     degrees: int = 6
     precision: float = 0.025
-    clear: float = 0.15
+    clear: float = 1.0
     rough: float = 0.1
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0

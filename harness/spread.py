@@ -2,9 +2,9 @@
 
 Two or three processes of each contender tell their spread badly, and the sampling of rounds mostly hides it. An
 estimate of it by itself is zero in one run and much too large in the next, and intervals that allow for that are wide
-in both. So what runs have in common is put in beforehand: half-Cauchy, as Gelman (2006, Bayesian Analysis 1:515)
-recommends for a spread between few groups. It is centred on what was measured, and so heavy in its tail that a run
-whose processes do differ by more overrules it.
+in both. So what is known beforehand is put in: contenders of a workload have a typical spread in common, and each its
+own around it, half-Cauchy, as Gelman (2006, Bayesian Analysis 1:515) recommends for a spread between few groups. Its
+tail is so heavy that one whose processes do differ is taken as such, and makes the intervals of the others no wider.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy import special
 
-# Median of the standard deviation between processes of a contender, as a share of its time, before anything is known.
-# Measured: at most 1 % for 21 of 24 pairs of contender and workload, 5 % for the worst; rather too wide than too small.
-TYPICAL_SPREAD = 0.015
-# Standard deviations, as shares, that the prior is taken at, and how much of it each stands for.
-_EDGES = np.concatenate([[0.0], np.geomspace(1e-5, 1e3, 120), [np.inf]])
-SPREADS = np.concatenate([[0.5e-5], np.sqrt(_EDGES[1:-2] * _EDGES[2:-1]), [1e3]])
-PRIOR = np.diff(2 / np.pi * np.arctan(_EDGES / TYPICAL_SPREAD))
+# Standard deviation between processes of a contender, as a share of its time, before anything is known: the middle of
+# what is typical of a workload, and by how much, as a factor, workloads differ from that. Measured over 24 pairs of
+# contender and workload: at most 1 % for 21 of them, 5 % for the worst.
+TYPICAL_SPREAD, TYPICAL_FACTOR = 0.005, 2.25
+TYPICAL = np.geomspace(TYPICAL_SPREAD / 20, TYPICAL_SPREAD * 20, 25)
+PRIOR_OF_TYPICAL = np.exp(-0.5 * (np.log(TYPICAL / TYPICAL_SPREAD) / math.log(TYPICAL_FACTOR)) ** 2)
+# Standard deviations that the prior is taken at, and how much of it each stands for: shape (typical, spreads).
+_EDGES = np.concatenate([[0.0], np.geomspace(5e-5, 1e3, 70), [np.inf]])
+SPREADS = np.concatenate([[2.5e-5], np.sqrt(_EDGES[1:-2] * _EDGES[2:-1]), [1e3]])
+PRIOR = np.diff(2 / np.pi * np.arctan(_EDGES / TYPICAL[:, None]), axis=1)
 # A variance of medians is estimated from as much information as half as many rounds would give of a normal variance.
 INFORMATION_OF_ROUNDS = 0.5
 
@@ -34,12 +36,21 @@ LEAST_DEGREES = 2.0
 WIDEST = 300.0
 
 
-class Rounds(Protocol):
-    """What an error depends on."""
+@dataclass(frozen=True)
+class Side:
+    """One contender of a difference.
 
-    @property
-    def rounds_s(self) -> np.ndarray:
-        """Seconds per call, shape (processes, passes)."""
+    Args:
+        group: its number in the groups that told the spread.
+        processes: of it.
+        passes: that are compared, in the mean of its processes.
+        within: variance by sampling of a process's log median.
+    """
+
+    group: int
+    processes: int
+    passes: float
+    within: float
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ def combined(errors: Sequence[Error]) -> Error:
 
 
 class ProcessSpread:
-    """The variance between processes of a contender, as far as a run tells it; the same for all contenders.
+    """The variance between processes of each contender, as far as a run tells it.
 
     Args:
         groups: of each contender the log medians of its processes, and their variance by sampling.
@@ -94,32 +105,41 @@ class ProcessSpread:
     def __init__(self, groups: Sequence[tuple[np.ndarray, float]]) -> None:
         if all(len(medians) < 2 for medians, _ in groups):
             raise ValueError("one process of each contender: the spread between processes is not known")
-        self._between = SPREADS**2
-        likelihood = np.log(PRIOR)
+        typical = np.log(PRIOR_OF_TYPICAL)
+        self._spreads = []
         for medians, within in groups:
-            variance = self._between + within
+            variance = SPREADS**2 + within
             squares = float(np.sum((medians - medians.mean()) ** 2))
-            likelihood -= 0.5 * ((len(medians) - 1) * np.log(variance) + squares / variance)
-        weights = np.exp(likelihood - likelihood.max())
-        self._weights: np.ndarray = weights / weights.sum()
+            log_likelihood = -0.5 * ((len(medians) - 1) * np.log(variance) + squares / variance)
+            joint = PRIOR * np.exp(log_likelihood - log_likelihood.max())
+            share = joint.sum(axis=1, keepdims=True)
+            typical = typical + np.log(share[:, 0])
+            self._spreads.append(joint / share)
+        weights = np.exp(typical - typical.max())
+        self._typical: np.ndarray = weights / weights.sum()
 
-    def error(self, sides: Sequence[tuple[Rounds, float]]) -> Error:
+    def error(self, sides: Sequence[Side]) -> Error:
         """Of a contender's mean log median, or of the difference of two.
 
         The posterior of the variance is taken for that of Student's t with the same mean and spread of 1 / variance.
 
         Args:
-            sides: one or two contenders: their rounds, and the variance of a process's log median by sampling.
+            sides: one or two contenders.
         """
-        sampling, between, degrees = 0.0, np.zeros(len(SPREADS)), 0.0
-        for rounds, within in sides:
-            processes, passes = rounds.rounds_s.shape
-            sampling += within / processes
-            between = between + self._between / processes
-            degrees += INFORMATION_OF_ROUNDS * processes * (passes - 1)
+        sampling = sum(side.within / side.processes for side in sides)
+        degrees = sum(INFORMATION_OF_ROUNDS * side.processes * (side.passes - 1) for side in sides)
+        first = sides[0]
+        between = SPREADS**2 / first.processes
+        if len(sides) == 1:
+            weights = self._typical @ self._spreads[first.group]
+        else:
+            second = sides[1]
+            between = between[:, None] + SPREADS**2 / second.processes
+            # Both spreads depend on what is typical here, and on nothing else in common.
+            weights = (self._spreads[first.group].T * self._typical) @ self._spreads[second.group]
         precision = 1 / (between + sampling)
-        mean = float(self._weights @ precision)
-        unsure = float(self._weights @ (precision / mean - 1) ** 2) / 2
+        mean = float(np.sum(weights * precision))
+        unsure = float(np.sum(weights * (precision / mean - 1) ** 2)) / 2
         known = (sampling * mean) ** 2 / max(degrees, 1)
         return Error(1 / mean, max(LEAST_DEGREES, 1 / max(unsure + known, 1e-9)))
 

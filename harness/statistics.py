@@ -2,10 +2,10 @@
 
 The model, in logarithms, so that differences are ratios: a process of a contender has its own median, which differs
 from the contender's by what that process happened to get (addresses, pages, placement of threads), and from which the
-median of its recorded rounds differs by sampling. Both variances are estimated from the run itself: sampling from each
-process's rounds (Maritz and Jarrett 1978), the difference between processes from the processes of all contenders of
-the workload together (`harness.spread`), for two or three processes of one contender say little. So every contender is
-its own A/A twin, and no verdict is finer than what twins differ by.
+median of its recorded rounds differs by sampling. Both variances are estimated from the run itself: sampling from how
+rounds lie around the medians of their processes (Maritz and Jarrett 1978), the difference between processes from the
+contender's own and, as two or three say little, from those of the others (`harness.spread`). So every contender is its
+own A/A twin, and no verdict is finer than what twins differ by.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from harness.results import VerdictWord
-from harness.spread import Error, ProcessSpread, combined
+from harness.spread import Error, ProcessSpread, Side, combined
 
 CONFIDENCE = 0.95
 TIE_MARGIN = 0.05
@@ -62,9 +62,15 @@ class Sample:
         left: np.ndarray = out & enough[:, None]
         return left
 
-    def sampling_variance(self) -> float:
-        """Variance of a process's log median around the process's true one, mean over the processes."""
-        return float(np.mean([_median_variance(np.log(row)) for row in self.rounds_s]))
+    def sampling_variance(self, left_out: np.ndarray) -> float:
+        """Variance of a process's log median, over the passes not `left_out`, around the process's true one.
+
+        Of the rounds of all processes together, each around its own median: of few rounds of one process alone the
+        estimate comes out too wide, of twelve by half.
+        """
+        kept = [np.log(row[~out]) for row, out in zip(self.rounds_s, left_out, strict=True)]
+        around = np.concatenate([row - np.median(row) for row in kept])
+        return _median_variance(around, len(around) / len(kept))
 
     @property
     def passes(self) -> int:
@@ -89,14 +95,11 @@ def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
     return common
 
 
-def _median_variance(values: np.ndarray) -> float:
-    """Variance of the median of a sample, by Maritz and Jarrett's estimate: the exact one of its bootstrap."""
-    if values.size < 3:
-        return float(np.var(values))
-    # Of equal values it takes the root of a difference that rounding may leave below zero.
-    with np.errstate(invalid="ignore"):
-        deviation = float(stats.mstats.mjci(values, prob=[0.5])[0])
-    return 0.0 if math.isnan(deviation) else deviation**2
+def _median_variance(values: np.ndarray, size: float) -> float:
+    """Variance of the median of `size` draws from these values: the exact one of the bootstrap (Maritz and Jarrett)."""
+    ordered, half = np.sort(values), (size + 1) / 2
+    weights = np.diff(special.betainc(half, half, np.arange(ordered.size + 1) / ordered.size))
+    return float(weights @ (ordered - weights @ ordered) ** 2)
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,16 @@ class Precision(Generic[Key]):
     def __init__(self, samples: Mapping[Key, Sample]) -> None:
         common = _common_drift(samples)
         # In no ratio within a run, where it is taken out of both sides, and in every one between two runs.
-        self._common = Error(_median_variance(common), max(1, common.size - 1))
+        self._common = Error(_median_variance(common, common.size), max(1, common.size - 1))
         self._samples = {
             key: Sample(sample.rounds_s / np.exp(common[: sample.passes]), sample.disturbed)
             for key, sample in samples.items()
         }
-        self._within = {key: sample.sampling_variance() for key, sample in self._samples.items()}
-        groups = [(sample.log_medians(sample.left_out()), self._within[key]) for key, sample in self._samples.items()]
-        self._spread = ProcessSpread(groups)
+        self._numbers = {key: number for number, key in enumerate(self._samples)}
+        out = {key: sample.left_out() for key, sample in self._samples.items()}
+        self._spread = ProcessSpread(
+            [(sample.log_medians(out[key]), sample.sampling_variance(out[key])) for key, sample in self._samples.items()]
+        )
 
     @property
     def keys(self) -> Collection[Key]:
@@ -148,7 +153,12 @@ class Precision(Generic[Key]):
 
     def error(self, key: Key) -> Error:
         """Of a contender's mean log median."""
-        return self._spread.error([(self._samples[key], self._within[key])])
+        return self._spread.error([self._side(key, self._samples[key].left_out())])
+
+    def _side(self, key: Key, left_out: np.ndarray) -> Side:
+        processes, passes = left_out.shape
+        within = self._samples[key].first(passes).sampling_variance(left_out)
+        return Side(self._numbers[key], processes, float((~left_out).sum()) / processes, within)
 
     def half_width(self, key: Key) -> float:
         """Of the interval of a contender's time by itself, logarithm: what the passes have in common is in it too."""
@@ -173,14 +183,8 @@ class Precision(Generic[Key]):
         ours, theirs = self._samples[key].first(shared), self._samples[baseline].first(shared)
         out = ours.left_out(theirs) | theirs.left_out(ours)
         difference = float(np.mean(ours.log_medians(out) - theirs.log_medians(out)))
-        error = self._spread.error(
-            [(ours, self._within_first(key, shared)), (theirs, self._within_first(baseline, shared))]
-        )
+        error = self._spread.error([self._side(key, out), self._side(baseline, out)])
         return _as_ratio(difference, error, picked_from)
-
-    def _within_first(self, key: Key, passes: int) -> float:
-        sample = self._samples[key]
-        return self._within[key] if passes >= sample.passes else sample.first(passes).sampling_variance()
 
     def ratio_to_run(self, earlier: Precision[Key], key: Key) -> Ratio:
         """A contender in this run against the same contender in an earlier one.
@@ -198,7 +202,7 @@ class Precision(Generic[Key]):
 
     def noise_floor(self) -> float:
         """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart."""
-        pairs = [[(sample, self._within[key])] * 2 for key, sample in self._samples.items()]
+        pairs = [[self._side(key, sample.left_out())] * 2 for key, sample in self._samples.items()]
         return math.exp(float(np.mean([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
 
     def twin_ratio(self, key: Key) -> float:

@@ -49,7 +49,7 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
         precision: of the rounds so far.
         active: the groups that were measured in every pass.
         question: what is compared with what.
-        budget: how narrow is enough, and how far from 1 is clear.
+        budget: how narrow is enough, and what is clear.
     """
     going_on: set[Key] = set()
     wide = False
@@ -61,9 +61,10 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
                 return {key}
             continue
         ratio = precision.ratio(key, against, picked_from)
-        clear = ratio.low > 1 + budget.clear or ratio.high < 1 / (1 + budget.clear)
+        half = math.log(ratio.high / ratio.low) / 2
+        clear = abs(math.log(ratio.ratio)) > (1 + budget.clear) * half
         if clear and precision.half_width(key) <= budget.rough:
             continue
-        wide = wide or clear or math.log(ratio.high / ratio.low) / 2 > budget.precision
+        wide = wide or clear or half > budget.precision
         going_on |= {key, against}
     return going_on if wide else set()
