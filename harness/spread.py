@@ -3,8 +3,9 @@
 Two or three processes of each contender tell their spread badly, and the sampling of rounds mostly hides it. An
 estimate of it by itself is zero in one run and much too large in the next, and intervals that allow for that are wide
 in both. So what is known beforehand is put in: contenders of a workload have a typical spread in common, and each its
-own around it, half-Cauchy, as Gelman (2006, Bayesian Analysis 1:515) recommends for a spread between few groups. Its
-tail is so heavy that one whose processes do differ is taken as such, and makes the intervals of the others no wider.
+own around it, by the half-t family that Gelman (2006, Bayesian Analysis 1:515) recommends for a spread between few
+groups. With two degrees of freedom its tail is so heavy that one whose processes do differ is taken as such, and hardly
+widens the intervals of the others.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from scipy import special
 # Standard deviation between processes of a contender, as a share of its time, before anything is known: the middle of
 # what is typical of a workload, and by how much, as a factor, workloads differ from that. Measured over 24 pairs of
 # contender and workload: at most 1 % for 21 of them, 5 % for the worst.
-TYPICAL_SPREAD, TYPICAL_FACTOR = 0.005, 2.25
+TYPICAL_SPREAD, TYPICAL_FACTOR = 0.01, 2.25
 TYPICAL = np.geomspace(TYPICAL_SPREAD / 20, TYPICAL_SPREAD * 20, 25)
 PRIOR_OF_TYPICAL = np.exp(-0.5 * (np.log(TYPICAL / TYPICAL_SPREAD) / math.log(TYPICAL_FACTOR)) ** 2)
 # Standard deviations that the prior is taken at, and how much of it each stands for: shape (typical, spreads).
 _EDGES = np.concatenate([[0.0], np.geomspace(5e-5, 1e3, 70), [np.inf]])
 SPREADS = np.concatenate([[2.5e-5], np.sqrt(_EDGES[1:-2] * _EDGES[2:-1]), [1e3]])
-PRIOR = np.diff(2 / np.pi * np.arctan(_EDGES / TYPICAL[:, None]), axis=1)
+_SCALED = _EDGES / TYPICAL[:, None]
+PRIOR = np.diff(1 / np.sqrt(1 + 2 / np.maximum(_SCALED, 1e-9) ** 2), axis=1)
 # A variance of medians is estimated from as much information as half as many rounds would give of a normal variance.
 INFORMATION_OF_ROUNDS = 0.5
 
@@ -34,23 +36,6 @@ INFORMATION_OF_ROUNDS = 0.5
 LEAST_DEGREES = 2.0
 # Far beyond any difference of times, and what a ratio can still be made of.
 WIDEST = 300.0
-
-
-@dataclass(frozen=True)
-class Side:
-    """One contender of a difference.
-
-    Args:
-        group: its number in the groups that told the spread.
-        processes: of it.
-        passes: that are compared, in the mean of its processes.
-        within: variance by sampling of a process's log median.
-    """
-
-    group: int
-    processes: int
-    passes: float
-    within: float
 
 
 @dataclass(frozen=True)
@@ -92,6 +77,28 @@ def combined(errors: Sequence[Error]) -> Error:
     return Error(variance, variance**2 / sum(error.variance**2 / error.degrees for error in errors))
 
 
+@dataclass(frozen=True)
+class Side:
+    """One contender of a difference.
+
+    Args:
+        group: its number in the groups that told the spread.
+        processes: of it.
+        passes: that are compared, in the mean of its processes.
+        within: variance by sampling of a process's log median.
+    """
+
+    group: int
+    processes: int
+    passes: float
+    within: float
+
+    @property
+    def sampling(self) -> Error:
+        """What its rounds leave unsure of its mean log median."""
+        return Error(self.within / self.processes, INFORMATION_OF_ROUNDS * self.processes * (self.passes - 1))
+
+
 class ProcessSpread:
     """The variance between processes of each contender, as far as a run tells it.
 
@@ -118,30 +125,56 @@ class ProcessSpread:
         weights = np.exp(typical - typical.max())
         self._typical: np.ndarray = weights / weights.sum()
 
-    def error(self, sides: Sequence[Side]) -> Error:
+    def error(self, sides: Sequence[Side], known: Sequence[Error] = ()) -> Error:
         """Of a contender's mean log median, or of the difference of two.
-
-        The posterior of the variance is taken for that of Student's t with the same mean and spread of 1 / variance.
 
         Args:
             sides: one or two contenders.
+            known: what else makes it unsure, independent of the processes.
         """
-        sampling = sum(side.within / side.processes for side in sides)
-        degrees = sum(INFORMATION_OF_ROUNDS * side.processes * (side.passes - 1) for side in sides)
         first = sides[0]
         between = SPREADS**2 / first.processes
         if len(sides) == 1:
-            weights = self._typical @ self._spreads[first.group]
+            weights = self._weights(first)
         else:
             second = sides[1]
             between = between[:, None] + SPREADS**2 / second.processes
             # Both spreads depend on what is typical here, and on nothing else in common.
             weights = (self._spreads[first.group].T * self._typical) @ self._spreads[second.group]
-        precision = 1 / (between + sampling)
-        mean = float(np.sum(weights * precision))
-        unsure = float(np.sum(weights * (precision / mean - 1) ** 2)) / 2
-        known = (sampling * mean) ** 2 / max(degrees, 1)
-        return Error(1 / mean, max(LEAST_DEGREES, 1 / max(unsure + known, 1e-9)))
+        return _as_error(between, weights, [*(side.sampling for side in sides), *known])
+
+    def error_to(self, side: Side, earlier: ProcessSpread, before: Side, known: Sequence[Error]) -> Error:
+        """Of the difference between a contender here and in an earlier run, whose spread is not the same one.
+
+        Args:
+            side: the contender in this run.
+            earlier: of the other run.
+            before: the contender there.
+            known: what else makes it unsure, independent of the processes.
+        """
+        between = SPREADS[:, None] ** 2 / side.processes + SPREADS**2 / before.processes
+        weights = self._weights(side)[:, None] * earlier._weights(before)
+        return _as_error(between, weights, [side.sampling, before.sampling, *known])
+
+    def _weights(self, side: Side) -> np.ndarray:
+        weights: np.ndarray = self._typical @ self._spreads[side.group]
+        return weights
+
+
+def _as_error(between: np.ndarray, weights: np.ndarray, known: Sequence[Error]) -> Error:
+    """The posterior of a variance, taken for that of Student's t with the same mean and spread of 1 / variance.
+
+    Args:
+        between: variances that processes may bring in.
+        weights: how likely each is; same shape.
+        known: the rest of the variance.
+    """
+    rest = combined(known)
+    precision = 1 / (between + rest.variance)
+    mean = float(np.sum(weights * precision))
+    unsure = float(np.sum(weights * (precision / mean - 1) ** 2)) / 2
+    unsure += (rest.variance * mean) ** 2 / max(rest.degrees, 1)
+    return Error(1 / mean, max(LEAST_DEGREES, 1 / max(unsure, 1e-9)))
 
 
 def _alone(together: float, picked_from: int) -> float:

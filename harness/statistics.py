@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special, stats
 
 from harness.results import VerdictWord
-from harness.spread import Error, ProcessSpread, Side, combined
+from harness.spread import Error, ProcessSpread, Side
 
 CONFIDENCE = 0.95
 TIE_MARGIN = 0.05
@@ -139,7 +139,10 @@ class Precision(Generic[Key]):
         self._numbers = {key: number for number, key in enumerate(self._samples)}
         out = {key: sample.left_out() for key, sample in self._samples.items()}
         self._spread = ProcessSpread(
-            [(sample.log_medians(out[key]), sample.sampling_variance(out[key])) for key, sample in self._samples.items()]
+            [
+                (sample.log_medians(out[key]), sample.sampling_variance(out[key]))
+                for key, sample in self._samples.items()
+            ]
         )
 
     @property
@@ -162,7 +165,8 @@ class Precision(Generic[Key]):
 
     def half_width(self, key: Key) -> float:
         """Of the interval of a contender's time by itself, logarithm: what the passes have in common is in it too."""
-        return combined([self.error(key), self._common]).half_width(CONFIDENCE)
+        side = self._side(key, self._samples[key].left_out())
+        return self._spread.error([side], [self._common]).half_width(CONFIDENCE)
 
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time, as in all passes: geometric mean of its processes' medians, and interval; seconds."""
@@ -190,15 +194,16 @@ class Precision(Generic[Key]):
         """A contender in this run against the same contender in an earlier one.
 
         Nothing is taken out of the passes and no pass of one run is set beside one of the other; each run has its own
-        spread (Welch's test). What the machine itself changed by between the runs is not in the interval.
+        spread. What the machine itself changed by between the runs is not in the interval.
 
         Args:
             earlier: of the same workload, with its own processes and passes.
             key: a contender of both.
         """
         difference = self._log_time(key) - earlier._log_time(key)
-        parts = [part for run in (self, earlier) for part in (run.error(key), run._common)]
-        return _as_ratio(difference, combined(parts))
+        ours, theirs = (run._side(key, run._samples[key].left_out()) for run in (self, earlier))
+        error = self._spread.error_to(ours, earlier._spread, theirs, [self._common, earlier._common])
+        return _as_ratio(difference, error)
 
     def noise_floor(self) -> float:
         """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart."""

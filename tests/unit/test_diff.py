@@ -78,7 +78,7 @@ class TestSpeed:
             diff(run_of(1), run_of(1), threshold=threshold)
 
     def test_a_slowdown_below_the_tie_margin_counts_where_the_threshold_is_lower(self):
-        files = run_of(1, passes=40), run_of(2, {(LSTM, "pytorch:eager"): 1.04}, passes=40)
+        files = run_of(1, passes=40, processes=4), run_of(2, {(LSTM, "pytorch:eager"): 1.04}, passes=40, processes=4)
         assert diff(*files, threshold=10).exit_status == 0
         assert diff(*files, threshold=1).exit_status == 1
 

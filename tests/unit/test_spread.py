@@ -1,4 +1,5 @@
-"""The spread between processes: what is put in beforehand gives way to what is seen, and Tukey's range is Tukey's."""
+"""The spread between processes: what is put in beforehand gives way to what is seen, a contender whose processes differ
+is taken as such and not the others, and Tukey's range is Tukey's."""
 
 import math
 
@@ -6,34 +7,56 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.spread import Error, ProcessSpread, combined
-from harness.statistics import Sample
+from harness.spread import Error, ProcessSpread, Side, combined
 
 CONFIDENCE = 0.95
 
 
-def half_width(between, within, contenders=6, seed=0):
-    rng = np.random.default_rng(seed)
-    groups = [(math.hypot(between, within) * rng.standard_normal(2), within**2) for _ in range(contenders)]
-    sample = Sample(np.ones((2, 40)), np.zeros((2, 40), dtype=bool))
-    return ProcessSpread(groups).error([(sample, within**2)] * 2).half_width(CONFIDENCE)
+def compare_first_two(spreads, within, runs, processes=2):
+    """Half widths, and differences, of the first contender to the second one, whose true difference is nothing."""
+    rng = np.random.default_rng(0)
+    half_widths, differences = [], []
+    for _ in range(runs):
+        groups = [(math.hypot(s, within) * rng.standard_normal(processes), within**2) for s in spreads]
+        sides = [Side(group, processes, 40, within**2) for group in (0, 1)]
+        half_widths.append(ProcessSpread(groups).error(sides).half_width(CONFIDENCE))
+        differences.append(groups[0][0].mean() - groups[1][0].mean())
+    return np.array(half_widths), np.array(differences)
 
 
-def mean_half_width(between, within, contenders=6):
-    return float(np.mean([half_width(between, within, contenders, seed) for seed in range(40)]))
+def mean_half_width(spreads, within):
+    return float(np.mean(compare_first_two(spreads, within, runs=40)[0]))
 
 
 def test_where_sampling_hides_processes_the_interval_is_little_wider_than_sampling_alone():
-    assert 1.96 * 0.03 < mean_half_width(0.0, 0.03) < 1.25 * 1.96 * 0.03
+    assert 1.96 * 0.03 < mean_half_width([0.0] * 6, 0.03) < 1.25 * 1.96 * 0.03
 
 
 def test_processes_that_differ_far_more_than_was_expected_overrule_it():
     # The mean of two is off by the whole spread of one, times the root of 2 / 2.
-    assert mean_half_width(0.2, 0.005) > 0.9 * 1.96 * 0.2
+    assert mean_half_width([0.2] * 6, 0.005) > 0.9 * 1.96 * 0.2
 
 
-def test_more_contenders_tell_the_spread_better():
-    assert mean_half_width(0.05, 0.005, contenders=20) < mean_half_width(0.05, 0.005, contenders=3)
+def test_who_has_two_processes_alike_by_chance_is_less_trusted_where_those_of_others_differ():
+    def width(others):
+        groups = [(np.zeros(2), 0.005**2)] * 2 + [(np.array([-others, others]), 0.005**2)] * 4
+        return ProcessSpread(groups).error([Side(group, 2, 40, 0.005**2) for group in (0, 1)]).half_width(CONFIDENCE)
+
+    assert width(others=0.1) > 1.5 * width(others=0.0)
+
+
+def test_one_contender_whose_processes_differ_hardly_widens_the_intervals_of_the_others():
+    alike = mean_half_width([0.005] * 6, 0.005)
+    assert mean_half_width([0.005] * 6 + [0.1], 0.005) < 1.25 * alike
+    assert mean_half_width([0.1] + [0.005] * 6, 0.005) > 5 * alike
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.005, 0.02, 0.1])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_intervals_hold_nothing_where_there_is_nothing(spread, processes):
+    half_widths, differences = compare_first_two([spread] * 6, 0.01, runs=400, processes=processes)
+    # A spread of twice the sampling error is the worst case: it takes luck to see it in two processes.
+    assert np.mean(np.abs(differences) < half_widths) > 0.88
 
 
 def test_one_process_of_each_is_refused():

@@ -33,6 +33,17 @@ def test_the_interval_of_a_ratio_covers_the_true_one_as_often_as_it_says(between
     assert covered / trials > 0.93
 
 
+@pytest.mark.parametrize("draw", ["normal", "heavy-tailed"])
+@pytest.mark.parametrize("passes", [12, 24])
+def test_the_variance_of_a_median_of_few_rounds_is_what_medians_of_as_many_vary_by(draw, passes):
+    rng = np.random.default_rng(2)
+    shape = (400, 2, passes)
+    logs = 0.05 * (rng.standard_normal(shape) if draw == "normal" else rng.standard_t(3, shape))
+    nothing = np.zeros((2, passes), dtype=bool)
+    estimates = [Sample(np.exp(rows), nothing).sampling_variance(nothing) for rows in logs]
+    assert np.mean(estimates) == pytest.approx(np.var(np.median(logs, axis=2)), rel=0.2)
+
+
 def test_the_interval_widens_with_the_spread_between_processes_that_rounds_cannot_show():
     quiet = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.0, within=0.001))
     spread = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.05, within=0.001))

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from harness.budget import Budget
 from harness.core.spec import Contender
@@ -34,15 +35,24 @@ def test_who_is_clearly_slower_than_the_fastest_is_measured_no_further():
     assert undecided(precision(RATIOS), RATIOS, between_contenders(None, list(RATIOS)), BUDGET) == {A, B}
 
 
+@pytest.mark.parametrize(("ratio", "goes_on"), [(1.02, True), (1.05, True), (1.2, False)])
+def test_what_is_beyond_all_doubt_is_measured_no_further_and_what_is_only_likely_is(ratio, goes_on):
+    found = precision({A: 1.0, B: ratio}, noise=0.1, passes=48)
+    half = math.log(found.ratio(B, A).high / found.ratio(B, A).ratio)
+    assert goes_on == (math.log(found.ratio(B, A).ratio) < 2 * half)
+    assert undecided(found, [A, B], between_contenders(A, [A, B]), BUDGET) == ({A, B} if goes_on else set())
+
+
 def test_a_named_baseline_goes_on_and_who_is_clearly_faster_does_not():
     assert undecided(precision(RATIOS), RATIOS, between_contenders(C, list(RATIOS)), BUDGET) == set()
-    assert undecided(precision({A: 1.0, B: 1.9, C: 2.0}), [A, B, C], between_contenders(C, [A, B, C]), BUDGET) == {B, C}
+    found = precision({A: 1.0, B: 1.9, C: 2.0}, noise=0.06)
+    assert undecided(found, [A, B, C], between_contenders(C, [A, B, C]), BUDGET) == {B, C}
 
 
 def test_all_go_on_until_every_interval_is_narrow_and_then_none():
     close = {A: 1.0, B: 1.05, C: 1.1}
     question = between_contenders(None, list(close))
-    assert undecided(precision(close), close, question, BUDGET) == {A, B, C}
+    assert undecided(precision(close, noise=0.1), close, question, BUDGET) == {A, B, C}
     assert undecided(precision(close, noise=0.002), close, question, BUDGET) == set()
 
 
@@ -73,5 +83,5 @@ def test_processes_can_be_grouped_otherwise():
     seats = [Seat(A, number) for number in range(4)]
     question = Question(lambda seat: seat.process % 2, lambda found, key: (0, 1))
     groups = {question.group(seat) for seat in seats}
-    found = precision({0: 1.0, 1: 1.1})
+    found = precision({0: 1.0, 1: 1.02}, noise=0.06)
     assert undecided(found, groups, question, BUDGET) == {0, 1}
