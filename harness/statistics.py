@@ -206,9 +206,9 @@ class Precision(Generic[Key]):
         return _as_ratio(difference, error)
 
     def noise_floor(self) -> float:
-        """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart."""
+        """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart, typically."""
         pairs = [[self._side(key, sample.left_out())] * 2 for key, sample in self._samples.items()]
-        return math.exp(float(np.mean([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
+        return math.exp(float(np.median([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
 
     def twin_ratio(self, key: Key) -> float:
         """The slowest process of a contender over its fastest: how far the same thing differs from itself."""
