@@ -154,24 +154,14 @@ class Precision(Generic[Key]):
         """Whose time is shortest, of all or of some."""
         return min(self._samples if among is None else among, key=self._log_time)
 
-    def error(self, key: Key) -> Error:
-        """Of a contender's mean log median."""
-        return self._spread.error([self._side(key, self._samples[key].left_out())])
-
-    def _side(self, key: Key, left_out: np.ndarray) -> Side:
-        processes, passes = left_out.shape
-        within = self._samples[key].first(passes).sampling_variance(left_out)
-        return Side(self._numbers[key], processes, float((~left_out).sum()) / processes, within)
-
     def half_width(self, key: Key) -> float:
         """Of the interval of a contender's time by itself, logarithm: what the passes have in common is in it too."""
-        side = self._side(key, self._samples[key].left_out())
-        return self._spread.error([side], [self._common]).half_width(CONFIDENCE)
+        return self._spread.error([self._side(key)], [self._common]).half_width(CONFIDENCE)
 
     def interval(self, key: Key) -> tuple[float, float, float]:
         """The contender's time, as in all passes: geometric mean of its processes' medians, and interval; seconds."""
         middle = self._log_time(key)
-        half = self.error(key).half_width(CONFIDENCE)
+        half = self._spread.error([self._side(key)]).half_width(CONFIDENCE)
         return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
     def ratio(self, key: Key, baseline: Key, picked_from: int = 1) -> Ratio:
@@ -201,13 +191,13 @@ class Precision(Generic[Key]):
             key: a contender of both.
         """
         difference = self._log_time(key) - earlier._log_time(key)
-        ours, theirs = (run._side(key, run._samples[key].left_out()) for run in (self, earlier))
-        error = self._spread.error_to(ours, earlier._spread, theirs, [self._common, earlier._common])
+        known = [self._common, earlier._common]
+        error = self._spread.error_to(self._side(key), earlier._spread, earlier._side(key), known)
         return _as_ratio(difference, error)
 
     def noise_floor(self) -> float:
-        """The smallest ratio above 1 that two contenders of this workload must differ by to be told apart, typically."""
-        pairs = [[self._side(key, sample.left_out())] * 2 for key, sample in self._samples.items()]
+        """The ratio above 1 that two contenders of this workload must typically differ by to be told apart."""
+        pairs = [[self._side(key)] * 2 for key in self._samples]
         return math.exp(float(np.median([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
 
     def twin_ratio(self, key: Key) -> float:
@@ -215,6 +205,13 @@ class Precision(Generic[Key]):
         sample = self._samples[key]
         medians = sample.log_medians(sample.left_out())
         return math.exp(float(medians.max() - medians.min()))
+
+    def _side(self, key: Key, left_out: np.ndarray | None = None) -> Side:
+        """A contender in the passes it ran in, or in the first ones, without those that are left out."""
+        out = self._samples[key].left_out() if left_out is None else left_out
+        processes, passes = out.shape
+        within = self._samples[key].first(passes).sampling_variance(out)
+        return Side(self._numbers[key], processes, float((~out).sum()) / processes, within)
 
     def _log_time(self, key: Key) -> float:
         # What passes had in common is taken out: who ran in the first ones alone may have met a faster machine.

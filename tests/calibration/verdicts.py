@@ -219,10 +219,8 @@ def tabulate(rows: Sequence[dict[str, Any]]) -> Table:
 
 def summary(study: dict[str, Any]) -> str:
     """How many comparisons there were, what one took, and which bars were missed."""
-    count = len(study["comparisons"])
-    return f"{count} comparisons, {study['seconds_per_comparison']:.1f} s each; " + (
-        "; ".join(study["missed"]) or "every bar is met"
-    )
+    outcome = "; ".join(study["missed"]) or "every bar is met"
+    return f"{len(study['comparisons'])} comparisons, {study['seconds_per_comparison']:.1f} s each; {outcome}"
 
 
 def write(study: dict[str, Any], out: Path) -> list[str]:
