@@ -95,7 +95,7 @@ def prepare(pool: Pool, contenders: Sequence[Contender], workload: Workload) -> 
 def run_once(pool: Pool, contenders: Sequence[Contender], step: str, rng: np.random.Generator) -> list[dict[str, Any]]:
     """One run of the schedule: each contender's second group against its first."""
     standard = BUDGETS["standard"]
-    each = standard.processes_for(2 * len(contenders))
+    each = min(standard.processes_for(2 * len(contenders)), PROCESSES // 2)
     seats, slowed = [], {}
     for contender in contenders:
         drawn = 1 + rng.permutation(PROCESSES)[: 2 * each]
@@ -181,7 +181,8 @@ def earlier(path: Path, like: dict[str, Any]) -> dict[str, Any]:
     """The study so far, if it was made with the same budget, versions and machine. Raises InputError."""
     try:
         study: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        study["comparisons"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError("no study to add to", where=str(path), got=str(error)) from None
     for name, value in like.items():
         if study.get(name) != value:
@@ -223,8 +224,8 @@ def summary(study: dict[str, Any]) -> str:
     return f"{len(study['comparisons'])} comparisons, {study['seconds_per_comparison']:.1f} s each; {outcome}"
 
 
-def write(study: dict[str, Any], out: Path) -> list[str]:
-    """Counts the comparisons of a study and keeps it as JSON and as a page; returns the bars it misses."""
+def write(study: dict[str, Any], out: Path) -> None:
+    """Counts the comparisons of a study, and keeps it as JSON and as a page."""
     comparisons = study["comparisons"]
     conditions = list(dict.fromkeys(c["condition"] for c in comparisons))
     study["rows"] = [count(comparisons, condition, slowdown) for condition in conditions for slowdown in SLOWDOWNS]
@@ -235,7 +236,6 @@ def write(study: dict[str, Any], out: Path) -> list[str]:
     page.print(summary(study))
     write_text(out.with_suffix(".json"), json.dumps(study, indent=1) + "\n")
     write_text(out.with_suffix(".html"), page.export_html())
-    return study["missed"]
 
 
 def main() -> int:
@@ -243,7 +243,7 @@ def main() -> int:
     parser.add_argument("--contenders", nargs="*", default=["pytorch:eager", "tensorflow:graph", "jax:jit"])
     parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
-    parser.add_argument("--conditions", nargs="*", default=["quiet", "loaded"], choices=["quiet", "loaded"])
+    parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
     parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
     parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
     parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
@@ -263,10 +263,10 @@ def main() -> int:
             "versions": {name: installation.versions for name, installation in pool.installations.items()},
         }
         try:
-            study = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else made_with
+            old = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else {"comparisons": []}
         except InputError as error:
             parser.error(str(error))
-        study.setdefault("comparisons", [])
+        study = {**made_with, "comparisons": old["comparisons"]}
         for item in sized:
             workload = Workload(item.model, item.batch_size, step="training")
             print(f"{item.model.kind}: building", file=sys.stderr, flush=True)
@@ -283,11 +283,11 @@ def main() -> int:
                         ]
                         runs += 1
                 print(f"{item.model.kind}, {condition}: {runs} runs", file=sys.stderr, flush=True)
-                failures = write(study, asked.out)
+                write(study, asked.out)
     console = Console(width=150)
     console.print(tabulate(study["rows"]))
     console.print(summary(study))
-    return int(bool(failures))
+    return int(bool(study["missed"]))
 
 
 if __name__ == "__main__":
