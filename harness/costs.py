@@ -24,7 +24,7 @@ def find_break_evens(cold_starts: Sequence[ColdStart], cases: Sequence[CaseResul
     found = []
     for name, before_s in compile_s.items():
         call_s = {
-            case.contender: case.speed.median_s
+            case.contender: case.speed.time_s
             for case in cases
             if case.outcome == "ok" and case.speed and case.parsed_workload().name == name
         }

@@ -157,8 +157,8 @@ class _Comparing:
                 CaseChange(
                     workload=workload,
                     contender=contender,
-                    before_s=was.speed.median_s,
-                    after_s=now.speed.median_s,
+                    before_s=was.speed.time_s,
+                    after_s=now.speed.time_s,
                     ratio=ratio.ratio,
                     interval=interval,
                     p_value=ratio.p_value,

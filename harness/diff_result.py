@@ -36,8 +36,8 @@ class CaseChange(_Part):
     """A contender's time on a workload in the later file over that in the earlier one: above 1 is slower.
 
     Attributes:
-        before_s, after_s: median of each file.
-        ratio, interval: of the medians, and its 95 % interval.
+        before_s, after_s: time in each file.
+        ratio, interval: of the times, and its 95 % interval.
         p_value, adjusted_p: of no change, by itself and after all cases of the files are accounted for.
         regression: slower by more than the threshold.
     """

@@ -30,7 +30,7 @@ from harness.identity import Identity, require_same
 from harness.results import Records, Result
 
 NAME = "journal.jsonl"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # The unit of work that says what each contender is.
 START = "start"
 _LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","entry":(\{.*\})\}', re.DOTALL)

@@ -186,7 +186,7 @@ def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Co
     speed = case.speed
     if speed is None:
         return None
-    middle, low, high = (_log(value) for value in (speed.median_s, *speed.interval_s))
+    middle, low, high = (_log(value) for value in (speed.time_s, *speed.interval_s))
     if middle is None or low is None or high is None:
         return None
     return Costs(

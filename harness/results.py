@@ -12,7 +12,7 @@ from harness.core.errors import Outcome
 from harness.core.spec import Workload
 from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
 
 
@@ -154,8 +154,8 @@ class Speed(Record):
             divided out).
         iterations: calls in each round.
         warmup_calls: calls before the first round, not recorded, of all processes.
-        median_s, interval_s: geometric mean of the processes' medians, and its 95 % interval, which covers the spread
-            of rounds and that of processes.
+        time_s, interval_s: geometric mean of the processes' times, each the mean of the faster half of its rounds, and
+            its 95 % interval, which covers the spread of rounds and that of processes.
         processes: how `rounds_s` is divided.
         latency_s: 50th, 90th and 99th percentile of single calls.
         pipelined_s: seconds per call when only the last of a round is waited for: one over the throughput.
@@ -165,7 +165,7 @@ class Speed(Record):
     rounds_s: list[float]
     iterations: int
     warmup_calls: int
-    median_s: float
+    time_s: float
     interval_s: tuple[float, float]
     processes: list[Process] = []
     latency_s: tuple[float, float, float] | None = None
@@ -204,7 +204,7 @@ class Comparison(Record):
 
     Attributes:
         workload: the workload's name.
-        ratio, interval: ratio of medians and its 95 % interval over processes and rounds.
+        ratio, interval: ratio of times and its 95 % interval over processes and rounds.
         p_value: of no difference, for this comparison by itself.
         adjusted_p: the same after all verdicts of the run are accounted for.
     """

@@ -29,7 +29,7 @@ _EDGES = np.concatenate([[0.0], np.geomspace(5e-5, 1e3, 70), [np.inf]])
 SPREADS = np.concatenate([[2.5e-5], np.sqrt(_EDGES[1:-2] * _EDGES[2:-1]), [1e3]])
 _SCALED = _EDGES / TYPICAL[:, None]
 PRIOR = np.diff(1 / np.sqrt(1 + 2 / np.maximum(_SCALED, 1e-9) ** 2), axis=1)
-# A variance of medians is estimated from as much information as half as many rounds would give of a normal variance.
+# A time is the mean of half of the rounds, and its variance as surely known as that many tell a normal one.
 INFORMATION_OF_ROUNDS = 0.5
 
 # Where runs say of the spread that it is either small or huge, Student's t says no more than this.
@@ -85,7 +85,7 @@ class Side:
         group: its number in the groups that told the spread.
         processes: of it.
         passes: that are compared, in the mean of its processes.
-        within: variance by sampling of a process's log median.
+        within: variance by sampling of a process's log time.
     """
 
     group: int
@@ -95,7 +95,7 @@ class Side:
 
     @property
     def sampling(self) -> Error:
-        """What its rounds leave unsure of its mean log median."""
+        """What its rounds leave unsure of its mean log time."""
         return Error(self.within / self.processes, INFORMATION_OF_ROUNDS * self.processes * (self.passes - 1))
 
 
@@ -103,21 +103,21 @@ class ProcessSpread:
     """The variance between processes of each contender, as far as a run tells it.
 
     Args:
-        groups: of each contender the log medians of its processes, and their variance by sampling.
+        groups: of each contender the log times of its processes, and their variance by sampling.
 
     Raises:
         ValueError: one process of each.
     """
 
     def __init__(self, groups: Sequence[tuple[np.ndarray, float]]) -> None:
-        if all(len(medians) < 2 for medians, _ in groups):
+        if all(len(times) < 2 for times, _ in groups):
             raise ValueError("one process of each contender: the spread between processes is not known")
         typical = np.log(PRIOR_OF_TYPICAL)
         self._spreads = []
-        for medians, within in groups:
+        for times, within in groups:
             variance = SPREADS**2 + within
-            squares = float(np.sum((medians - medians.mean()) ** 2))
-            log_likelihood = -0.5 * ((len(medians) - 1) * np.log(variance) + squares / variance)
+            squares = float(np.sum((times - times.mean()) ** 2))
+            log_likelihood = -0.5 * ((len(times) - 1) * np.log(variance) + squares / variance)
             joint = PRIOR * np.exp(log_likelihood - log_likelihood.max())
             share = joint.sum(axis=1, keepdims=True)
             typical = typical + np.log(share[:, 0])
@@ -126,7 +126,7 @@ class ProcessSpread:
         self._typical: np.ndarray = weights / weights.sum()
 
     def error(self, sides: Sequence[Side], known: Sequence[Error] = ()) -> Error:
-        """Of a contender's mean log median, or of the difference of two.
+        """Of a contender's mean log time, or of the difference of two.
 
         Args:
             sides: one or two contenders.

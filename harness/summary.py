@@ -144,7 +144,7 @@ def _speed_tables(result: Result) -> list[Table]:
     for step in dict.fromkeys(case.workload["step"] for case in result.cases):
         cases = [case for case in result.cases if case.workload["step"] == step]
         cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios) for case in cases}
-        title = f"Time of one {step} step, median (times the fastest, 95 % interval)"
+        title = f"Time of one {step} step (times the fastest, 95 % interval)"
         tables.append(_grid(_model_names([case.workload for case in cases]), cells, title))
     tables[-1].caption = _precision_text(result)
     return tables
@@ -178,11 +178,9 @@ def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> 
         return case.outcome
     comparison = ratios.get((case.parsed_workload().name, case.contender))
     if comparison is None:
-        return f"{format_duration(case.speed.median_s)} (fastest)"
+        return f"{format_duration(case.speed.time_s)} (fastest)"
     low, high = comparison.interval
-    return (
-        f"{format_duration(case.speed.median_s)} ({comparison.ratio:.2f} [{low:.2f}, {high:.2f}] {comparison.verdict})"
-    )
+    return f"{format_duration(case.speed.time_s)} ({comparison.ratio:.2f} [{low:.2f}, {high:.2f}] {comparison.verdict})"
 
 
 def _training_table(result: Result) -> Table:

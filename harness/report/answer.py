@@ -25,9 +25,9 @@ class Answer:
     """The answer for one workload.
 
     Attributes:
-        lead: the comparable contender with the lowest median; empty when there is none.
-        claim: what can be said of it: `is fastest`, `has the lowest median`, ...
-        time: its median.
+        lead: the comparable contender with the lowest time; empty when there is none.
+        claim: what can be said of it: `is fastest`, `has the lowest time`, ...
+        time: its time, with the unit.
         against_baseline: the lead's own ratio, when the ratios of this workload refer to another contender.
         slower, ties, unresolved: the others by their verdict against the lead.
         indirect: the others' ratios to the baseline, when none to the lead was recorded.
@@ -52,7 +52,7 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
     if not group.rows:
         return Answer(group)
     lead, *others = group.rows
-    time = f"{lead.median} {group.unit}"
+    time = f"{lead.time} {group.unit}"
     if not others:
         claim = "is the only one that can be compared" if group.left_out else "is the only contender here"
         return Answer(group, lead.contender, claim, time)
@@ -80,7 +80,7 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
     return Answer(
         group=group,
         lead=lead.contender,
-        claim="is fastest" if settled else "has the lowest median",
+        claim="is fastest" if settled else "has the lowest time",
         time=time,
         baseline=group.baseline,
         against_baseline="" if own is None or lead.is_baseline else _relation(own).figure,

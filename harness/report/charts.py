@@ -49,17 +49,17 @@ CONFIG: Spec = {
 
 
 def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
-    """Median and interval of every comparable contender, the quickest on top."""
+    """Time and interval of every comparable contender, the quickest on top."""
     rows = []
     for row in group.rows:
         low_s, high_s = row.speed.interval_s
         rows.append(
             {
                 "contender": identities[row.contender].label,
-                "median": row.speed.median_s / group.unit_s,
+                "time": row.speed.time_s / group.unit_s,
                 "low": low_s / group.unit_s,
                 "high": high_s / group.unit_s,
-                "shown": f"{row.median} {row.interval} {group.unit}",
+                "shown": f"{row.time} {row.interval} {group.unit}",
             }
         )
     low = min(row.speed.interval_s[0] for row in group.rows) / group.unit_s
@@ -73,7 +73,7 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         y=alt.Y("contender:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
         color=colour_of(identities, [row.contender for row in group.rows]),
-        tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="median and interval")],
+        tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("shown:N", title="time and interval")],
     )
     interval = base.mark_rule(strokeWidth=2).encode(
         x=alt.X("low:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=",~r")), x2="high:Q"
@@ -81,7 +81,7 @@ def speed_chart(group: SpeedGroup, identities: Identities) -> Spec:
     # Ends taller than the point, so that an interval narrower than the point is still seen.
     ends = [base.mark_tick(thickness=1.5, size=16).encode(x=end) for end in ("low:Q", "high:Q")]
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
-        x="median:Q", shape=shape_of(identities, [row.contender for row in group.rows])
+        x="time:Q", shape=shape_of(identities, [row.contender for row in group.rows])
     )
     return finish(alt.LayerChart(layer=[interval, *ends, point]), ROW_HEIGHT * len(group.rows))
 
@@ -247,10 +247,8 @@ def chart_label(kind: str, what: str, figures: list[str]) -> str:
 
 def speed_label(group: SpeedGroup, identities: Identities) -> str:
     """The speed chart in words."""
-    figures = [f"{identities[row.contender].label} {row.median} {row.interval} {group.unit}" for row in group.rows]
-    return chart_label(
-        "Median time per call with its interval", f"{group.workload.title}, {group.workload.sizes}", figures
-    )
+    figures = [f"{identities[row.contender].label} {row.time} {row.interval} {group.unit}" for row in group.rows]
+    return chart_label("Time per call with its interval", f"{group.workload.title}, {group.workload.sizes}", figures)
 
 
 def cold_label(group: ColdGroup, identities: Identities) -> str:

@@ -155,7 +155,7 @@ def totals(group: SpeedGroup, starts: Mapping[tuple[str, str], ColdStart]) -> li
     if group.workload.step != "inference":
         return []
     found = [
-        Total(row.contender, starts[row.contender, group.workload.model_key].total_s, row.speed.median_s)
+        Total(row.contender, starts[row.contender, group.workload.model_key].total_s, row.speed.time_s)
         for row in group.rows
         if (row.contender, group.workload.model_key) in starts
     ]

@@ -19,7 +19,7 @@ from harness.results import Result
 HEIGHT = 260
 DASHES = alt.Scale(domain=["CPU", "GPU"], range=[[4, 3], [1, 0]])
 Times = tuple[float, float, float]
-"""Median and 95 % interval, seconds."""
+"""Time and 95 % interval, seconds."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def crossings(results: Sequence[Result]) -> list[Crossing]:
             family, measure, size = _family(workload)
             families.setdefault(family, (describe_workload(case.workload), measure))
             speed = case.speed if case.outcome == "ok" else None
-            found = (speed.median_s, *speed.interval_s) if speed else None
+            found = (speed.time_s, *speed.interval_s) if speed else None
             if found and not all(math.isfinite(value) and value > 0 for value in found):
                 found = None
             times.setdefault((family, case.contender, size), {})[workload.device] = found, case.outcome

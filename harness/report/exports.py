@@ -27,7 +27,7 @@ PICTURE_WIDTH = 720
 LONGEST_NAME = 180
 COLUMNS = (
     "result", "created", "workload", "model", "step", "batch_size", "dtype", "device", "optimiser", "contender",
-    "outcome", "reason", "median_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
+    "outcome", "reason", "time_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
     "latency_90_s", "latency_99_s", "pipelined_s", "cpu_s", "memory_bytes", "flops", "bytes", "cold_start_s",
     "noise_units", "baseline", "ratio", "ratio_low", "ratio_high", "verdict",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def _markdown_parts(name: str, result: Result) -> Iterator[str]:
     if groups:
         answers = [answer.answer_for(group, result.comparisons) for group in groups]
         yield "\n".join(f"- {escape(answer.answer_sentence(found))}" for found in answers)
-        yield "Ratios of medians with their 95 % interval over rounds and processes; verdicts hold over the whole run."
+        yield "Ratios of times with their 95 % interval over rounds and processes; verdicts hold over the whole run."
     problems = answer.problems(result)
     if problems:
         lines = []
@@ -88,10 +88,10 @@ def _markdown_parts(name: str, result: Result) -> Iterator[str]:
 def _markdown_table(group: speed.SpeedGroup) -> str:
     escape = escape_markdown
     title = f"{group.workload.title}: {group.workload.sizes}; {group.workload.conditions}"
-    rows = [("contender", f"median, {group.unit}", "95 % interval", "ratio", "95 % interval", "verdict"), ("---",) * 6]
+    rows = [("contender", f"time, {group.unit}", "95 % interval", "ratio", "95 % interval", "verdict"), ("---",) * 6]
     for row in group.rows:
         verdict = "baseline" if row.is_baseline else row.verdict
-        cells = (row.contender, row.median, row.interval, row.ratio, row.ratio_interval, verdict)
+        cells = (row.contender, row.time, row.interval, row.ratio, row.ratio_interval, verdict)
         rows.append(tuple(escape(cell, 200) for cell in cells))  # type: ignore[arg-type]
     for left in group.left_out:
         rows.append((escape(left.contender, 200), f"not compared: {escape(left.reason, 200)}", "", "", "", ""))
@@ -149,7 +149,7 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
     }
     if speed_record is not None:
         cells |= {
-            "median_s": speed_record.median_s,
+            "time_s": speed_record.time_s,
             "low_s": speed_record.interval_s[0],
             "high_s": speed_record.interval_s[1],
             "rounds": len(speed_record.rounds_s),

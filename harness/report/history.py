@@ -26,7 +26,7 @@ class Timeline:
     """One workload in every run.
 
     Attributes:
-        times_s: contender to median, low and high of each run; None where it has no time.
+        times_s: contender to time, low and high of each run; None where it has no time.
     """
 
     workload: WorkloadText
@@ -88,7 +88,7 @@ def _history(machine: str, runs: list[tuple[str, Result]]) -> History:
             timeline = timelines.setdefault(group.workload.key, Timeline(group.workload))
             for row in group.rows:
                 series = timeline.times_s.setdefault(row.contender, [None] * len(runs))
-                series[number] = (row.speed.median_s, *row.speed.interval_s)
+                series[number] = (row.speed.time_s, *row.speed.interval_s)
     kept = [
         timeline
         for timeline in timelines.values()

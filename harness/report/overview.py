@@ -36,7 +36,7 @@ class OverviewRow:
 
 
 def speed_overview(result: Result, groups: Sequence[SpeedGroup]) -> list[OverviewRow]:
-    """Every workload's times: median in the unit of its row, and the ratio to the baseline."""
+    """Every workload's times: in the unit of its row, and the ratio to the baseline."""
     names = contender_names(result)
     rows = []
     for group in groups:
@@ -44,7 +44,7 @@ def speed_overview(result: Result, groups: Sequence[SpeedGroup]) -> list[Overvie
         for at, row in enumerate(group.rows):
             ratio = f" ({row.ratio}×)" if row.ratio else ""
             mark = "lead" if at == 0 else row.verdict
-            cells[row.contender] = OverviewCell(f"{row.median} {group.unit}{ratio}", mark)
+            cells[row.contender] = OverviewCell(f"{row.time} {group.unit}{ratio}", mark)
         rows.append(OverviewRow(group.workload, [cells.get(name, OverviewCell()) for name in names]))
     return rows
 

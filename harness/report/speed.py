@@ -21,7 +21,7 @@ class SpeedRow:
     """A comparable contender on one workload.
 
     Attributes:
-        median, interval: in the unit of the group.
+        time, interval: in the unit of the group.
         ratio, ratio_interval: to the baseline of the group; empty when none was recorded.
         verdict: the recorded one; empty for the baseline itself and where there is none.
         latency: 50th, 90th and 99th percentile of single calls, in the unit of the group.
@@ -35,7 +35,7 @@ class SpeedRow:
     """
 
     contender: str
-    median: str
+    time: str
     interval: str
     latency: str
     pipelined: str
@@ -66,7 +66,7 @@ class SpeedGroup:
 
     Attributes:
         unit: `s`, `ms`, `µs` or `ns`; `unit_s` is its length in seconds.
-        rows: comparable contenders, the lowest median first.
+        rows: comparable contenders, the lowest time first.
         floor: how surely they could be told apart; None where that was not recorded.
         published: what others have published for these sizes, a sentence; empty where there is nothing.
     """
@@ -189,12 +189,12 @@ def _group(
             left_out.append(LeftOut(case.contender, "ok", case.reason or "it ran, but no time was recorded"))
         else:
             comparable.append((case, case.speed))
-    comparable.sort(key=lambda pair: pair[1].median_s)
+    comparable.sort(key=lambda pair: pair[1].time_s)
     baselines = [c.baseline for c in comparisons]
     lead = comparable[0][0].contender if comparable else ""
     baseline = lead if lead in baselines else baselines[0] if baselines else ""
     ratios = {c.contender: c for c in comparisons if c.baseline == baseline}
-    unit_s, unit = time_unit(comparable[0][1].median_s) if comparable else (1.0, "s")
+    unit_s, unit = time_unit(comparable[0][1].time_s) if comparable else (1.0, "s")
     rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), best_flops) for case, speed in comparable]
     published = _published(cases[0].workload)
     return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor, published)
@@ -214,7 +214,7 @@ def _published(record: Mapping[str, Any]) -> str:
 
 
 def _is_finite(speed: Speed) -> bool:
-    return all(finite(value) is not None for value in (speed.median_s, *speed.interval_s))
+    return all(finite(value) is not None for value in (speed.time_s, *speed.interval_s))
 
 
 def _row(
@@ -226,18 +226,18 @@ def _row(
     best_flops: Mapping[tuple[str, str], float],
 ) -> SpeedRow:
     low_s, high_s = speed.interval_s
-    median, interval = with_interval(speed.median_s / unit_s, low_s / unit_s, high_s / unit_s)
+    time, interval = with_interval(speed.time_s / unit_s, low_s / unit_s, high_s / unit_s)
     is_baseline = case.contender == baseline
     ratio = ratio_interval = verdict = ""
     if comparison is not None and not is_baseline:
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
     drift = max((process.drift for process in speed.processes), key=abs, default=0.0)
-    flops = case.flops / speed.median_s if case.flops and speed.median_s > 0 else None
+    flops = case.flops / speed.time_s if case.flops and speed.time_s > 0 else None
     best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
     return SpeedRow(
         contender=case.contender,
-        median=median,
+        time=time,
         interval=interval,
         latency=" / ".join(significant(value / unit_s) for value in speed.latency_s or ()),
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),

@@ -19,7 +19,7 @@ class Sweep:
     Attributes:
         workload: the first of them.
         sizes: ascending.
-        per_example_s: contender to median, low and high for each size, divided by it; None where it has no time.
+        per_example_s: contender to time, low and high for each size, divided by it; None where it has no time.
         gaps: contender and batch size to the outcome that stands in the place of a time.
     """
 
@@ -43,7 +43,7 @@ def _sweep(by_size: dict[int, SpeedGroup]) -> Sweep:
     found = Sweep(by_size[sizes[0]].workload, sizes)
     for at, size in enumerate(sizes):
         for row in by_size[size].rows:
-            times = (row.speed.median_s, *row.speed.interval_s)
+            times = (row.speed.time_s, *row.speed.interval_s)
             series = found.per_example_s.setdefault(row.contender, [None] * len(sizes))
             series[at] = (times[0] / size, times[1] / size, times[2] / size)
         for left in by_size[size].left_out:

@@ -40,8 +40,8 @@ def varied() -> Result:
                             name, at, base_s * math.exp(rng.gauss(0, rng.choice((0.01, 0.1, 1)))), rng
                         )
                         half = rng.choice((0.0, 0.002, 0.02, 0.2))
-                        median_s = record.speed.median_s
-                        record.speed.interval_s = (median_s * math.exp(-half), median_s * math.exp(half))
+                        time_s = record.speed.time_s
+                        record.speed.interval_s = (time_s * math.exp(-half), time_s * math.exp(half))
                         record.speed.rounds_s = []
                         if rng.random() < 0.05:
                             record.speed.pipelined_s = None

@@ -44,8 +44,6 @@ from harness.task import Task
 
 PROCESSES = 6
 SLOWDOWNS = (0.0, 0.02, 0.05, 0.10, 0.20)
-# Half of all comparisons are of equals, which have the tightest bar.
-WEIGHTS = (0.5, 0.125, 0.125, 0.125, 0.125)
 STEPS = ("inference", "training")
 MOST_FALSE, LEAST_COVERED = 0.05, 0.93
 LEAST_FOUND = {0.05: 0.80, 0.10: 0.95}
@@ -92,14 +90,24 @@ def prepare(pool: Pool, contenders: Sequence[Contender], workload: Workload) -> 
     return ready
 
 
-def run_once(pool: Pool, contenders: Sequence[Contender], step: str, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """One run of the schedule: each contender's second group against its first."""
+def run_once(
+    pool: Pool, contenders: Sequence[Contender], step: str, equals: float, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """One run of the schedule: each contender's second group against its first.
+
+    Args:
+        pool: of the workers.
+        contenders: that were prepared.
+        step: that is timed.
+        equals: share of the comparisons in which nothing is slowed down.
+        rng: draws who is in which group, and what is slowed down.
+    """
     standard = BUDGETS["standard"]
     each = min(standard.processes_for(2 * len(contenders)), PROCESSES // 2)
     seats, slowed = [], {}
     for contender in contenders:
         drawn = 1 + rng.permutation(PROCESSES)[: 2 * each]
-        slowed[contender] = float(rng.choice(SLOWDOWNS, p=WEIGHTS))
+        slowed[contender] = 0.0 if rng.random() < equals else float(rng.choice(SLOWDOWNS[1:]))
         for position, number in enumerate(drawn):
             seat = Seat(contender, int(number))
             seats.append(seat)
@@ -244,10 +252,13 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
     parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
+    parser.add_argument("--equals", type=float, default=0.5, help="share of comparisons with nothing slowed down")
     parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
     parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
     parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
     asked = parser.parse_args()
+    if not 0 <= asked.equals <= 1:
+        parser.error(f"--equals: got {asked.equals:g}, expected a share from 0 to 1")
     contenders, rng = parse_contenders(asked.contenders), np.random.default_rng(asked.seed)
     sized = choose("default", asked.models)
     with (
@@ -277,7 +288,7 @@ def main() -> int:
                 with competing(condition == "loaded"):
                     while time.monotonic() < until_s:
                         step = STEPS[runs % len(STEPS)]
-                        found = run_once(pool, ready, step, rng)
+                        found = run_once(pool, ready, step, asked.equals, rng)
                         study["comparisons"] += [
                             {**c, "condition": condition, "workload": workload.replace(step=step).name} for c in found
                         ]

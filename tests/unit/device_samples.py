@@ -11,29 +11,29 @@ LSTM = LstmSpec(64, 256, 10, 25)
 JIT = "jax:jit"
 
 
-def speed(median_s, share=0.02):
+def speed(time_s, share=0.02):
     return Speed(
-        rounds_s=[median_s] * 4,
+        rounds_s=[time_s] * 4,
         iterations=1,
         warmup_calls=3,
-        median_s=median_s,
-        interval_s=(median_s / (1 + share), median_s * (1 + share)),
+        time_s=time_s,
+        interval_s=(time_s / (1 + share), time_s * (1 + share)),
     )
 
 
 def result(device, times, model=LSTM, name=JIT, outcome="out_of_memory", **changes):
     """A run on one device; a time of None is a case that ended otherwise."""
     cases = []
-    for size, median_s in times.items():
+    for size, time_s in times.items():
         at = workload(model, device=device, batch_size=size, **changes)
-        ok = median_s is not None
+        ok = time_s is not None
         cases.append(
             CaseResult(
                 name=f"{at.name}[{name}]",
                 workload=at.to_json(),
                 contender=name,
                 outcome="ok" if ok else outcome,
-                speed=speed(median_s) if ok else None,
+                speed=speed(time_s) if ok else None,
             )
         )
     return Result(

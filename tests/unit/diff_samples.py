@@ -15,19 +15,19 @@ CONTENDERS = ("pytorch:eager", "pytorch:compile", "jax:jit")
 RNN, LSTM = MODELS[2:]
 
 
-def speeds(rng, medians_s, processes=3, passes=12):
+def speeds(rng, times_s, processes=3, passes=12):
     """Speeds of contenders as a run summarises them: processes differ by 0.5 %, rounds by 2 %."""
     measured = {}
-    for name, median_s in medians_s.items():
+    for name, time_s in times_s.items():
         measured[name] = []
         for _ in range(processes):
-            level = math.log(median_s) + 0.005 * rng.standard_normal()
+            level = math.log(time_s) + 0.005 * rng.standard_normal()
             durations_s = np.exp(level + 0.02 * rng.standard_normal(passes))
             measured[name].append(
                 Rounds(
                     4,
                     5,
-                    median_s,
+                    time_s,
                     durations_s=durations_s.tolist(),
                     taken_s=[0.0] * passes,
                     waiting_s=[0.0] * passes,
@@ -44,12 +44,12 @@ def run_of(seed, factors=None, common=1.0, passes=12, processes=3, **changes) ->
     result = empty(contenders=[contender(name) for name in CONTENDERS], **changes)
     for model in (RNN, LSTM):
         result.agreements += [agreement(name, model) for name in CONTENDERS]
-        medians_s = {
+        times_s = {
             name: 0.01 * place * common * (factors or {}).get((model, name), 1.0)
             for place, name in enumerate(CONTENDERS, 1)
         }
-        for name, speed in speeds(rng, medians_s, processes, passes).items():
-            timed = case(name, workload(model), speed.median_s, random.Random(0))
+        for name, speed in speeds(rng, times_s, processes, passes).items():
+            timed = case(name, workload(model), speed.time_s, random.Random(0))
             timed.speed = speed
             result.cases.append(timed)
     return result

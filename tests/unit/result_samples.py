@@ -147,9 +147,9 @@ def disagreeing(name: str, model: ModelSpec) -> Agreement:
     )
 
 
-def case(name: str, at: Workload, median_s: float, rng: random.Random) -> CaseResult:
+def case(name: str, at: Workload, time_s: float, rng: random.Random) -> CaseResult:
     """A timed case."""
-    rounds_s = [median_s * math.exp(rng.gauss(0, 0.02)) for _ in range(40)]
+    rounds_s = [time_s * math.exp(rng.gauss(0, 0.02)) for _ in range(40)]
     return CaseResult(
         name=f"{at.name}[{name}]",
         workload=at.to_json(),
@@ -165,15 +165,15 @@ def case(name: str, at: Workload, median_s: float, rng: random.Random) -> CaseRe
             rounds_s=rounds_s,
             iterations=4,
             warmup_calls=5,
-            median_s=median_s,
-            interval_s=(median_s * 0.985, median_s * 1.016),
+            time_s=time_s,
+            interval_s=(time_s * 0.985, time_s * 1.016),
             processes=[
                 Process(passes=20, disturbed=[3], warmup_calls=3, memory={"host_in_use_bytes": 300 * 2**20}),
                 Process(passes=20, warmup_calls=2, memory={"host_in_use_bytes": 310 * 2**20}),
             ],
-            latency_s=(median_s, median_s * 1.1, median_s * 1.4),
-            pipelined_s=median_s * 0.97,
-            cpu_s=median_s * 1.9,
+            latency_s=(time_s, time_s * 1.1, time_s * 1.4),
+            pipelined_s=time_s * 0.97,
+            cpu_s=time_s * 1.9,
         ),
     )  # fmt: skip
 
@@ -284,7 +284,7 @@ def dated(created: str, slower: float = 1.0, models: int = 1, **changes: Any) ->
     for found in result.cases:
         if found.contender == "jax:jit" and found.speed:
             found.speed.rounds_s = [slower * round_s for round_s in found.speed.rounds_s]
-            found.speed.median_s *= slower
+            found.speed.time_s *= slower
             found.speed.interval_s = (slower * found.speed.interval_s[0], slower * found.speed.interval_s[1])
     return result.model_copy(update={"created": created, **changes})
 

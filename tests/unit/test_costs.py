@@ -16,8 +16,8 @@ def start(contender, build_s, first_call_s, outcome="ok"):
     )
 
 
-def case(contender, median_s):
-    speed = Speed(rounds_s=[median_s], iterations=1, warmup_calls=3, median_s=median_s, interval_s=(median_s, median_s))
+def case(contender, time_s):
+    speed = Speed(rounds_s=[time_s], iterations=1, warmup_calls=3, time_s=time_s, interval_s=(time_s, time_s))
     return CaseResult(
         name=f"{WORKLOAD.name}-{contender}", workload=WORKLOAD.to_json(), contender=contender, outcome="ok", speed=speed
     )

@@ -159,7 +159,7 @@ def test_the_step_that_the_error_names_keeps_all_other_units(options, begin, pat
 
 def test_another_schema_is_refused_with_both_versions(options, begin, path):
     path.write_bytes(to_line(begin.model_copy(update={"schema_version": 99})))
-    with pytest.raises(ResultFileError, match=r"line 1: another schema; got version 99, expected version 1"):
+    with pytest.raises(ResultFileError, match=r"line 1: another schema; got version 99, expected version 2"):
         read(path)
 
 

@@ -160,7 +160,7 @@ def test_a_result_is_measured_by_all_criteria_and_who_disagrees_is_absent():
     name = samples.workload(samples.MODELS[3], "training").name
     costs = before[name].costs["pytorch:eager"]
     speed = next(c.speed for c in result.cases if c.name == f"{name}[pytorch:eager]")
-    assert math.exp(costs.latency) == pytest.approx(speed.median_s)
+    assert math.exp(costs.latency) == pytest.approx(speed.time_s)
     assert math.exp(costs.throughput) == pytest.approx(speed.pipelined_s)
     assert math.exp(costs.memory) == pytest.approx(310 * 2**20)
     low, high = speed.interval_s
@@ -182,7 +182,7 @@ def test_a_result_is_measured_by_all_criteria_and_who_disagrees_is_absent():
 def test_times_that_are_no_numbers_are_not_ranked():
     result = samples.main_job()
     first, second = result.cases[0], result.cases[1]
-    first.speed.median_s = math.nan
+    first.speed.time_s = math.nan
     second.speed.interval_s = (math.nan, math.inf)
     found = {m.name: m for m in measured(result)}[first.name.split("[")[0]]
     assert found.absent == {first.contender: "not timed", second.contender: "not timed"}

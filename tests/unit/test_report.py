@@ -33,27 +33,27 @@ class TestAnswer:
         assert items[0] == "jax:jit 1.90 [1.84, 1.96]"
         assert len(items) == len(samples.CONTENDERS) - 1
 
-    def test_the_lowest_median_is_not_called_fastest_while_another_is_unresolved(self, main_page: Element) -> None:
+    def test_the_lowest_time_is_not_called_fastest_while_another_is_unresolved(self, main_page: Element) -> None:
         answer = card(main_page, "Dense training")
-        assert answer.all("p", "claim")[0].text == "pytorch:compile has the lowest median: 8.40 ms per call."
+        assert answer.all("p", "claim")[0].text == "pytorch:compile has the lowest time: 8.40 ms per call."
         labels = [label.text for label in answer.all("p", "label")]
         assert labels == ["Not resolved against it", "Slower, times as long"]
         unresolved = [item.all("bdi")[0].text for item in answer.all("ul", "relations")[0].all("li")]
         assert unresolved == ["tensorflow:xla", "jax:jit"]
 
     @pytest.mark.parametrize(
-        ("third_low", "claim"), [(0.9, "is fastest"), (0.75, "has the lowest median")], ids=["apart", "overlapping"]
+        ("third_low", "claim"), [(0.9, "is fastest"), (0.75, "has the lowest time")], ids=["apart", "overlapping"]
     )
     def test_a_lead_that_is_not_the_baseline_is_fastest_only_if_its_interval_lies_below(
         self, third_low: float, claim: str
     ) -> None:
         result = samples.main_job(("pytorch:eager", "jax:jit", "tensorflow:xla"), samples.MODELS[:1])
         at = samples.workload(samples.MODELS[0])
-        medians_s = {"pytorch:eager": 10e-3, "jax:jit": 7.4e-3, "tensorflow:xla": 9.5e-3}
+        times_s = {"pytorch:eager": 10e-3, "jax:jit": 7.4e-3, "tensorflow:xla": 9.5e-3}
         result.cases = [case for case in result.cases if case.workload["step"] == "inference"]
         for record in result.cases:
             assert record.speed is not None
-            record.speed.median_s = medians_s[record.contender]
+            record.speed.time_s = times_s[record.contender]
         result.comparisons = [
             samples.comparison("jax:jit", "pytorch:eager", at, 0.74),
             samples.comparison("tensorflow:xla", "pytorch:eager", at, 0.95).model_copy(
@@ -184,9 +184,9 @@ class TestAgreement:
 
 
 class TestSpeed:
-    def test_the_table_holds_median_interval_ratio_and_verdict(self, main_page: Element) -> None:
+    def test_the_table_holds_time_interval_ratio_and_verdict(self, main_page: Element) -> None:
         rows = main_page.by_id("r1-speed-7").rows()
-        assert rows[0] == ["Contender", "Median, ms", "95 % interval", "Ratio", "Verdict", "Rounds × calls"]
+        assert rows[0] == ["Contender", "Time, ms", "95 % interval", "Ratio", "Verdict", "Rounds × calls"]
         assert rows[1] == ["pytorch:eager", "34.8", "[34.3, 35.4]", "1", "baseline", "40 × 4"]
         assert rows[2] == ["jax:jit", "66.1", "[65.1, 67.2]", "1.90 [1.84, 1.96]", "slower", "40 × 4"]
 
@@ -195,7 +195,7 @@ class TestSpeed:
         assert [row["contender"] for row in rows] == [
             row[0] for row in main_page.by_id("r1-speed-7").all("table")[0].rows()[1:]
         ]
-        assert rows[1]["median"] == pytest.approx(66.12)
+        assert rows[1]["time"] == pytest.approx(66.12)
         assert (rows[1]["low"], rows[1]["high"]) == pytest.approx((65.13, 67.18), abs=0.01)
         label = main_page.by_id("r1-s7").attributes["aria-label"]
         assert "pytorch:eager 34.8 [34.3, 35.4] ms; jax:jit 66.1 [65.1, 67.2] ms" in label
@@ -354,7 +354,7 @@ def test_the_share_of_what_the_machine_does_at_best_is_told() -> None:
     result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[:1])
     (first, *_) = result.cases
     assert first.speed is not None
-    first.flops, first.speed.median_s = 10**9, 0.01
+    first.flops, first.speed.time_s = 10**9, 0.01
     rates = {"jax:jit": math.nan, "pytorch:eager": 4e11}
     result.ceilings = [
         Ceiling(dtype="float32", device="cpu", product_size=1024, product_flops=rates, copy_bytes=1.5e10)

@@ -191,7 +191,7 @@ class TestPage:
         result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[:1])
         speed = result.cases[0].speed
         assert speed is not None
-        speed.median_s, speed.interval_s = float("nan"), (float("nan"), float("inf"))
+        speed.time_s, speed.interval_s = float("nan"), (float("nan"), float("inf"))
         result.cold_starts[0].first_call_s = float("inf")
         result.training_runs[0].losses[3] = float("nan")
         result.training_runs[1].noise[0] = float("inf")

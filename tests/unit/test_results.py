@@ -10,6 +10,7 @@ import pytest
 
 from harness.core.errors import InputError, ResultFileError
 from harness.result_file import load, save, write_text
+from harness.results import SCHEMA_VERSION
 from harness.summary import print_summary
 from tests.unit.result_samples import main_job
 
@@ -91,7 +92,7 @@ def changed(text: str, **changes: object) -> str:
         (lambda text: '{"benchmarks": []}', "not a result"),
         (lambda text: changed(text, schema_version=99), "another schema"),
         (lambda text: changed(text, cases=3), r"faceoff\.cases"),
-        (lambda text: json.dumps({"faceoff": {"schema_version": 1}}), "Field required"),
+        (lambda text: json.dumps({"faceoff": {"schema_version": SCHEMA_VERSION}}), "Field required"),
         (lambda text: changed(text, interrupted="perhaps"), "interrupted"),
     ],
 )
