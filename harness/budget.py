@@ -21,16 +21,15 @@ class Budget:
         processes: replicates of each contender, its first process included; more where few contenders run.
         degrees: processes beyond the first of each contender that tell the spread between processes, all contenders of
             a workload together, at least.
-        precision: passes end earlier when no interval that is not clear is wider, to either side, than this share.
-        clear: a contender is measured no further when its whole interval lies this many times half its own width from
-            the baseline, beyond all doubt.
+        precision: a contender is measured no further when its interval is no wider, to either side, than this share.
+        clear: or when its whole interval lies this many times half its own width from the baseline, beyond all doubt,
         rough: and its own time is known to this share, to either side.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
     max_time_s: float = 2.0
     min_passes: int = 6
-    max_passes: int = 96
+    max_passes: int = 60
     min_round_s: float = 0.01
     processes: int = 2
     degrees: int = 6

@@ -40,10 +40,10 @@ def between_contenders(baseline: Contender | None, contenders: Sequence[Contende
 
 
 def undecided(precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget) -> set[Key]:
-    """Who of the `active` groups is to be measured further, their baselines included; none when all is narrow enough.
+    """Who of the `active` groups is to be measured further, their baselines included.
 
-    A group goes on while another's interval is too wide, for their passes are set beside each other. One that is
-    compared with nobody goes on until its own time is known as well.
+    Where the fastest is the baseline, whoever may turn out to be it goes on as long as anybody. One that is compared
+    with nobody goes on until its own time is known.
 
     Args:
         precision: of the rounds so far.
@@ -52,7 +52,7 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
         budget: how narrow is enough, and what is clear.
     """
     going_on: set[Key] = set()
-    wide = False
+    may_lead: set[Key] = set()
     groups = list(active)
     for key in groups:
         against, picked_from = question.baseline(precision, key)
@@ -60,11 +60,15 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
             if len(groups) == 1 and precision.half_width(key) > budget.precision:
                 return {key}
             continue
+        # Of a baseline that has ended there are no further passes to set this one's beside.
+        if against not in groups:
+            continue
         ratio = precision.ratio(key, against, picked_from)
         half = math.log(ratio.high / ratio.low) / 2
         clear = abs(math.log(ratio.ratio)) > (1 + budget.clear) * half
-        if clear and precision.half_width(key) <= budget.rough:
-            continue
-        wide = wide or clear or half > budget.precision
-        going_on |= {key, against}
-    return going_on if wide else set()
+        enough = precision.half_width(key) <= budget.rough if clear else half <= budget.precision
+        if not enough:
+            going_on |= {key, against}
+        elif picked_from > 1 and ratio.low <= 1:
+            may_lead.add(key)
+    return going_on | may_lead if going_on else set()

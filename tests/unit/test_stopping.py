@@ -49,6 +49,22 @@ def test_a_named_baseline_goes_on_and_who_is_clearly_faster_does_not():
     assert undecided(found, [A, B, C], between_contenders(C, [A, B, C]), BUDGET) == {B, C}
 
 
+def test_who_is_narrow_is_measured_no_further_unless_it_may_be_the_fastest():
+    rng = np.random.default_rng(3)
+    noise = {A: 0.002, B: 0.002, C: 0.002, D: 0.1}
+    found = Precision(
+        {
+            contender: Sample(
+                ratio * np.exp(noise[contender] * rng.standard_normal((2, 12))), np.zeros((2, 12), dtype=bool)
+            )
+            for contender, ratio in {A: 1.0, B: 1.001, C: 1.1, D: 1.06}.items()
+        }
+    )
+    assert undecided(found, [A, B, C, D], between_contenders(None, [A, B, C, D]), BUDGET) == {A, B, D}
+    assert undecided(found, [A, B, C, D], between_contenders(A, [A, B, C, D]), BUDGET) == {A, D}
+    assert undecided(found, [B, C, D], between_contenders(A, [A, B, C, D]), BUDGET) == set()
+
+
 def test_all_go_on_until_every_interval_is_narrow_and_then_none():
     close = {A: 1.0, B: 1.05, C: 1.1}
     question = between_contenders(None, list(close))
