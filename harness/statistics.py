@@ -8,9 +8,9 @@ median is now of one kind and now of the other: over 24 pairs of contender and w
 The model, in logarithms, so that differences are ratios: a process of a contender has its own time, which differs
 from the contender's by what that process happened to get (addresses, pages, placement of threads), and from which that
 of its recorded rounds differs by sampling. Both variances are estimated from the run itself: sampling from how rounds
-lie (Yuen 1974), the difference between processes from the contender's own and, as two or three say little, from those
-of the others (`harness.spread`). So every contender is its own A/A twin, and no verdict is finer than what twins differ
-by.
+lie (Yuen 1974) and how alike successive ones are, the difference between processes from the contender's own and, as two
+or three say little, from those of the others (`harness.spread`). So every contender is its own A/A twin, and no verdict
+is finer than what twins differ by.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ CONFIDENCE = 0.95
 TIE_MARGIN = 0.05
 # Of a process's rounds, those that its time is the mean of.
 FASTER_SHARE = 0.5
+# Blocks of successive rounds that are set beside each other, to see whether successive rounds are alike.
+BLOCKS = 3
 # With fewer, a time of the undisturbed passes says less than one of all.
 LEAST_UNDISTURBED = 0.5
 LEAST_PASSES = 5
@@ -76,6 +78,20 @@ class Sample:
         That of a trimmed mean (Yuen 1974, Biometrika 61:165), mean of all processes. It is right from six rounds on.
         """
         return float(np.mean([_variance_of_faster(row) for row in self._kept(left_out)]))
+
+    def likeness(self, left_out: np.ndarray) -> float:
+        """How many times the variance of independent rounds it is that blocks of successive rounds differ by.
+
+        Above 1 where a process is slow for a while and then fast for a while, as when another one has its core. 1 where
+        there are too few rounds to tell.
+        """
+        found = expected = 0.0
+        for row in self._kept(left_out):
+            blocks = np.array_split(row, BLOCKS)
+            if row.size >= 2 * BLOCKS:
+                found += float(np.var([_faster(block).mean() for block in blocks], ddof=1))
+                expected += float(np.mean([_variance_of_faster(block) for block in blocks]))
+        return found / expected if expected > 0 else 1.0
 
     @property
     def passes(self) -> int:
@@ -157,8 +173,14 @@ class Precision(Generic[Key]):
         }
         self._numbers = {key: number for number, key in enumerate(self._samples)}
         out = {key: sample.left_out() for key, sample in self._samples.items()}
+        # One contender's rounds tell it badly, all of a workload together well enough.
+        likeness = [sample.likeness(out[key]) for key, sample in self._samples.items()]
+        self._likeness = max(1.0, float(np.median(likeness)))
         self._spread = ProcessSpread(
-            [(sample.log_times(out[key]), sample.sampling_variance(out[key])) for key, sample in self._samples.items()]
+            [
+                (sample.log_times(out[key]), self._likeness * sample.sampling_variance(out[key]))
+                for key, sample in self._samples.items()
+            ]
         )
 
     @property
@@ -226,7 +248,7 @@ class Precision(Generic[Key]):
         """A contender in the passes it ran in, or in the first ones, without those that are left out."""
         out = self._samples[key].left_out() if left_out is None else left_out
         processes, passes = out.shape
-        within = self._samples[key].first(passes).sampling_variance(out)
+        within = self._likeness * self._samples[key].first(passes).sampling_variance(out)
         return Side(self._numbers[key], processes, float((~out).sum()) / processes, within)
 
     def _log_time(self, key: Key) -> float:

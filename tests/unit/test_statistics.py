@@ -73,6 +73,32 @@ def test_the_time_of_a_process_is_the_mean_of_the_faster_half_of_its_rounds():
     assert np.exp(sample.log_times(sample.left_out())) == pytest.approx([6 ** (1 / 3), 16 ** (1 / 3)])
 
 
+@pytest.mark.parametrize(("correlation", "least", "most"), [(0.0, 0.8, 1.25), (0.7, 2.0, 6.0)])
+def test_rounds_that_are_slow_for_a_while_differ_by_more_from_block_to_block(correlation, least, most):
+    rng = np.random.default_rng(4)
+    logs = np.zeros((400, 25))
+    for column in range(1, 25):
+        logs[:, column] = correlation * logs[:, column - 1] + 0.05 * rng.standard_normal(400)
+    sample = Sample(np.exp(logs[:, 1:]), np.zeros((400, 24), dtype=bool))
+    assert least < sample.likeness(sample.left_out()) < most
+
+
+def test_an_interval_allows_for_rounds_that_are_slow_for_a_while():
+    mixed = rounds(np.random.default_rng(6), {"a": 1, "b": 1, "c": 1}, between=0.0, within=0.05)
+    in_turn = {name: Sample(np.sort(sample.rounds_s, axis=1), sample.disturbed) for name, sample in mixed.items()}
+    # Some go up while others go down, or it would be the machine's and in all alike.
+    in_turn = {
+        name: Sample(np.stack([sample.rounds_s[0], *sample.rounds_s[1:, ::-1]]), sample.disturbed)
+        for name, sample in in_turn.items()
+    }
+    assert Precision(in_turn).noise_floor() - 1 > 1.5 * (Precision(mixed).noise_floor() - 1)
+
+
+def test_five_rounds_are_too_few_to_tell_whether_successive_ones_are_alike():
+    sample = Sample(np.array([[1.0, 1.1, 1.2, 1.3, 1.4]]), np.zeros((1, 5), dtype=bool))
+    assert sample.likeness(sample.left_out()) == 1.0
+
+
 def test_the_interval_widens_with_the_spread_between_processes_that_rounds_cannot_show():
     quiet = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.0, within=0.001))
     spread = Precision(rounds(np.random.default_rng(1), {"a": 1, "b": 1, "c": 1}, between=0.05, within=0.001))

@@ -57,7 +57,7 @@ def test_who_is_narrow_is_measured_no_further_unless_it_may_be_the_fastest():
             contender: Sample(
                 ratio * np.exp(noise[contender] * rng.standard_normal((2, 12))), np.zeros((2, 12), dtype=bool)
             )
-            for contender, ratio in {A: 1.0, B: 1.001, C: 1.1, D: 1.06}.items()
+            for contender, ratio in {A: 1.0, B: 1.001, C: 1.2, D: 1.06}.items()
         }
     )
     assert undecided(found, [A, B, C, D], between_contenders(None, [A, B, C, D]), BUDGET) == {A, B, D}
