@@ -145,13 +145,13 @@ def test_a_worker_that_hangs_ends_as_timeout_and_all_others_are_complete(tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
 def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_path, pair, number):
-    # The RNN still to come keeps the run from ending before the signal arrives.
-    with running(tmp_path / "out", *bench(pair, "--models", "dense,rnn")) as run:
+    # The models still to come keep the run from ending before the signal arrives.
+    with running(tmp_path / "out", *bench(pair, "--models", "dense,residual,rnn,lstm")) as run:
         wait_for(lambda: "speed: dense training" in progress(tmp_path / "out"), "timing")
         ids = workers(run)
         run.send_signal(number)
         status, output = finish(run, 30)
-    assert status == 130
+    assert status == 130, progress(tmp_path / "out")
     assert f"resume: faceoff bench --resume {tmp_path / 'out'}" in output
     result = load(tmp_path / "out" / "result.json")
     assert result.interrupted
