@@ -39,8 +39,10 @@ def running(out: Path, *arguments: str, **environment: str) -> Iterator[subproce
     command = [sys.executable, "-m", "harness", *arguments, "--out", str(out)]
     with (out.parent / "stderr.txt").open("w") as errors:
         run = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**os.environ, **environment}
-        )
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**os.environ, **environment},
+            # Where the tests run in the background of a script they ignore Ctrl-C, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         try:
             yield run
         finally:
