@@ -84,8 +84,9 @@ class Side:
             for (name, contender), case in self.cases.items()
             if name == workload and case.outcome == "ok"
         }
+        busy = any(floor.noisy for floor in self.result.noise_floors if floor.workload == workload)
         try:
-            return Precision(samples)
+            return Precision(samples, busy)
         except ValueError as error:
             raise ResultFileError(
                 str(error), where=f"{self.name}: {workload}", next_step="make it anew with `faceoff compare`"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import statistics as central
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ SETTLING_S = 0.015
 DISTURBED_SHARE = 0.1
 SLEPT_S = 0.001
 CHECK_EVERY = 3
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass
@@ -206,8 +208,12 @@ def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
     rounds.memory = worker.request("memory")
 
 
-def as_sample(processes: Sequence[Rounds]) -> Sample:
-    """The rounds of a contender's processes as the statistics take them."""
+def precision_of(groups: Mapping[Key, Sequence[Rounds]]) -> Precision[Key]:
+    """How surely groups of processes that were measured on one workload can be told apart."""
+    return Precision({key: _as_sample(processes) for key, processes in groups.items()}, _is_noisy(groups.values()))
+
+
+def _as_sample(processes: Sequence[Rounds]) -> Sample:
     # A contender whose process died is not here, so all have run in every pass.
     return Sample(
         np.array([rounds.durations_s for rounds in processes]), np.array([rounds.disturbed for rounds in processes])
@@ -227,8 +233,7 @@ def _still_open(
         groups.setdefault(question.group(seat), []).append(measured[seat])
     if not groups:
         return set()
-    precision = Precision({key: as_sample(processes) for key, processes in groups.items()})
-    return undecided(precision, [key for key in groups if key in active], question, budget)
+    return undecided(precision_of(groups), [key for key in groups if key in active], question, budget)
 
 
 def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, Speed]:
@@ -239,7 +244,7 @@ def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender,
     """
     if not measured:
         return {}
-    precision = Precision({contender: as_sample(processes) for contender, processes in measured.items()})
+    precision = precision_of(measured)
     own_processes = {rounds.process_id for processes in measured.values() for rounds in processes}
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
@@ -321,34 +326,31 @@ def compare_speeds(
     """
     if not measured:
         return [], None
-    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
-    precision = Precision(samples)
-    baseline_of = between_contenders(baseline, list(samples)).baseline
+    precision = precision_of(measured)
+    baseline_of = between_contenders(baseline, list(measured)).baseline
     comparisons = []
-    for contender in samples:
+    for contender in measured:
         against, picked_from = baseline_of(precision, contender)
         if contender != against:
             ratio = precision.ratio(contender, against, picked_from)
             comparisons.append(_comparison(workload, contender, against, ratio))
-    disturbed = float(np.mean(np.concatenate([sample.disturbed.ravel() for sample in samples.values()])))
     floor = NoiseFloor(
         workload=workload.name,
         resolvable=precision.noise_floor(),
-        twins={str(contender): precision.twin_ratio(contender) for contender in samples},
-        disturbed=disturbed,
-        noisy=disturbed > LEAST_UNDISTURBED or _lost_share(measured) > DISTURBED_SHARE,
+        twins={str(contender): precision.twin_ratio(contender) for contender in measured},
+        disturbed=_disturbed_share(measured.values()),
+        noisy=_is_noisy(measured.values()),
     )
     return comparisons, floor
 
 
 def compare_tuned(workload: Workload, measured: Mapping[Contender, Sequence[Rounds]]) -> list[Comparison]:
     """Each framework's mode `tuned` against the fastest of its others: what tuning brings. The verdict is to come."""
-    samples = {contender: as_sample(processes) for contender, processes in measured.items()}
-    tuned = [contender for contender in samples if contender.mode == TUNED]
+    tuned = [contender for contender in measured if contender.mode == TUNED]
     found = []
-    precision = Precision(samples) if tuned else None
+    precision = precision_of(measured) if tuned else None
     for contender in tuned:
-        plain = [other for other in samples if other.framework == contender.framework and other.mode != TUNED]
+        plain = [other for other in measured if other.framework == contender.framework and other.mode != TUNED]
         if precision is not None and plain:
             best = precision.fastest(plain)
             found.append(_comparison(workload, contender, best, precision.ratio(contender, best, len(plain) + 1)))
@@ -367,9 +369,17 @@ def _comparison(workload: Workload, contender: Contender, baseline: Contender, r
     )
 
 
-def _lost_share(measured: Mapping[Contender, Sequence[Rounds]]) -> float:
+def _is_noisy(groups: Collection[Sequence[Rounds]]) -> bool:
+    return _disturbed_share(groups) > LEAST_UNDISTURBED or _lost_share(groups) > DISTURBED_SHARE
+
+
+def _disturbed_share(groups: Collection[Sequence[Rounds]]) -> float:
+    return float(np.mean(np.concatenate([rounds.disturbed for processes in groups for rounds in processes])))
+
+
+def _lost_share(groups: Collection[Sequence[Rounds]]) -> float:
     """Processor time that other processes and other machines had while rounds were timed, over the rounds' own."""
-    every = [rounds for processes in measured.values() for rounds in processes]
+    every = [rounds for processes in groups for rounds in processes]
     own_s = sum(rounds.cpu_s for rounds in every)
     lost_s = sum(rounds.busy_s + sum(rounds.taken_s) for rounds in every) - own_s
     return lost_s / own_s if own_s > 0 else 0.0

@@ -20,10 +20,10 @@ from scipy import special
 
 # Standard deviation between processes of a contender, as a share of its time, before anything is known: the middle of
 # what is typical of a workload, and by how much, as a factor, workloads differ from that. Measured over 24 pairs of
-# contender and workload: at most 1 % for 21 of them, 5 % for the worst.
-TYPICAL_SPREAD, TYPICAL_FACTOR = 0.01, 2.25
+# contender and workload: at most 1 % for 21 of them, 5 % for the worst. With one of two cores busy it was several times
+# as much, for a process may have to share its core for as long as it is timed.
+TYPICAL_SPREAD, TYPICAL_SPREAD_IF_BUSY, TYPICAL_FACTOR = 0.01, 0.02, 2.25
 TYPICAL = np.geomspace(TYPICAL_SPREAD / 20, TYPICAL_SPREAD * 20, 25)
-PRIOR_OF_TYPICAL = np.exp(-0.5 * (np.log(TYPICAL / TYPICAL_SPREAD) / math.log(TYPICAL_FACTOR)) ** 2)
 # Standard deviations that the prior is taken at, and how much of it each stands for: shape (typical, spreads).
 _EDGES = np.concatenate([[0.0], np.geomspace(5e-5, 1e3, 70), [np.inf]])
 SPREADS = np.concatenate([[2.5e-5], np.sqrt(_EDGES[1:-2] * _EDGES[2:-1]), [1e3]])
@@ -104,15 +104,17 @@ class ProcessSpread:
 
     Args:
         groups: of each contender the log times of its processes, and their variance by sampling.
+        busy: whether others had the processor too.
 
     Raises:
         ValueError: one process of each.
     """
 
-    def __init__(self, groups: Sequence[tuple[np.ndarray, float]]) -> None:
+    def __init__(self, groups: Sequence[tuple[np.ndarray, float]], busy: bool = False) -> None:
         if all(len(times) < 2 for times, _ in groups):
             raise ValueError("one process of each contender: the spread between processes is not known")
-        typical = np.log(PRIOR_OF_TYPICAL)
+        middle = TYPICAL_SPREAD_IF_BUSY if busy else TYPICAL_SPREAD
+        typical = -0.5 * (np.log(TYPICAL / middle) / math.log(TYPICAL_FACTOR)) ** 2
         self._spreads = []
         for times, within in groups:
             variance = SPREADS**2 + within

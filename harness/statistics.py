@@ -83,7 +83,8 @@ class Sample:
         """How many times the variance of independent rounds it is that blocks of successive rounds differ by.
 
         Above 1 where a process is slow for a while and then fast for a while, as when another one has its core. 1 where
-        there are too few rounds to tell.
+        there are too few rounds to tell. As often too high as too low: few blocks mostly differ by less than they
+        would in the mean.
         """
         found = expected = 0.0
         for row in self._kept(left_out):
@@ -91,7 +92,9 @@ class Sample:
             if row.size >= 2 * BLOCKS:
                 found += float(np.var([_faster(block).mean() for block in blocks], ddof=1))
                 expected += float(np.mean([_variance_of_faster(block) for block in blocks]))
-        return found / expected if expected > 0 else 1.0
+        degrees = (BLOCKS - 1) * len(self.rounds_s)
+        median: float = special.chdtri(degrees, 0.5) / degrees
+        return found / expected / median if expected > 0 else 1.0
 
     @property
     def passes(self) -> int:
@@ -158,12 +161,13 @@ class Precision(Generic[Key]):
 
     Args:
         samples: of the contenders; one that was measured no further has the first passes alone.
+        busy: whether others had the processor too, as `NoiseFloor.noisy` says.
 
     Raises:
         ValueError: one process of each contender, which says nothing of the spread between processes.
     """
 
-    def __init__(self, samples: Mapping[Key, Sample]) -> None:
+    def __init__(self, samples: Mapping[Key, Sample], busy: bool = False) -> None:
         common = _common_drift(samples)
         # In no ratio within a run, where it is taken out of both sides, and in every one between two runs.
         self._common = Error(_median_variance(common, common.size), max(1, common.size - 1))
@@ -180,7 +184,8 @@ class Precision(Generic[Key]):
             [
                 (sample.log_times(out[key]), self._likeness * sample.sampling_variance(out[key]))
                 for key, sample in self._samples.items()
-            ]
+            ],
+            busy,
         )
 
     @property

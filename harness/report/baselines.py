@@ -41,7 +41,7 @@ def ratios_by_baseline(groups: Sequence[SpeedGroup]) -> list[dict[str, Any]]:
 def _precision(group: SpeedGroup) -> Precision[str] | None:
     try:
         samples = {row.contender: sample_of(row.speed, group.workload.key) for row in group.rows}
-        return Precision(samples) if len(samples) > 1 else None
+        return Precision(samples, group.floor is not None and group.floor.noisy) if len(samples) > 1 else None
     except (HarnessError, ValueError):
         return None
 

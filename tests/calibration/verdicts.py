@@ -34,11 +34,11 @@ from harness.core.errors import InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
 from harness.environments import Configuration, parse_contenders
 from harness.machine import describe_machine
-from harness.measure import Rounds, as_sample, measure
+from harness.measure import Rounds, measure, precision_of
 from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.result_file import write_text
-from harness.statistics import Precision, adjusted, verdict
+from harness.statistics import adjusted, verdict
 from harness.stopping import Question
 from harness.task import Task
 
@@ -124,7 +124,7 @@ def run_once(
     for contender, found in measured.items():
         if not isinstance(found, WorkerError):
             groups[contender, 0], groups[contender, 1] = found[:each], found[each:]
-    precision = Precision({key: as_sample(rounds) for key, rounds in groups.items()})
+    precision = precision_of(groups)
     pairs = [contender for contender in contenders if (contender, 0) in groups]
     ratios = [precision.ratio((contender, 1), (contender, 0)) for contender in pairs]
     return [

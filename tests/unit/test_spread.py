@@ -59,6 +59,13 @@ def test_intervals_hold_nothing_where_there_is_nothing(spread, processes):
     assert np.mean(np.abs(differences) < half_widths) > 0.88
 
 
+def test_processes_are_taken_to_differ_by_more_where_others_have_the_processor_too():
+    groups = [(np.zeros(2), 0.002**2)] * 6
+    sides = [Side(group, 2, 40, 0.002**2) for group in (0, 1)]
+    quiet, busy = (ProcessSpread(groups, busy).error(sides).half_width(CONFIDENCE) for busy in (False, True))
+    assert 1.05 * quiet < busy < 2 * quiet
+
+
 def test_one_process_of_each_is_refused():
     with pytest.raises(ValueError, match="spread between processes"):
         ProcessSpread([(np.zeros(1), 0.01)] * 3)

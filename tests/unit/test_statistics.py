@@ -83,6 +83,17 @@ def test_rounds_that_are_slow_for_a_while_differ_by_more_from_block_to_block(cor
     assert least < sample.likeness(sample.left_out()) < most
 
 
+@pytest.mark.parametrize("processes", [2, 3, 6])
+def test_rounds_that_follow_no_pattern_look_alike_as_often_as_unlike(processes):
+    rng = np.random.default_rng(7)
+    nothing_out = np.zeros((processes, 24), dtype=bool)
+    found = [
+        Sample(np.exp(0.05 * rng.standard_normal((processes, 24))), nothing_out).likeness(nothing_out)
+        for _ in range(1000)
+    ]
+    assert np.median(found) == pytest.approx(1.0, abs=0.15)
+
+
 def test_an_interval_allows_for_rounds_that_are_slow_for_a_while():
     mixed = rounds(np.random.default_rng(6), {"a": 1, "b": 1, "c": 1}, between=0.0, within=0.05)
     in_turn = {name: Sample(np.sort(sample.rounds_s, axis=1), sample.disturbed) for name, sample in mixed.items()}
