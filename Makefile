@@ -1,4 +1,5 @@
-# make compare: the main job.  make test: the tests.  Both set up .venv first; a second call installs nothing.
+# make compare: the main job.  make test: the tests.  Both install into .venv first; a second call installs nothing.
+# make setup: installs, and compiles what the main job compiles, so that its first run is as quick as the later ones.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && command -v $$p && break; done)
 VENV := .venv
@@ -7,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 FRAMEWORKS := pytorch tensorflow jax
 ARGS ?=
 
-.PHONY: compare test lint calibrate setup clean
+.PHONY: compare test lint calibrate install setup clean
 .DELETE_ON_ERROR:
 
 compare: $(VENV)/.installed
@@ -25,7 +26,11 @@ lint: $(VENV)/.installed
 calibrate: $(VENV)/.installed
 	$(BIN)/python -m tests.calibration.verdicts $(ARGS)
 
+install: $(VENV)/.installed
+
 setup: $(VENV)/.installed
+	@echo "compiling the models of faceoff compare; this takes some minutes, once"
+	$(BIN)/faceoff compare --compile-only $(ARGS) || test $$? = 3
 
 # All at once is fastest. If that fails, one framework after the other, so that one that cannot be had stops no other.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -2,13 +2,15 @@
 
 `compare`, `agree` and `bench` take the keywords of `harness.options.make_options`, write `result.json`, `page.html`,
 `journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output folder of a
-run that was killed or interrupted, they go on there; what was asked for is known then. `load` reads a result file,
-`diff` compares two. All raise InputError for anything that cannot be run or read.
+run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes those of
+`compare` and writes none of this. `load` reads a result file, `diff` compares two. All raise InputError for anything
+that cannot be run or read.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from harness.resuming import resumed_options
 from harness.runs import run
 from harness.starting import blank_result
 
-__all__ = ["agree", "bench", "compare", "diff", "load"]
+__all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
 
 RESULT_NAME = "result.json"
 PAGE_NAME = "page.html"
@@ -33,6 +35,25 @@ PAGE_NAME = "page.html"
 def compare(**keywords: Any) -> Result:
     """The main job: agreement, speed, training on real data, cold start."""
     return run_and_save(choose_options("compare", **keywords))
+
+
+def compile_only(**keywords: Any) -> Result:
+    """Runs what `compare` with these keywords compiles, for its compile caches, and measures nothing.
+
+    Returns:
+        The agreement and the training that were run on the way. Nothing is written but compiled code.
+
+    Raises:
+        InputError: `compare` could not be run either, or was to be resumed.
+    """
+    for name in ("out", "resume"):
+        if keywords.pop(name, None) is not None:
+            raise InputError(
+                "compiling alone keeps no result", where=name, next_step=f"leave out --{name} or --compile-only"
+            )
+    with tempfile.TemporaryDirectory(prefix="faceoff-") as folder:
+        options = make_options("compare", out=folder, **keywords)
+        return run(options, speed=False, training=True, cold_start=False)
 
 
 def agree(**keywords: Any) -> Result:

@@ -50,11 +50,11 @@ def run_options(command: Command) -> Command:
             "--batch-size",
             type=Sizes(),
             default=(),
-            help="Instead of the preset's; several by commas; 1,2,4,... doubles until memory runs out.",
+            help="Instead of the preset's; several by commas; 1,2,4,... doubles until memory runs out for all.",
         ),
-        click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models, likewise."),
-        click.option("--hidden-size", type=Sizes(), default=(), help="Of recurrent and dense models, likewise."),
-        click.option("--workload", type=Names(), default=(), help="Of all these only those of this name; by commas."),
+        click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models; 64,128,...,1024 doubles."),
+        click.option("--hidden-size", type=Sizes(), default=(), help="Of recurrent and dense models."),
+        click.option("--workload", type=Names(), default=(), help="Of all these only this one; several by commas."),
         click.option("--device", default="cpu", show_default=True, help="auto, cpu, gpu, or gpu:N for one of several."),
         click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of training; sgd by default."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
@@ -122,9 +122,14 @@ def cli() -> None:
 @run_options
 @speed_options
 @click.option("--data", type=click.Path(), help="Folder with CIFAR-10 in its binary version, to train on as well.")
-def compare(**keywords: Any) -> int:
+@click.option(
+    "--compile-only",
+    is_flag=True,
+    help="Measure nothing and keep no result: compile what this comparison compiles, so that it need not.",
+)
+def compare(compile_only: bool, **keywords: Any) -> int:
     """The main job: agreement, speed, training on real data, cold start; ends with a page."""
-    return _run("compare", **keywords)
+    return _compile(**keywords) if compile_only else _run("compare", **keywords)
 
 
 @cli.command()
@@ -167,6 +172,19 @@ def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
         click.echo(result.model_dump_json(indent=1))
     else:
         print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    return INTERRUPTED if result.interrupted else result.exit_status
+
+
+def _compile(*, as_json: bool, **keywords: Any) -> int:
+    from harness.api import compile_only
+    from harness.environments import cache_root
+    from harness.summary import print_compiled
+
+    result = compile_only(**keywords)
+    if as_json:
+        click.echo(result.model_dump_json(indent=1))
+    else:
+        print_compiled(result, cache_root())
     return INTERRUPTED if result.interrupted else result.exit_status
 
 

@@ -5,6 +5,7 @@ Nothing here imports a framework: what is installed is read from package metadat
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -324,11 +325,13 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     """The folder, made if need be, where code compiled by these versions on such a processor is kept between runs.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made or written to.
     """
     key = zlib.crc32(repr((sorted(versions.items()), _processor())).encode())
     folder = cache_root() / f"{key:08x}"
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return folder
 
 

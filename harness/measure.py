@@ -112,6 +112,8 @@ def measure(
     order = np.random.default_rng(seed)
 
     def attempt(seat: Seat, action: Callable[[Worker], None]) -> None:
+        if seat.contender in failed:
+            return
         try:
             with pool.awake(seat) as worker:
                 action(worker)
@@ -123,8 +125,7 @@ def measure(
 
     with pool.quiet():
         for seat in seats:
-            if seat.contender not in failed:
-                attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
+            attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
         open_groups = {question.group(seat) for seat in seats}
         for passes in range(1, budget.max_passes + 1):
             now = [seat for seat in running() if question.group(seat) in open_groups]

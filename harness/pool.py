@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -170,11 +171,14 @@ class Pool:
     def keep(self, seat: Seat, worker: Worker) -> None:
         """Makes a `worker` that started cold the replicate `seat`, resting until it is wanted.
 
-        From now on it finds compiled code where all others do: its own folder becomes a link to theirs.
+        From now on it finds compiled code where all others do, and they find what it compiled: its own folder becomes a
+        link to theirs.
         """
         own = self._cold_caches.pop(worker)
+        shared = self._compile_cache(self.installations[seat.contender.framework], cold=False)
+        _add_missing(own, shared)
         own.rename(own.with_name(own.name + "-cold"))
-        own.symlink_to(self._compile_cache(self.installations[seat.contender.framework], cold=False))
+        own.symlink_to(shared)
         self._workers[seat] = worker
         worker.pause()
 
@@ -308,3 +312,16 @@ class Pool:
             for package in ("harness", "impls"):
                 (root / package).symlink_to(PACKAGES_ROOT / package)
         return root
+
+
+def _add_missing(source: Path, target: Path) -> None:
+    """Copies every file of `source` that `target` lacks, whole or not at all; files of compile caches never change."""
+    for file in [path for path in source.rglob("*") if path.is_file()]:
+        copy = target / file.relative_to(source)
+        if not copy.exists():
+            # A full disk costs the next process some compiling, and the run nothing.
+            with suppress(OSError):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+                shutil.copy2(file, part)
+                part.replace(copy)

@@ -74,7 +74,8 @@ def combined(errors: Sequence[Error]) -> Error:
     variance = sum(error.variance for error in errors)
     if variance == 0:
         return Error(0.0, min(error.degrees for error in errors))
-    return Error(variance, variance**2 / sum(error.variance**2 / error.degrees for error in errors))
+    unsure = sum(error.variance**2 / error.degrees for error in errors if error.variance)
+    return Error(variance, variance**2 / unsure)
 
 
 @dataclass(frozen=True)

@@ -107,16 +107,24 @@ class Sample:
 
 
 def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
-    """What each pass had in common for all that ran in it: their median change, logarithms, shape (passes,)."""
-    most = max(sample.passes for sample in samples.values())
-    rows = np.full((sum(len(sample.rounds_s) for sample in samples.values()), most), np.nan)
+    """What each pass had in common for all that ran in it: their median change, logarithms, shape (passes,).
+
+    Nothing where there is one contender alone: there is nobody whose own noise could be told from the machine's.
+    """
+    rows = [np.log(row) for sample in samples.values() for row in sample.rounds_s]
+    common = np.zeros(max(row.size for row in rows))
+    if len(samples) == 1:
+        return common
     begin = 0
-    for sample in samples.values():
-        logs = np.log(sample.rounds_s)
-        rows[begin : begin + len(logs), : sample.passes] = logs - np.median(logs, axis=1, keepdims=True)
-        begin += len(logs)
-    common: np.ndarray = np.nanmedian(rows, axis=0)
-    return common
+    for end in sorted({row.size for row in rows}):
+        # Everybody's own level is that of the passes before, which others who have ended since tell the drift of too.
+        known = begin or end
+        going = [row for row in rows if row.size >= end]
+        changes = [row[begin:end] - np.median(row[:known] - common[:known]) for row in going]
+        common[begin:end] = np.median(changes, axis=0)
+        begin = end
+    typical: np.ndarray = common - np.median(common)
+    return typical
 
 
 def _faster(values: np.ndarray) -> np.ndarray:

@@ -45,8 +45,7 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     for agreement in result.agreements:
         if agreement.outcome == "disagrees":
             console.print(f"AgreementError: {agreement.message}", markup=False, highlight=False, soft_wrap=True)
-    for line in dict.fromkeys(_failures(result)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print_failures(console, result)
     state = "interrupted; what was finished is kept" if result.interrupted else f"{result.duration_s:.0f} s"
     if result.resumed:
         state += f", resumed {result.resumed} times" if result.resumed > 1 else ", resumed once"
@@ -59,6 +58,20 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     if result.interrupted:
         again = resume_command(result.command.split()[1], result_path.parent)
         console.print(f"resume: {again}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_compiled(result: Result, kept_in: Path) -> None:
+    """Prints what was compiled and what went wrong; `kept_in` is the folder for what later runs need not compute."""
+    console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
+    _print_failures(console, result)
+    state = "interrupted" if result.interrupted else f"{result.duration_s:.0f} s"
+    text = f"{_verdict(result)} ({state}); what was compiled is kept in {kept_in}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_failures(console: Console, result: Result) -> None:
+    for line in dict.fromkeys(_failures(result)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _verdict(result: Result) -> str:

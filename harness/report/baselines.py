@@ -41,6 +41,8 @@ def ratios_by_baseline(groups: Sequence[SpeedGroup]) -> list[dict[str, Any]]:
 def _precision(group: SpeedGroup) -> Precision[str] | None:
     try:
         samples = {row.contender: sample_of(row.speed, group.workload.key) for row in group.rows}
+        if len({len(sample.rounds_s) for sample in samples.values()}) > 1:
+            return None
         return Precision(samples, group.floor is not None and group.floor.noisy) if len(samples) > 1 else None
     except (HarnessError, ValueError):
         return None

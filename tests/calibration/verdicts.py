@@ -124,6 +124,8 @@ def run_once(
     for contender, found in measured.items():
         if not isinstance(found, WorkerError):
             groups[contender, 0], groups[contender, 1] = found[:each], found[each:]
+    if not groups:
+        return []
     precision = precision_of(groups)
     pairs = [contender for contender in contenders if (contender, 0) in groups]
     ratios = [precision.ratio((contender, 1), (contender, 0)) for contender in pairs]
@@ -286,13 +288,16 @@ def main() -> int:
                 until_s = time.monotonic() + 60 * asked.minutes / len(sized) / len(asked.conditions)
                 runs = 0
                 with competing(condition == "loaded"):
-                    while time.monotonic() < until_s:
+                    while ready and time.monotonic() < until_s:
                         step = STEPS[runs % len(STEPS)]
                         found = run_once(pool, ready, step, asked.equals, rng)
                         study["comparisons"] += [
                             {**c, "condition": condition, "workload": workload.replace(step=step).name} for c in found
                         ]
                         runs += 1
+                        if len(found) < len(ready):
+                            # Of whoever died the new process holds no model.
+                            ready = prepare(pool, contenders, workload)
                 print(f"{item.model.kind}, {condition}: {runs} runs", file=sys.stderr, flush=True)
                 write(study, asked.out)
     console = Console(width=150)

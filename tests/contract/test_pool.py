@@ -15,7 +15,7 @@ import pytest
 from harness import memory
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.environments import variable_name
+from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
 from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.task import Task
@@ -133,6 +133,27 @@ def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path
     pool.worker(lightest).pause()
     pool.close()
     assert not any(psutil.pid_exists(process_id) for process_id in ids)
+
+
+def test_what_a_cold_start_compiled_serves_all_others(tmp_path, monkeypatch):
+    if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
+        pytest.skip("needs PyTorch")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    contender = Contender("pytorch", "compile")
+    (item,) = choose("small", ["dense"])
+    workload = Workload(item.model, item.batch_size, step="inference")
+    weights, batches = Task.seeded(workload, 0, batches=1).cast("float32")
+    pool = new_pool([contender], tmp_path / "logs")
+    try:
+        cold = pool.start_cold(contender)
+        cold.request("build", workload=workload.to_json(), mode="compile", weights=weights)
+        cold.request("load", batches=[batch.to_json() for batch in batches])
+        cold.request("first_call", step="inference")
+        assert not list((tmp_path / "cache").rglob("*.so"))
+        pool.keep(Seat(contender, 1), cold)
+        assert list((tmp_path / "cache").rglob("*.so"))
+    finally:
+        pool.close()
 
 
 def test_only_the_awake_worker_runs_while_it_is_timed(lightest, tmp_path, every_worker: Pool):

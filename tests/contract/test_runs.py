@@ -181,6 +181,30 @@ def test_a_framework_that_is_missing_stops_no_other_and_the_page_says_what_to_in
     assert f"[{victim.framework}]" in (tmp_path / "out" / "page.html").read_text()
 
 
+def test_compiling_alone_leaves_compiled_code_and_nothing_else(tmp_path):
+    if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
+        pytest.skip("needs PyTorch")
+    chosen = ["--preset", "small", "--models", "dense", "--contenders", "pytorch:compile"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    run = subprocess.run(
+        [sys.executable, "-m", "harness", "compare", "--compile-only", *chosen, "--quiet"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"kept in {tmp_path / 'cache' / 'faceoff'}" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert list(tmp_path.rglob("*.so"))
+
+
+def test_compiling_alone_goes_on_with_no_run(tmp_path, pair):
+    with running(tmp_path / "out", "compare", "--compile-only") as run:
+        status, _ = finish(run)
+    assert status == 2
+    assert progress(tmp_path / "out") == (
+        "faceoff: out: compiling alone keeps no result; leave out --out or --compile-only\n"
+    )
+
+
 def test_json_is_the_only_thing_on_standard_output_and_is_the_result(tmp_path, pair):
     arguments = ["agree", "--preset", "small", "--models", "dense", "--contenders", str(pair[1]), "--json"]
     with running(tmp_path / "out", *arguments) as run:

@@ -203,6 +203,31 @@ def test_who_was_measured_for_fewer_passes_is_compared_in_those_that_both_ran_in
     assert long.high - long.low < ratio.high - ratio.low
 
 
+def test_a_machine_that_slows_down_after_most_have_ended_changes_nobody_s_place():
+    rng = np.random.default_rng(13)
+    samples = rounds(rng, {"a": 1.0, "b": 1.3, "c": 1.1, "d": 2.0, "e": 3.0}, between=0.0, within=0.01, passes=40)
+    for sample in samples.values():
+        sample.rounds_s[:, 10:] *= 2
+    for ended in "bde":
+        samples[ended] = samples[ended].first(10)
+    precision = Precision(samples)
+    assert precision.fastest() == "a"
+    # Told as in the typical pass, which is a slow one.
+    for name, expected in (("a", 2.0), ("b", 2.6), ("c", 2.2), ("d", 4.0), ("e", 6.0)):
+        assert precision.interval(name)[0] == pytest.approx(expected, rel=0.03)
+
+
+def test_the_interval_of_one_contender_alone_holds_its_time():
+    rng = np.random.default_rng(14)
+    held = 0
+    for _ in range(200):
+        logs = 0.1 * rng.standard_normal((2, 24))
+        _, low, high = Precision({"a": Sample(np.exp(logs), np.zeros(logs.shape, dtype=bool))}).interval("a")
+        # The mean of the faster half of a normal distribution lies 0.8 standard deviations below its middle.
+        held += low < math.exp(-0.0798) < high
+    assert held >= 0.93 * 200
+
+
 def test_a_process_that_is_far_off_leaves_an_interval_wide_and_finite():
     rng = np.random.default_rng(12)
     samples = rounds(rng, dict.fromkeys("abcdef", 1.0), between=0.005, within=0.02)
