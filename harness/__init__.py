@@ -1,15 +1,15 @@
 """Face-off: do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here, how surely?
 
-From Python: `compare`, `agree`, `bench` run and return a `harness.results.Result`; `load` reads a result
-file, `diff` says what changed between two.
+From Python: `compare`, `agree`, `bench` run and return a `harness.results.Result`; `compile_only` compiles
+what `compare` does; `load` reads a result file, `diff` says what changed between two.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import agree, bench, compare, diff, load
+    from harness.api import agree, bench, compare, compile_only, diff, load
 
-__all__ = ["agree", "bench", "compare", "diff", "load"]
+__all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ that cannot be run or read.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -41,7 +42,8 @@ def compile_only(**keywords: Any) -> Result:
     """Runs what `compare` with these keywords compiles, for its compile caches, and measures nothing.
 
     Returns:
-        The agreement and the training that were run on the way. Nothing is written but compiled code.
+        The agreement and the training that were run on the way. Nothing is written but compiled code, and where
+        something failed the logs that its reason names.
 
     Raises:
         InputError: `compare` could not be run either, or was to be resumed.
@@ -51,9 +53,18 @@ def compile_only(**keywords: Any) -> Result:
             raise InputError(
                 "compiling alone keeps no result", where=name, next_step=f"leave out --{name} or --compile-only"
             )
-    with tempfile.TemporaryDirectory(prefix="faceoff-") as folder:
+    folder = tempfile.mkdtemp(prefix="faceoff-")
+    failed = False
+    try:
         options = make_options("compare", out=folder, **keywords)
-        return run(options, speed=False, training=True, cold_start=False)
+        if options.notice:
+            print(f"faceoff: {options.notice}", file=sys.stderr)
+        result = run(options, speed=False, training=True, cold_start=False)
+        failed = bool(set(result.outcomes) - {"ok", "missing"})
+        return result
+    finally:
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def agree(**keywords: Any) -> Result:
