@@ -24,6 +24,8 @@ THROTTLING = {
     0x40: "temperature, hardware",
     0x80: "power brake",
 }
+# A large card at work lives at its power limit, whoever uses it best most of all.
+EVERYDAY = THROTTLING[0x04]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Reading:
     temperature_c: int
     throttled: tuple[str, ...]
     process_bytes: dict[int, int]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the clock was lower for another reason than the work itself."""
+        return any(reason != EVERYDAY for reason in self.throttled)
 
 
 class Card:

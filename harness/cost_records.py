@@ -88,7 +88,8 @@ class CardUse(Record):
         clock_mhz, memory_clock_mhz, temperature_c: least and most.
         throttled: why the clock was lower than it could be, and after how many rounds.
         process_bytes: most memory that the driver counted for this process: context, kernels and libraries included.
-        others: most processes on the card at once that are none of this run's.
+        others: most processes on the card at once that are none of this run's; None where the driver does not know
+            this process by its number.
     """
 
     clock_mhz: tuple[int, int]
@@ -96,7 +97,7 @@ class CardUse(Record):
     temperature_c: tuple[int, int]
     throttled: dict[str, int] = {}
     process_bytes: int = 0
-    others: int = 0
+    others: int | None = 0
 
 
 class Ceiling(Record):

@@ -193,7 +193,7 @@ def _run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None) -> 
     if card is not None:
         reading = card.read()
         rounds.readings.append(reading)
-        rounds.broken[-1] = rounds.broken[-1] or bool(reading.throttled)
+        rounds.broken[-1] = rounds.broken[-1] or reading.disturbed
     rounds.cpu_s += reply["cpu_s"]
     rounds.busy_s += reply["busy_s"]
     rounds.last_batch = reply["last_batch"]
@@ -237,16 +237,19 @@ def _still_open(
     return undecided(precision_of(groups), [key for key in groups if key in active], question, budget)
 
 
-def summarise(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, Speed]:
+def summarise(
+    measured: Mapping[Contender, Sequence[Rounds]], own_processes: Collection[int] = ()
+) -> dict[Contender, Speed]:
     """The speed of each contender on one workload, with what its own processes and everybody's say of its spread.
 
     Args:
         measured: rounds of each contender's processes, which all ran in the same passes.
+        own_processes: ids of the run's other processes, which may hold a card too.
     """
     if not measured:
         return {}
     precision = precision_of(measured)
-    own_processes = {rounds.process_id for processes in measured.values() for rounds in processes}
+    own_processes = {*own_processes, *(rounds.process_id for processes in measured.values() for rounds in processes)}
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
     }
@@ -295,6 +298,8 @@ def _use_of_card(rounds: Rounds, own_processes: Collection[int]) -> CardUse | No
     readings = rounds.readings
     if not readings:
         return None
+    # Inside a container the driver may number processes otherwise, and then knows none of these.
+    seen = any(rounds.process_id in reading.process_bytes for reading in readings)
 
     def span(values: Sequence[int]) -> tuple[int, int]:
         return min(values), max(values)
@@ -305,7 +310,7 @@ def _use_of_card(rounds: Rounds, own_processes: Collection[int]) -> CardUse | No
         temperature_c=span([reading.temperature_c for reading in readings]),
         throttled=dict(Counter(reason for reading in readings for reason in reading.throttled)),
         process_bytes=max(reading.process_bytes.get(rounds.process_id, 0) for reading in readings),
-        others=max(len(reading.process_bytes.keys() - own_processes) for reading in readings),
+        others=max(len(reading.process_bytes.keys() - own_processes) for reading in readings) if seen else None,
     )
 
 

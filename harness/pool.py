@@ -129,6 +129,11 @@ class Pool:
         """The contenders that started."""
         return tuple(contender for contender in self.contenders if contender not in self.failures)
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of every process that was started here."""
+        return [worker.process_id for worker in self._spawned]
+
     def worker(self, contender: Contender) -> Worker:
         """The live worker of `contender`; a fresh one if the last one died.
 

@@ -137,9 +137,11 @@ class Engine:
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
-        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
-        self._compiling = Turns(options.threads)
-        self._computing = Turns(max(1, options.threads - 1))
+        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait. A card's
+        # kernels are chosen by how fast they are, so nobody else computes meanwhile.
+        slots = 1 if options.device == "gpu" else options.threads
+        self._compiling = Turns(slots)
+        self._computing = Turns(max(1, slots - 1))
         self._side_by_side = SideBySide(pool, reporter, self._compiling)
         self._checking = Checking(options, pool, result, self._timing, reporter, self._compiling, self._side_by_side)
 

@@ -81,7 +81,7 @@ class Timing:
         question = between_contenders(self._options.baseline, list(dict.fromkeys(seat.contender for seat in seats)))
         measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass, question)
         right = self._judge(results, measured, timed, expected)
-        for contender, speed in summarise(right).items():
+        for contender, speed in summarise(right, self._pool.process_ids).items():
             results[contender].speed = speed
         self._result.cases += results.values()
         comparisons, floor = compare_speeds(timed, right, self._options.baseline)

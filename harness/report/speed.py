@@ -92,11 +92,17 @@ class SpeedGroup:
         for use in uses:
             throttled.update(use.throttled)
         slowed = ", ".join(f"{reason} ({counted(rounds, 'round')})" for reason, rounds in throttled.items())
+        others = [use.others for use in uses if use.others is not None]
+        company = (
+            f"{counted(max(others), 'process', 'processes')} of others on it"
+            if others
+            else "who else was on it is not known"
+        )
         return (
             f"The GPU while this was timed: {min(clocks):,} to {max(clocks):,} MHz, "
             f"{min(degrees)} to {max(degrees)} °C; "
             f"{'throttled by ' + slowed if slowed else 'not throttled'}; "
-            f"{counted(max(use.others for use in uses), 'process', 'processes')} of others on it."
+            f"{company}."
         )
 
     @property
@@ -233,7 +239,9 @@ def _row(
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
     drift = max((process.drift for process in speed.processes), key=abs, default=0.0)
-    flops = case.flops / speed.time_s if case.flops and speed.time_s > 0 else None
+    # Between calls that are waited for, one by one, a card rests.
+    busy_s = speed.pipelined_s if case.workload.get("device") == "gpu" and speed.pipelined_s else speed.time_s
+    flops = case.flops / busy_s if case.flops and busy_s > 0 else None
     best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
     return SpeedRow(
         contender=case.contender,

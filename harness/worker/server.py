@@ -246,10 +246,25 @@ def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: floa
     return slow
 
 
-# How allocators say it that have no exception of their own for it (PyTorch's on the CPU, the C++ library's).
-WORDS_FOR_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+# How allocators say it that have no exception of their own for it: PyTorch's on the CPU, the C++ library's, cuBLAS' and
+# cuDNN's, and TensorFlow's when a copy to the device finds no room.
+WORDS_FOR_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "alloc_failed",
+    "allocation_failed",
+    "dst tensor is not initialized",
+)
 # What a device, mostly one too old, has no kernel for.
-WORDS_FOR_NO_KERNEL = ("not implemented for", "unimplemented", "no kernel image is available")
+WORDS_FOR_NO_KERNEL = (
+    "not implemented for",
+    "unimplemented",
+    "no kernel image is available",
+    "could not find device for node",
+    "no opkernel was registered",
+)
 # After these a process can use its device no more: the next call fails too, whatever it is.
 WORDS_FOR_NO_DEVICE = (
     "cuda error",

@@ -90,6 +90,16 @@ class PyTorchRuntime(Runtime):
                 got=workload.dtype, next_step="use --dtype bfloat16 or float32",
             )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
+        if self.device.type == "cuda":
+            # What a model before this one left in the cache is neither in use nor part of this one's peak.
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            mixed = isinstance(workload.model, RecurrentSpec) and workload.dtype == "mixed_bfloat16"
+            if mixed and (found := autocast_of_recurrent(self.device)) != torch.bfloat16:
+                raise UnsupportedError(
+                    "autocast to bfloat16 runs cuDNN's recurrent layers in another dtype", where="pytorch.dtype",
+                    got=str(found), next_step="use --dtype bfloat16 or float32",
+                )  # fmt: skip
         return PyTorchModel(workload, weights, mode, self.device)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
@@ -343,6 +353,13 @@ class PyTorchModel(Model):
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
+
+
+def autocast_of_recurrent(device: torch.device) -> torch.dtype:
+    """The dtype of a recurrent layer on a GPU under autocast to bfloat16: ATen has a cast of its own for cuDNN's."""
+    layer, x = nn.RNN(1, 1, batch_first=True).to(device), torch.zeros((1, 1, 1), device=device)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        return layer(x)[0].dtype
 
 
 def reduce_products(wanted: bool) -> None:

@@ -20,6 +20,9 @@ class GradientDescent(keras.optimizers.SGD):
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
+        if lacks_kernel(grads[0].dtype):
+            self._apply_plainly(grads)
+            return
         rate = tf.constant(self.learning_rate, grads[0].dtype)
         if not self.momentum:
             for variable, grad in zip(self._trainable_variables, grads, strict=True):
@@ -31,6 +34,13 @@ class GradientDescent(keras.optimizers.SGD):
                 var=variable.value.handle, accum=velocity.value.handle, lr=rate, grad=grad, momentum=momentum
             )
 
+    def _apply_plainly(self, grads: Sequence[tf.Tensor]) -> None:
+        for index, (variable, grad) in enumerate(zip(self._trainable_variables, grads, strict=True)):
+            if self.momentum:
+                velocity = self.momentums[index].value
+                grad = velocity.assign(tf.constant(self.momentum, grad.dtype) * velocity + grad)
+            variable.value.assign(variable.value - tf.constant(self.learning_rate, grad.dtype) * grad)
+
 
 class Adam(keras.optimizers.Adam):
     """Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root; by the fused kernel likewise."""
@@ -38,6 +48,9 @@ class Adam(keras.optimizers.Adam):
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
         dtype = grads[0].dtype
+        if lacks_kernel(dtype):
+            self._apply_plainly(grads)
+            return
         step = tf.cast(self.iterations.value + 1, dtype)
         rate, beta1, beta2 = (tf.constant(value, dtype) for value in (self.learning_rate, self.beta_1, self.beta_2))
         power1, power2 = beta1**step, beta2**step
@@ -50,6 +63,23 @@ class Adam(keras.optimizers.Adam):
                 beta2_power=power2, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad,
             )  # fmt: skip
         self.iterations.assign_add(1)
+
+    def _apply_plainly(self, grads: Sequence[tf.Tensor]) -> None:
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        rate, beta1, beta2, epsilon = float(self.learning_rate), self.beta_1, self.beta_2, self.epsilon
+        slots = zip(self._trainable_variables, self._momentums, self._velocities, grads, strict=True)
+        for variable, mean, square, grad in slots:
+            wide, m, v, w = (tf.cast(x, tf.float32) for x in (grad, mean.value, square.value, variable.value))
+            m, v = beta1 * m + (1 - beta1) * wide, beta2 * v + (1 - beta2) * wide**2
+            w -= rate * (m / (1 - beta1**step)) / (tf.sqrt(v / (1 - beta2**step)) + epsilon)
+            for held, value in ((mean, m), (square, v), (variable, w)):
+                held.value.assign(tf.cast(value, grad.dtype))
+        self.iterations.assign_add(1)
+
+
+def lacks_kernel(dtype: tf.DType) -> bool:
+    """Whether TensorFlow's fused update kernels are missing: a GPU's have no bfloat16."""
+    return dtype == tf.bfloat16 and bool(tf.config.list_logical_devices("GPU"))
 
 
 def make_optimiser(rule: Optimiser, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:

@@ -1,5 +1,7 @@
 """Devices by name: which card a worker sees, which modes there are on it, and one line for what cannot be."""
 
+import dataclasses
+
 import pynvml
 import pytest
 
@@ -172,6 +174,9 @@ def test_a_card_says_what_it_is_and_how_it_runs(monkeypatch):
         reading = card.read()
     # Idle is why a clock need not be higher, not why it could not.
     assert reading.throttled == ("power limit", "temperature, hardware")
+    assert reading.disturbed
+    # Where large products let a card live.
+    assert not dataclasses.replace(reading, throttled=("power limit",)).disturbed
     assert (reading.clock_mhz, reading.memory_clock_mhz, reading.temperature_c) == (1500, 2600, 61)
     assert reading.process_bytes == {4711: 2**30}
     assert driver.open == 0

@@ -90,6 +90,17 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
         "others": 1,
     }
     assert (first.device_s, second.card.process_bytes) == (0.008, 7)
+    known = summarise({contender: processes}, [999])[contender].processes
+    assert [process.card.others for process in known] == [0, 0]
+
+
+def test_a_driver_that_numbers_processes_otherwise_tells_nothing_of_others():
+    contender = Contender.parse("jax:jit")
+    processes = [Rounds(1, 3, LENGTH_S, process_id) for process_id in (1, 2)]
+    for rounds in processes * 3:
+        _run_round(Answering(), "inference", rounds, ThrottlingCard())
+    found = summarise({contender: processes})[contender].processes
+    assert [(process.card.others, process.card.process_bytes) for process in found] == [(None, 0), (None, 0)]
 
 
 def test_on_the_cpu_no_card_is_read():
