@@ -137,8 +137,8 @@ class Engine:
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
-        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait. A card's
-        # kernels are chosen by how fast they are, so nobody else computes meanwhile.
+        # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
+        # A card's kernels are chosen by trying them, so nobody else computes meanwhile.
         slots = 1 if options.device == "gpu" else options.threads
         self._compiling = Turns(slots)
         self._computing = Turns(max(1, slots - 1))
