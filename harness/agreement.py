@@ -33,6 +33,8 @@ from harness.results import Agreement, PathPoint, Quantity
 from harness.task import Task
 
 Check = Literal["meaning", "precision"]
+# Examples whose layers the reference holds in memory at a time where it only infers.
+EXAMPLES_AT_A_TIME = 256
 
 
 class Expected:
@@ -65,7 +67,10 @@ class Expected:
             if (index, dtype) not in self._logits:
                 task = self.task.rounded(dtype)
                 model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact())
-                self._logits[index, dtype] = model.forward(task.batches[index])
+                batch, step = task.batches[index], EXAMPLES_AT_A_TIME
+                begins = range(0, len(batch.targets), step)
+                parts = [model.forward(batch.examples(begin, begin + step)) for begin in begins]
+                self._logits[index, dtype] = np.concatenate(parts)
             return self._logits[index, dtype]
 
     def values(self, dtype: str) -> Values:

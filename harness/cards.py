@@ -6,13 +6,14 @@ Read only: no setting of a card is ever changed here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pynvml
 
-from harness.cost_records import CardInfo
+from harness.cost_records import CardInfo, CardUse
 from harness.environments import visible_cards
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that say a clock is lower than it could be; the others say why it need
@@ -96,6 +97,32 @@ def _asked(call: Any, *arguments: Any) -> Any:
         return call(*arguments)
     except pynvml.NVMLError:
         return None
+
+
+def use_of_card(readings: Sequence[Reading], process_id: int, own_processes: Collection[int]) -> CardUse | None:
+    """What a card said after each round of a process; None where there was none.
+
+    Args:
+        readings: one after each round.
+        process_id: of the process.
+        own_processes: ids of all that belong to the run.
+    """
+    if not readings:
+        return None
+
+    def span(values: Sequence[int]) -> tuple[int, int]:
+        return min(values), max(values)
+
+    # Inside a container the driver may number processes otherwise, and then knows none of these.
+    seen = any(process_id in reading.process_bytes for reading in readings)
+    return CardUse(
+        clock_mhz=span([reading.clock_mhz for reading in readings]),
+        memory_clock_mhz=span([reading.memory_clock_mhz for reading in readings]),
+        temperature_c=span([reading.temperature_c for reading in readings]),
+        throttled=dict(Counter(reason for reading in readings for reason in reading.throttled)),
+        process_bytes=max(reading.process_bytes.get(process_id, 0) for reading in readings),
+        others=max(len(reading.process_bytes.keys() - set(own_processes)) for reading in readings) if seen else None,
+    )
 
 
 @contextlib.contextmanager

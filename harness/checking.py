@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.memory import require_memory
+from harness.memory import as_outcome, require_memory
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
@@ -65,21 +65,20 @@ class Checking:
         """
         self._reporter.stage(_stage(workload))
         if smaller := ran_out_at(self._result, workload, self._options.contenders, self._options.steps):
-            what = f"not run: memory ran out for every contender at a batch of {smaller} already"
+            what = f"not run: at a batch of {smaller} memory ran out already, and no contender was left"
             self._end(workload, WorkerError(what, outcome="out_of_memory", where=workload.name))
             return
         try:
             require_memory(workload)
             self._check(workload, timed)
         except MemoryError as error:
-            # The sizes that come after may fit.
-            what, next_step = f"out of memory in the harness: {error}", "choose smaller sizes"
-            self._end(workload, WorkerError(what, outcome="out_of_memory", where="reference", next_step=next_step))
+            self._end(workload, as_outcome(error))
 
     def _end(self, workload: Workload, error: WorkerError) -> None:
         for contender in self._options.contenders:
             for dtype in self._options.dtypes:
-                self._result.agreements.append(ended(self._blank(contender, workload, dtype), error))
+                why = self._pool.failures.get(contender, error)
+                self._result.agreements.append(ended(self._blank(contender, workload, dtype), why))
                 self._reporter.advance(AGREEMENT_UNITS)
 
     def expected(self, workload: Workload) -> Callable[[], Expected]:
@@ -161,25 +160,26 @@ class Checking:
 
 
 def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contender], steps: Sequence[str]) -> int:
-    """The smallest batch of the same model at which memory ran out for everybody, in every step; 0 if at none.
+    """The smallest batch of the same model that nobody could run in any step, somebody for want of memory; 0 if none.
 
     Args:
         result: with what was run so far.
         workload: a larger batch; its step does not matter.
-        contenders, steps: of the run. A contender whose check of agreement ran out of memory has no step left.
+        contenders, steps: of the run. A contender whose check of agreement ended has no step left.
     """
-    found: dict[int, set[tuple[str, str]]] = {}
+    ended_at: dict[int, set[tuple[str, str]]] = {}
+    sizes = set()
     records: list[Agreement | CaseResult] = [*result.agreements, *result.cases]
     for record in records:
         other = Workload.from_json(record.workload)
         alike = other.replace(batch_size=1, dtype=workload.dtype, step=workload.step)
-        if record.outcome == "out_of_memory" and alike == workload.replace(batch_size=1):
+        if record.outcome != "ok" and alike == workload.replace(batch_size=1):
             ended_steps = [other.step] if isinstance(record, CaseResult) else steps
-            found.setdefault(other.batch_size, set()).update((record.contender, step) for step in ended_steps)
+            ended_at.setdefault(other.batch_size, set()).update((record.contender, step) for step in ended_steps)
+            if record.outcome == "out_of_memory":
+                sizes.add(other.batch_size)
     everything = {(str(contender), step) for contender in contenders for step in steps}
-    return min(
-        (size for size, without in found.items() if without >= everything and size < workload.batch_size), default=0
-    )
+    return min((size for size in sizes if ended_at[size] >= everything and size < workload.batch_size), default=0)
 
 
 def _stage(workload: Workload) -> str:

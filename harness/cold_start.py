@@ -28,12 +28,16 @@ def start_cold_one(
         A record for each workload, and the process if one lives, for the caller to keep or end.
     """
     worker: Worker | None = None
+    # What hung, or could not start, would do so with every model.
+    failed = pool.failures.get(contender)
     records = []
     for workload in workloads:
         called = workload.replace(step="inference")
         record = ColdStart(workload=called.to_json(), contender=str(contender), outcome="ok")
         records.append(record)
         try:
+            if failed is not None:
+                raise failed
             require_memory(workload)
             weights, batches = Task.seeded(workload, seed, batches=1).cast(workload.dtype)
             if worker is None or not worker.alive:
@@ -50,6 +54,8 @@ def start_cold_one(
             )
         except WorkerError as error:
             record.outcome, record.reason = error.outcome, str(error)
+            if worker is None or error.outcome == "timeout":
+                failed = error
         except MemoryError as error:
             record.outcome, record.reason = "out_of_memory", str(error)
     return records, worker if worker is not None and worker.alive else None

@@ -56,9 +56,11 @@ class Side:
         records[key] = record
 
     def _key(self, record: Record) -> Key:
+        workload = self._workload(record.workload)
         if isinstance(record, TrainingRun):
-            return "training", record.task, record.contender
-        name = self._workload(record.workload).name
+            # Of one task there may be a training with each optimiser in each dtype.
+            return "training", f"{record.task}, {workload.optimiser.kind}, {workload.dtype}", record.contender
+        name = workload.name
         if isinstance(record, CaseResult):
             return "case", name, record.contender
         if isinstance(record, Agreement):

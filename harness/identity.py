@@ -119,7 +119,12 @@ def asked_for(options: Options) -> dict[str, Any]:
 def keywords_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords from their JSON form."""
     budget = asked.get("budget")
-    return {**asked, "budget": Budget(**budget) if isinstance(budget, dict) else budget}
+    if isinstance(budget, dict):
+        # JSON has no infinity.
+        numbers: dict[str, Any] = {name: math.inf if value is None else float(value) for name, value in budget.items()}
+        whole = {field.name for field in dataclasses.fields(Budget) if field.type == "int"}
+        budget = Budget(**{name: int(value) if name in whole else value for name, value in numbers.items()})
+    return {**asked, "budget": budget}
 
 
 def require_same(then: Identity, now: Identity, folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics as central
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.budget import Budget
-from harness.cards import Card, Reading
+from harness.cards import Card, Reading, use_of_card
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.cost_records import CardUse
 from harness.environments import TUNED
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
@@ -33,6 +31,8 @@ WARMUP_CALLS = 3
 # Rounds that get faster by less than this are warm.
 WARMING = 0.03
 PIPELINED_ROUNDS = 3
+# While it warms up a worker is asked for more calls at a time when those of a request take less than this.
+REQUEST_S = 1e-3
 # What a pause let go cold costs a call this long less than a hundredth.
 LONG_CALL_S = 0.1
 # So long after a pause calls are slower, with TensorFlow's thread pools by a third: threads have to find a core.
@@ -152,25 +152,37 @@ def measure(
 def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rounds], seat: Seat) -> None:
     """Calls until they get no faster, and finds how many calls make a round."""
     calls_s: list[float] = []
+    calls, iterations, spent_s = 0, 1, 0.0
     while True:
-        reply = worker.request("time", step=step, warmup=0, iterations=1, start=len(calls_s))
-        calls_s.append(reply["duration_ns"] / 1e9)
-        spent_s, half = sum(calls_s[1:]), len(calls_s) // 2
+        reply = worker.request("time", step=step, warmup=0, iterations=iterations, start=calls)
+        duration_s = _duration_s(worker, reply)
+        # The first one compiles.
+        spent_s += duration_s if calls else 0.0
+        calls_s.append(duration_s / iterations)
+        calls += iterations
+        half = len(calls_s) // 2
         warm = central.median(calls_s[half:]) >= (1 - WARMING) * central.median(calls_s[1 : half + 1] or calls_s)
         enough = len(calls_s) >= WARMUP_CALLS and spent_s >= budget.min_warmup_s and warm
         if enough or (len(calls_s) >= WARMUP_CALLS and spent_s >= budget.max_warmup_s):
             break
+        if duration_s < REQUEST_S:
+            iterations *= 2
     fastest_s = min(calls_s)
-    if not fastest_s > 0:
+    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), calls, fastest_s, worker.process_id)
+
+
+def _duration_s(worker: Worker, reply: Mapping[str, Any]) -> float:
+    """Of a round; raises WorkerError when no time went by."""
+    duration_s = float(reply["duration_ns"]) / 1e9
+    if not duration_s > 0:
         raise WorkerError(
             "the clock stands still",
             outcome="crashed",
             where=str(worker.contender),
-            got=f"{fastest_s} s for a call",
+            got=f"{duration_s} s for a round",
             expected="more than 0 s",
         )
-    iterations = max(1, round(budget.min_round_s / fastest_s))
-    measured[seat] = Rounds(iterations, len(calls_s), fastest_s, worker.process_id)
+    return duration_s
 
 
 def settling_calls(rounds: Rounds) -> int:
@@ -182,8 +194,7 @@ def _run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None) -> 
     warmup = settling_calls(rounds)
     start = len(rounds.durations_s)
     reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
-    duration_s = float(reply["duration_ns"]) / 1e9
-    rounds.durations_s.append(duration_s / rounds.iterations)
+    rounds.durations_s.append(_duration_s(worker, reply) / rounds.iterations)
     rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
     rounds.taken_s.append(reply["stolen_s"])
     rounds.waiting_s.append(reply["waited_s"])
@@ -275,7 +286,7 @@ def summarise(
                     memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
                     device_s=central.median(rounds.device_s) if rounds.device_s else None,
-                    card=_use_of_card(rounds, own_processes),
+                    card=use_of_card(rounds.readings, rounds.process_id, own_processes),
                 )
             )
         p50_s, p90_s, p99_s = (float(value) for value in np.quantile(calls_s, [0.5, 0.9, 0.99]))
@@ -292,26 +303,6 @@ def summarise(
             cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
         )
     return speeds
-
-
-def _use_of_card(rounds: Rounds, own_processes: Collection[int]) -> CardUse | None:
-    readings = rounds.readings
-    if not readings:
-        return None
-    # Inside a container the driver may number processes otherwise, and then knows none of these.
-    seen = any(rounds.process_id in reading.process_bytes for reading in readings)
-
-    def span(values: Sequence[int]) -> tuple[int, int]:
-        return min(values), max(values)
-
-    return CardUse(
-        clock_mhz=span([reading.clock_mhz for reading in readings]),
-        memory_clock_mhz=span([reading.memory_clock_mhz for reading in readings]),
-        temperature_c=span([reading.temperature_c for reading in readings]),
-        throttled=dict(Counter(reason for reading in readings for reason in reading.throttled)),
-        process_bytes=max(reading.process_bytes.get(rounds.process_id, 0) for reading in readings),
-        others=max(len(reading.process_bytes.keys() - own_processes) for reading in readings) if seen else None,
-    )
 
 
 def last_value(worker: Worker, step: str) -> np.ndarray:

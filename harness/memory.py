@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.core.errors import WorkerError
 from harness.core.spec import Workload
 from harness.core.weights import input_shapes, weight_shapes
 from harness.task import TRAINING_STEPS
@@ -45,6 +46,12 @@ def require_memory(workload: Workload) -> None:
             f"its batches and weights alone take {needed / 2**30:.1f} GiB beside the framework, "
             f"{available / 2**30:.1f} GiB are free"
         )
+
+
+def as_outcome(error: MemoryError) -> WorkerError:
+    """What a case ends with when memory runs out in the harness's own process; other sizes may fit."""
+    what, next_step = f"out of memory in the harness: {error}", "choose smaller sizes"
+    return WorkerError(what, outcome="out_of_memory", where="reference", next_step=next_step)
 
 
 def out_of_memory_kills() -> int:

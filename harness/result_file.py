@@ -156,9 +156,10 @@ def load(path: str | Path) -> Result:
         raise ResultFileError("cannot be read", where=str(path), got=reason, expected="a result file") from None
     try:
         return _Document.model_validate_json(text).faceoff
-    except ValidationError:
+    except ValidationError as error:
         # In one go it is twice as fast; step by step it is known what is wrong.
-        return _load_by_steps(text, path)
+        _refuse_by_steps(text, path)
+        raise not_valid(error, f"{path}: ", EMPTY_NEXT_STEP) from None
 
 
 class _Document(BaseModel):
@@ -173,7 +174,7 @@ class _Document(BaseModel):
         return self
 
 
-def _load_by_steps(text: str, path: Path) -> Result:
+def _refuse_by_steps(text: str, path: Path) -> None:
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -190,12 +191,12 @@ def _load_by_steps(text: str, path: Path) -> Result:
         raise ResultFileError(
             "another schema",
             where=str(path),
-            got=f"version {part.get('schema_version')}",
+            got=f"version {part.get('schema_version')!a:.80}",
             expected=f"version {SCHEMA_VERSION}",
             next_step=EMPTY_NEXT_STEP,
         )
     try:
-        return Result.model_validate(part)
+        Result.model_validate(part)
     except ValidationError as error:
         raise not_valid(error, f"{path}: {KEY}.", EMPTY_NEXT_STEP) from None
 
@@ -203,5 +204,5 @@ def _load_by_steps(text: str, path: Path) -> Result:
 def not_valid(error: ValidationError, where: str, next_step: str) -> ResultFileError:
     """The first thing that is wrong in a file; `where` goes before its place there."""
     first = error.errors()[0]
-    place = where + ".".join(str(step) for step in first["loc"])
-    return ResultFileError(first["msg"], where=place, got=repr(first["input"])[:80], next_step=next_step)
+    place = where + ".".join(ascii(step).strip("'") for step in first["loc"])[:200]
+    return ResultFileError(first["msg"], where=place, got=ascii(first["input"])[:80], next_step=next_step)

@@ -157,7 +157,7 @@ def _speed_tables(result: Result) -> list[Table]:
     for step in dict.fromkeys(case.workload["step"] for case in result.cases):
         cases = [case for case in result.cases if case.workload["step"] == step]
         cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios) for case in cases}
-        title = f"Time of one {step} step (times the fastest, 95 % interval)"
+        title = f"Time of one {step} step (times the baseline's, 95 % interval)"
         tables.append(_grid(_model_names([case.workload for case in cases]), cells, title))
     tables[-1].caption = _precision_text(result)
     return tables
@@ -189,9 +189,11 @@ def _precision_text(result: Result) -> str:
 def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> str:
     if case.speed is None:
         return case.outcome
-    comparison = ratios.get((case.parsed_workload().name, case.contender))
+    name = case.parsed_workload().name
+    comparison = ratios.get((name, case.contender))
     if comparison is None:
-        return f"{format_duration(case.speed.time_s)} (fastest)"
+        fastest = all(other.ratio >= 1 for (workload, _), other in ratios.items() if workload == name)
+        return f"{format_duration(case.speed.time_s)} ({'fastest' if fastest else 'baseline'})"
     low, high = comparison.interval
     return f"{format_duration(case.speed.time_s)} ({comparison.ratio:.2f} [{low:.2f}, {high:.2f}] {comparison.verdict})"
 

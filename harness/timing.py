@@ -12,6 +12,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
 from harness.measure import Measured, Rounds, compare_speeds, compare_tuned, last_value, measure, summarise
+from harness.memory import as_outcome
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
@@ -78,6 +79,8 @@ class Timing:
                 seats += own
             except WorkerError as error:
                 end_case(case, error)
+            except MemoryError as error:
+                end_case(case, as_outcome(error))
         question = between_contenders(self._options.baseline, list(dict.fromkeys(seat.contender for seat in seats)))
         measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass, question)
         right = self._judge(results, measured, timed, expected)
@@ -149,6 +152,8 @@ class Timing:
                         case.outcome, case.reason = "disagrees", problem
             except WorkerError as error:
                 end_case(case, error)
+            except MemoryError as error:
+                end_case(case, as_outcome(error))
             if case.outcome == "ok":
                 right[contender] = found
         # In the order of the report, whatever failed on the way.

@@ -23,6 +23,8 @@ PROTOCOL_VERSION = 1
 MAGIC = b"FOF1"
 MAX_HEADER_BYTES = 256 * 2**20
 MAX_ARRAY_BYTES = 16 * 2**30
+# The kernel takes no longer time limit.
+LONGEST_POLL_MS = 2**31 - 1
 ARRAY_DTYPES = (
     "bool",
     "int8",
@@ -163,7 +165,9 @@ class _Deadline:
         left_s = None if self._end_s is None else max(0.0, self._end_s - time.monotonic())
         poller = select.poll()
         poller.register(connection, select.POLLOUT if writing else select.POLLIN)
-        if not poller.poll(None if left_s is None else left_s * 1000):
+        while not poller.poll(None if left_s is None else min(left_s * 1000, LONGEST_POLL_MS)):
+            if self._end_s is not None and time.monotonic() < self._end_s:
+                continue
             raise ChannelTimeoutError("no answer", where="channel", expected=f"a message within {self._timeout_s:g} s")
 
 

@@ -214,6 +214,12 @@ class Batch:
         """The same batch with its inputs rounded to `dtype` (see `round_to`)."""
         return Batch({name: round_to(value, dtype) for name, value in self.inputs.items()}, self.targets)
 
+    def examples(self, begin: int, end: int) -> Batch:
+        """Some of the examples."""
+        # Initial states have the layers first.
+        inputs = {n: value[begin:end] if n == "x" else value[:, begin:end] for n, value in self.inputs.items()}
+        return Batch(inputs, self.targets[begin:end])
+
     def to_json(self) -> Dict[str, Any]:
         """The batch as a message body."""
         return {"inputs": self.inputs, "targets": self.targets}

@@ -28,6 +28,9 @@ class Empty:
     def wait(self, value: object) -> None:
         return None
 
+    def start_clock(self) -> None:
+        return None
+
 
 def worker_ns(server: Server, calls: int) -> float:
     """Nanoseconds per call of one round, as the worker reports it."""

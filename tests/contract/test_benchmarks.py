@@ -1,6 +1,7 @@
 """pytest-benchmark drives the engine: entries, saved runs, comparisons, and a failure when it got slower."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,6 +31,14 @@ def run(tmp_path_factory, lightest: Contender):
 
     start.folder = folder  # type: ignore[attr-defined]
     return start
+
+
+def test_the_loop_around_a_timed_call_is_measured():
+    command = [sys.executable, "-m", "tests.benchmarks.loop", "--rounds", "3", "--calls", "50", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    found = json.loads(done.stdout)
+    assert 0 < found["empty_call_ns"] < math.inf
+    assert done.returncode == int(found["added_ns"] >= found["limit_ns"])
 
 
 def test_entries_tables_files_and_comparisons_work(run, lightest):

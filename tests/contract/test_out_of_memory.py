@@ -79,3 +79,18 @@ def test_memory_that_runs_out_in_the_reference_ends_that_size_alone(
     result = sweep("dense", lightest, tmp_path / "sweep", (4, 8, 6))
     assert outcomes(result) == {4: "ok", 8: "out_of_memory", 6: "ok"}
     assert any("Unable to allocate" in case.reason for case in result.cases)
+
+
+def test_memory_that_runs_out_while_a_timed_value_is_checked_ends_that_size_alone(
+    lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Expected.forward
+
+    def starving(self: Expected, index: int, dtype: str) -> object:
+        if self.task.workload.batch_size == 8:
+            raise MemoryError("Unable to allocate 9.00 GiB")
+        return forward(self, index, dtype)
+
+    monkeypatch.setattr(Expected, "forward", starving)
+    result = sweep("dense", lightest, tmp_path / "sweep", (4, 8, 6))
+    assert outcomes(result) == {4: "ok", 8: "out_of_memory", 6: "ok"}

@@ -39,6 +39,11 @@ def test_a_step_or_a_contender_that_went_on_keeps_it_going():
     assert ran_out(everybody(8, outcome="crashed")) == 0
 
 
+def test_who_is_missing_or_crashes_at_that_size_keeps_nothing_going():
+    gone = [case(8, B, step, outcome=outcome) for step, outcome in zip(STEPS, ("missing", "crashed"), strict=True)]
+    assert ran_out([*(case(8, A, step) for step in STEPS), *gone]) == 8
+
+
 def test_larger_batches_and_other_models_say_nothing():
     assert ran_out(everybody(64)) == 0
     assert ran_out(everybody(8, model=DenseSpec((4, 4, 3)))) == 0

@@ -111,6 +111,12 @@ def test_silence_ends_at_the_time_limit(ends):
         ends[0].receive(0.05)
 
 
+@pytest.mark.parametrize("timeout_s", [1e7, float("inf")])
+def test_a_time_limit_longer_than_the_kernel_s_is_one_all_the_same(ends, timeout_s):
+    ends[0].send(Message("late", {}))
+    assert ends[1].receive(timeout_s).kind == "late"
+
+
 def test_a_message_cut_off_in_the_middle_is_an_error(ends):
     send_raw(b"{}", ends[0], length=100)
     ends[0].close()

@@ -1,12 +1,16 @@
 """Which sizes a run has: presets, families, and sweeps over batch size, sequence length and hidden size."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from harness.budget import BUDGETS
 from harness.core.errors import InputError
 from harness.core.spec import MODEL_KINDS, Contender, DenseSpec, Workload
-from harness.identity import asked_for, keywords_of
+from harness.identity import asked_for, identify, keywords_of
+from harness.journal import Begin
+from harness.machine import describe_machine
 from harness.options import make_options
 from harness.presets import PRESETS, choose
 from harness.summary import _grid, _model_names
@@ -109,6 +113,14 @@ def test_the_command_that_repeats_a_check_runs_that_one_alone(tmp_path):
         assert repeated.workloads == (workload,)
     resumed = make_options("bench", **{**keywords_of(asked_for(options)), "out": Path(tmp_path)})
     assert resumed.workloads == options.workloads
+
+
+def test_a_budget_without_an_end_survives_a_journal(tmp_path):
+    budget = dataclasses.replace(BUDGETS["thorough"], max_time_s=5)
+    options = make_options("bench", contenders=["pytorch:eager"], budget=budget, out=tmp_path)
+    kept = Begin(created="", command_line="", identity=identify(options, describe_machine())).model_dump_json()
+    asked = Begin.model_validate_json(kept).identity.asked
+    assert keywords_of(asked)["budget"] == budget
 
 
 def test_the_summary_tells_sizes_of_one_family_apart_and_has_a_row_each_where_they_are_many():

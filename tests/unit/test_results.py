@@ -46,6 +46,17 @@ def test_the_summary_of_agree_says_what_the_harness_itself_took(result, path, ca
     assert "own part" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("named", "word"), [("pytorch:eager", "baseline"), ("", "fastest")])
+def test_the_summary_calls_a_baseline_that_others_beat_no_fastest(result, path, capsys, named, word):
+    at = result.comparisons[0].workload
+    for comparison in result.comparisons:
+        comparison.ratio = 0.8 if named and comparison.workload == at else 1.2
+    print_summary(result, path, path)
+    printed = capsys.readouterr().out
+    assert (f"({word})" in printed.replace("\n", "")) or word in printed
+    assert ("baseline)" in printed) == bool(named)
+
+
 def test_the_file_is_strict_json(path):
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -91,6 +102,8 @@ def changed(text: str, **changes: object) -> str:
         (lambda text: "[1, 2]", "not a result"),
         (lambda text: '{"benchmarks": []}', "not a result"),
         (lambda text: changed(text, schema_version=99), "another schema"),
+        (lambda text: changed(text, schema_version="\x1b]0;title\x07\x1b[2J"), "another schema"),
+        (lambda text: changed(text, machine={"operating_system": "\ud800"}), "surrogate|lone|Invalid JSON"),
         (lambda text: changed(text, cases=3), r"faceoff\.cases"),
         (lambda text: json.dumps({"faceoff": {"schema_version": SCHEMA_VERSION}}), "Field required"),
         (lambda text: changed(text, interrupted="perhaps"), "interrupted"),
@@ -101,7 +114,7 @@ def test_a_broken_file_is_refused_in_one_line_that_names_it(path, spoil, said):
     with pytest.raises(ResultFileError, match=said) as caught:
         load(path)
     assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.budget import Budget
 from harness.cards import Reading
+from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.measure import Rounds, _run_round, compare_speeds, compare_tuned, settling_calls, summarise
+from harness.measure import Rounds, _run_round, _warm_up, compare_speeds, compare_tuned, settling_calls, summarise
+from harness.pool import Seat
 
 LENGTH_S = 0.01
 
@@ -101,6 +104,38 @@ def test_a_driver_that_numbers_processes_otherwise_tells_nothing_of_others():
         _run_round(Answering(), "inference", rounds, ThrottlingCard())
     found = summarise({contender: processes})[contender].processes
     assert [(process.card.others, process.card.process_bytes) for process in found] == [(None, 0), (None, 0)]
+
+
+class Counting(Answering):
+    """A worker whose calls all take `call_s`; counts what it was asked."""
+
+    contender = Contender.parse("jax:jit")
+
+    def __init__(self, call_s):
+        self.call_s, self.requests, self.calls = call_s, 0, 0
+
+    def request(self, kind, **body):
+        self.requests += 1
+        self.calls += body["iterations"]
+        return super().request(kind, **body) | {"duration_ns": 1e9 * self.call_s * body["iterations"]}
+
+
+@pytest.mark.parametrize("call_s", [1e-6, 1e-4, 1e-2])
+def test_warm_up_of_short_calls_takes_as_long_as_of_others_and_not_as_many_requests(call_s):
+    worker, measured, seat = Counting(call_s), {}, Seat(Counting.contender)
+    _warm_up(worker, "inference", Budget(), measured, seat)
+    assert Budget().min_warmup_s <= worker.calls * call_s < 2 * Budget().min_warmup_s
+    assert worker.requests < 80
+    assert measured[seat].warmup_calls == worker.calls
+    assert measured[seat].iterations == round(Budget().min_round_s / call_s)
+
+
+def test_a_clock_that_stands_still_is_said():
+    worker, seat = Counting(0.0), Seat(Counting.contender)
+    with pytest.raises(WorkerError, match="clock stands still"):
+        _warm_up(worker, "inference", Budget(), {}, seat)
+    with pytest.raises(WorkerError, match="clock stands still"):
+        _run_round(worker, "inference", Rounds(1, 3, LENGTH_S), None)
 
 
 def test_on_the_cpu_no_card_is_read():
