@@ -5,7 +5,6 @@ Nothing here imports a framework: what is installed is read from package metadat
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import os
@@ -337,11 +336,10 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     Raises:
         OSError: it cannot be made or written to.
     """
-    key = zlib.crc32(repr((sorted(versions.items()), _processor())).encode())
-    folder = cache_root() / f"{key:08x}"
+    folder = cache_root() / f"{zlib.crc32(repr((sorted(versions.items()), _processor())).encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        raise PermissionError(f"{folder} cannot be written to")
     return folder
 
 

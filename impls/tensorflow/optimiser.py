@@ -47,10 +47,14 @@ class Adam(keras.optimizers.Adam):
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
-        dtype = grads[0].dtype
-        if lacks_kernel(dtype):
+        if lacks_kernel(grads[0].dtype):
             self._apply_plainly(grads)
-            return
+        else:
+            self._apply_fused(grads)
+        self.iterations.assign_add(1)
+
+    def _apply_fused(self, grads: Sequence[tf.Tensor]) -> None:
+        dtype = grads[0].dtype
         step = tf.cast(self.iterations.value + 1, dtype)
         rate, beta1, beta2 = (tf.constant(value, dtype) for value in (self.learning_rate, self.beta_1, self.beta_2))
         power1, power2 = beta1**step, beta2**step
@@ -62,7 +66,6 @@ class Adam(keras.optimizers.Adam):
                 var=variable.value.handle, m=mean.value.handle, v=square.value.handle, beta1_power=power1,
                 beta2_power=power2, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad,
             )  # fmt: skip
-        self.iterations.assign_add(1)
 
     def _apply_plainly(self, grads: Sequence[tf.Tensor]) -> None:
         step = tf.cast(self.iterations.value + 1, tf.float32)
@@ -74,7 +77,6 @@ class Adam(keras.optimizers.Adam):
             w -= rate * (m / (1 - beta1**step)) / (tf.sqrt(v / (1 - beta2**step)) + epsilon)
             for held, value in ((mean, m), (square, v), (variable, w)):
                 held.value.assign(tf.cast(value, grad.dtype))
-        self.iterations.assign_add(1)
 
 
 def lacks_kernel(dtype: tf.DType) -> bool:

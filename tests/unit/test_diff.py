@@ -15,7 +15,7 @@ from harness.result_file import save
 from harness.results import NoiseFloor
 from tests.unit.diff_samples import LSTM, RNN, agreement, find, run_of
 from tests.unit.hostile_samples import HOSTILE
-from tests.unit.result_samples import empty, long_training, main_job, workload
+from tests.unit.result_samples import empty, main_job, workload
 
 
 @pytest.fixture
@@ -386,19 +386,3 @@ class TestFormats:
         assert "\x1b" not in text
         rows = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
         assert {row.count("|") for row in rows} == {8}
-
-
-def test_trainings_of_one_task_with_several_optimisers_and_dtypes_are_kept_apart():
-    before, after = long_training(), long_training()
-    bad = after.training_runs[5]
-    bad.outcome, bad.reason = "disagrees", "loss at step 2 is 50 noise units off"
-    changes = diff(before, after).outcomes
-    assert [(change.kind, change.before, change.after) for change in changes] == [("training", "ok", "disagrees")]
-    assert "momentum, float" in changes[0].name or "adam, float" in changes[0].name
-
-
-def test_a_training_of_no_model_is_refused():
-    before, after = long_training(), long_training()
-    after.training_runs[0].workload = {"model": 5}
-    with pytest.raises(ResultFileError, match="not a workload"):
-        diff(before, after)
