@@ -247,9 +247,13 @@ class TensorFlowModel(Model):
         }
 
     def _precision_in_force(self) -> str:
+        if self._workload.dtype == "tf32":
+            return "TF32 products"
+        found = self._workload.storage_dtype
         if self._workload.dtype == "mixed_bfloat16":
-            return f"Keras' policy {self._network.dtype_policy.name}, weights in float32"
-        return "TF32 products" if self._workload.dtype == "tf32" else self._workload.storage_dtype
+            found = f"Keras' policy {self._network.dtype_policy.name}, weights in float32"
+        reduced = tf.config.experimental.tensor_float_32_execution_enabled()
+        return f"{found}, TF32 products where cuDNN computes in float32" if reduced else found
 
     def _make_network(self, spec: ModelSpec) -> keras.Model:
         """The Keras model with its variables in place, none of them meaningful."""
