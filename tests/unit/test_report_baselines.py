@@ -49,3 +49,13 @@ def test_workloads_whose_rounds_cannot_be_compared_are_left_out() -> None:
     assert {number for entry in found for number in entry["workloads"]} == {1}
     assert ratios_by_baseline(speed_groups(samples.empty())) == []
     assert ratios_by_baseline(speed_groups(samples.main_job(NAMES[:1], samples.MODELS[:1]))) == []
+
+
+def test_a_workload_whose_contenders_have_unlike_numbers_of_processes_is_left_out() -> None:
+    result = samples.main_job(NAMES, samples.MODELS[:1])
+    speed = result.cases[0].speed
+    assert speed
+    one = speed.processes[0]
+    speed.processes = [one.model_copy(update={"passes": 10, "disturbed": []}) for _ in range(4)]
+    found = ratios_by_baseline(speed_groups(result))
+    assert {number for entry in found for number in entry["workloads"]} == {1}
