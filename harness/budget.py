@@ -23,7 +23,10 @@ class Budget:
             a workload together, at least.
         precision: a contender is measured no further when its interval is no wider, to either side, than this share.
         clear: or when its whole interval lies this many times half its own width from the baseline, beyond all doubt,
-        rough: and its own time is known to this share, to either side.
+        rough: and its own time is known to this share, to either side,
+        foresight: or when after this many passes, enough to tell sampling from differences between processes,
+        wide, hardly: all passes that are left would leave it wider, to either side, than the share `wide`, and no
+            narrower by the share `hardly` than it is: processes of a contender differ, which no further round changes.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
     """
 
@@ -34,8 +37,11 @@ class Budget:
     processes: int = 2
     degrees: int = 6
     precision: float = 0.025
-    clear: float = 1.0
-    rough: float = 0.1
+    clear: float = 0.75
+    rough: float = 0.2
+    foresight: int = 24
+    wide: float = 0.07
+    hardly: float = 0.1
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
 

@@ -136,11 +136,12 @@ def measure(
             now = [seat for seat in now if seat.contender not in failed]
             spent_s = sum(sum(measured[seat].durations_s) * measured[seat].iterations for seat in now)
             share = spent_s / (budget.max_time_s * max(1, len({seat.contender for seat in now})))
-            on_round(max(passes / budget.max_passes, share))
+            done = max(passes / budget.max_passes, share)
+            on_round(done)
             if passes >= budget.min_passes and share >= 1:
                 break
             if passes >= budget.min_passes and passes % CHECK_EVERY == 0:
-                open_groups = _still_open(measured, running(), open_groups, question, budget)
+                open_groups = _still_open(measured, running(), open_groups, question, budget, done)
         for seat in running():
             attempt(seat, partial(_run_pipelined, step=step, rounds=measured[seat]))
     kept: Measured = dict(failed)
@@ -238,6 +239,7 @@ def _still_open(
     active: Collection[Any],
     question: Question[Any],
     budget: Budget,
+    done: float,
 ) -> set[Any]:
     """The groups that are to be measured further."""
     groups: dict[Any, list[Rounds]] = {}
@@ -245,7 +247,7 @@ def _still_open(
         groups.setdefault(question.group(seat), []).append(measured[seat])
     if not groups:
         return set()
-    return undecided(precision_of(groups), [key for key in groups if key in active], question, budget)
+    return undecided(precision_of(groups), [key for key in groups if key in active], question, budget, done)
 
 
 def summarise(

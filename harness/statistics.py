@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -224,12 +224,28 @@ class Precision(Generic[Key]):
                 makes the others look slow, so then the ratio is judged as the widest difference of that many (Tukey's
                 test); 1 when the baseline was named beforehand.
         """
-        shared = min(self._samples[key].passes, self._samples[baseline].passes)
-        ours, theirs = self._samples[key].first(shared), self._samples[baseline].first(shared)
-        out = ours.left_out(theirs) | theirs.left_out(ours)
+        ours, theirs, out = self._shared(key, baseline)
         difference = float(np.mean(ours.log_times(out) - theirs.log_times(out)))
         error = self._spread.error([self._side(key, out), self._side(baseline, out)])
         return _as_ratio(difference, error, picked_from)
+
+    def half_width_after(self, times: float, key: Key, baseline: Key, picked_from: int = 1) -> float:
+        """Half the width that the interval of a ratio would have after more passes, logarithm.
+
+        Sampling gets less, and what processes differ by stays as it is.
+
+        Args:
+            times: how many times as many passes, 1 or more.
+            key, baseline, picked_from: as of `ratio`.
+        """
+        *_, out = self._shared(key, baseline)
+        sides = [self._side(key, out), self._side(baseline, out)]
+        later = [replace(side, passes=side.passes * times, within=side.within / times) for side in sides]
+        return self._spread.error(later).half_width(CONFIDENCE, picked_from)
+
+    def passes(self, key: Key) -> int:
+        """How many passes a contender ran in."""
+        return self._samples[key].passes
 
     def ratio_to_run(self, earlier: Precision[Key], key: Key) -> Ratio:
         """A contender in this run against the same contender in an earlier one.
@@ -256,6 +272,12 @@ class Precision(Generic[Key]):
         sample = self._samples[key]
         times = sample.log_times(sample.left_out())
         return math.exp(float(times.max() - times.min()))
+
+    def _shared(self, key: Key, baseline: Key) -> tuple[Sample, Sample, np.ndarray]:
+        """Both in the passes that both ran in, and which of those are left out."""
+        shared = min(self._samples[key].passes, self._samples[baseline].passes)
+        ours, theirs = self._samples[key].first(shared), self._samples[baseline].first(shared)
+        return ours, theirs, ours.left_out(theirs) | theirs.left_out(ours)
 
     def _side(self, key: Key, left_out: np.ndarray | None = None) -> Side:
         """A contender in the passes it ran in, or in the first ones, without those that are left out."""

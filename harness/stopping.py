@@ -1,4 +1,4 @@
-"""Who is still worth measuring: whoever's ratio to its baseline is neither narrow nor clearly far from 1."""
+"""Who is still worth measuring: whoever's ratio to its baseline is neither narrow nor clear, and would get narrower."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def between_contenders(baseline: Contender | None, contenders: Sequence[Contende
     return Question(lambda seat: seat.contender, choose)
 
 
-def undecided(precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget) -> set[Key]:
+def undecided(
+    precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget, done: float
+) -> set[Key]:
     """Who of the `active` groups is to be measured further, their baselines included.
 
     Where the fastest is the baseline, whoever may turn out to be it goes on as long as anybody. One that is compared
@@ -49,7 +51,8 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
         precision: of the rounds so far.
         active: the groups that were measured in every pass.
         question: what is compared with what.
-        budget: how narrow is enough, and what is clear.
+        budget: how narrow is enough, what is clear, and what is in vain.
+        done: the share of the passes that were run, of all that there is time for, 0 to 1.
     """
     going_on: set[Key] = set()
     may_lead: set[Key] = set()
@@ -67,6 +70,9 @@ def undecided(precision: Precision[Key], active: Iterable[Key], question: Questi
         half = math.log(ratio.high / ratio.low) / 2
         clear = abs(math.log(ratio.ratio)) > (1 + budget.clear) * half
         enough = precision.half_width(key) <= budget.rough if clear else half <= budget.precision
+        if not enough and precision.passes(key) >= budget.foresight:
+            at_the_end = precision.half_width_after(1 / done, key, against, picked_from)
+            enough = at_the_end > max(budget.wide, (1 - budget.hardly) * half)
         if not enough:
             going_on |= {key, against}
         elif picked_from > 1 and ratio.low <= 1:

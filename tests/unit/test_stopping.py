@@ -10,10 +10,15 @@ from harness.budget import Budget
 from harness.core.spec import Contender
 from harness.pool import Seat
 from harness.statistics import Precision, Sample
-from harness.stopping import Question, between_contenders, undecided
+from harness.stopping import Question, between_contenders
+from harness.stopping import undecided as still_undecided
 
 A, B, C, D = (Contender("pytorch", mode) for mode in ("eager", "compile", "a", "b"))
 BUDGET = Budget()
+
+
+def undecided(found, active, question, budget, done=0.5):
+    return still_undecided(found, active, question, budget, done)
 
 
 def precision(ratios, noise=0.03, passes=12):
@@ -39,7 +44,7 @@ def test_who_is_clearly_slower_than_the_fastest_is_measured_no_further():
 def test_what_is_beyond_all_doubt_is_measured_no_further_and_what_is_only_likely_is(ratio, goes_on):
     found = precision({A: 1.0, B: ratio}, noise=0.1, passes=48)
     half = math.log(found.ratio(B, A).high / found.ratio(B, A).ratio)
-    assert goes_on == (math.log(found.ratio(B, A).ratio) < 2 * half)
+    assert goes_on == (math.log(found.ratio(B, A).ratio) < (1 + BUDGET.clear) * half)
     assert undecided(found, [A, B], between_contenders(A, [A, B]), BUDGET) == ({A, B} if goes_on else set())
 
 
@@ -83,6 +88,45 @@ def test_who_is_clear_goes_on_until_its_own_time_is_known_roughly():
     question = between_contenders(None, [A, B])
     assert undecided(noisy, [A, B], question, BUDGET) == {A, B}
     assert undecided(noisy, [A, B], question, replace(BUDGET, rough=1.0)) == set()
+
+
+def with_processes_that_differ(by, passes, noise=0.02):
+    rng = np.random.default_rng(1)
+    levels = {A: [0.0, by], B: [0.04, by + 0.04]}
+    return Precision(
+        {
+            contender: Sample(
+                np.exp(np.array(level)[:, None] + noise * rng.standard_normal((2, passes))), np.zeros((2, passes), bool)
+            )
+            for contender, level in levels.items()
+        }
+    )
+
+
+def test_who_no_further_round_would_tell_is_measured_no_further():
+    question = between_contenders(A, [A, B])
+    late, early = with_processes_that_differ(0.2, 24), with_processes_that_differ(0.2, 21)
+    assert undecided(late, [A, B], question, BUDGET) == set()
+    assert undecided(early, [A, B], question, BUDGET) == {A, B}
+    # Rounds so unlike that half of them leave much unsure; and processes alike enough for a verdict to come.
+    noisy, alike = with_processes_that_differ(0.2, 24, noise=0.8), with_processes_that_differ(0.03, 24)
+    assert undecided(noisy, [A, B], question, BUDGET) == {A, B}
+    assert math.log(alike.ratio(B, A).high / alike.ratio(B, A).ratio) > BUDGET.precision
+    assert undecided(alike, [A, B], question, BUDGET) == {A, B}
+
+
+def test_more_passes_lessen_what_sampling_leaves_unsure_and_not_what_processes_differ_by():
+    def halves(found):
+        ratio = found.ratio(B, A)
+        return math.log(ratio.high / ratio.low) / 2, [found.half_width_after(times, B, A) for times in (1, 4, 1e6)]
+
+    now, (same, later, last) = halves(with_processes_that_differ(0.0, 24, noise=0.3))
+    assert same == pytest.approx(now)
+    assert last < later < now
+    assert last < 0.5 * now
+    now, (same, _, last) = halves(with_processes_that_differ(2.0, 24, noise=0.3))
+    assert same == pytest.approx(now)
+    assert last > 0.9 * now
 
 
 def test_who_is_compared_with_nobody_is_measured_until_its_own_time_is_known():
