@@ -13,8 +13,7 @@ class Budget:
     """How long to measure.
 
     Args:
-        max_time_s: seconds of timed rounds for one case, over all its processes; passes end when the mean case has
-            spent it.
+        max_time_s: seconds of timed rounds for one case, over all its processes; then it is measured no further.
         min_passes: passes that are run whatever they cost.
         max_passes: passes after which measuring ends.
         min_round_s: a round repeats its call until it lasts about this long.
@@ -46,12 +45,12 @@ class Budget:
     max_warmup_s: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.processes < 2 or self.min_passes < 1 or self.max_passes < self.min_passes:
+        if self.processes < 2 or self.min_passes < 1 or self.max_passes < self.min_passes or not self.max_time_s > 0:
             raise InputError(
                 "does not measure anything",
                 where="budget",
-                got=f"{self.processes} processes, {self.min_passes} to {self.max_passes} passes",
-                expected="at least 2 processes, whose spread is the noise floor, and 1 pass",
+                got=f"{self.processes} processes, {self.min_passes} to {self.max_passes} passes, {self.max_time_s} s",
+                expected="at least 2 processes, whose spread is the noise floor, 1 pass, and more than 0 s",
             )
 
     def processes_for(self, contenders: int) -> int:

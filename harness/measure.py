@@ -7,6 +7,7 @@ the baseline is measured no further, which leaves time for those that are hard t
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics as central
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -127,21 +128,19 @@ def measure(
         for seat in seats:
             attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
         open_groups = {question.group(seat) for seat in seats}
-        for passes in range(1, budget.max_passes + 1):
+        for passes in itertools.count(1):
             now = [seat for seat in running() if question.group(seat) in open_groups]
             if not now:
                 break
             for position in order.permutation(len(now)):
                 attempt(now[position], partial(_run_round, step=step, rounds=measured[now[position]], card=pool.card))
-            now = [seat for seat in now if seat.contender not in failed]
-            spent_s = sum(sum(measured[seat].durations_s) * measured[seat].iterations for seat in now)
-            share = spent_s / (budget.max_time_s * max(1, len({seat.contender for seat in now})))
-            done = max(passes / budget.max_passes, share)
-            on_round(done)
-            if passes >= budget.min_passes and share >= 1:
-                break
-            if passes >= budget.min_passes and passes % CHECK_EVERY == 0:
-                open_groups = _still_open(measured, running(), open_groups, question, budget, done)
+            groups = _grouped(measured, running(), question)
+            done = {group: _share_done(groups[group], budget) for group in open_groups if group in groups}
+            on_round(min(done.values(), default=1.0))
+            if passes >= budget.min_passes:
+                open_groups = {group for group, share in done.items() if share < 1}
+                if passes % CHECK_EVERY == 0 and open_groups:
+                    open_groups = undecided(precision_of(groups), open_groups, question, budget, done)
         for seat in running():
             attempt(seat, partial(_run_pipelined, step=step, rounds=measured[seat]))
     kept: Measured = dict(failed)
@@ -233,21 +232,19 @@ def _as_sample(processes: Sequence[Rounds]) -> Sample:
     )
 
 
-def _still_open(
-    measured: Mapping[Seat, Rounds],
-    seats: Sequence[Seat],
-    active: Collection[Any],
-    question: Question[Any],
-    budget: Budget,
-    done: float,
-) -> set[Any]:
-    """The groups that are to be measured further."""
+def _grouped(
+    measured: Mapping[Seat, Rounds], seats: Sequence[Seat], question: Question[Any]
+) -> dict[Any, list[Rounds]]:
     groups: dict[Any, list[Rounds]] = {}
     for seat in seats:
         groups.setdefault(question.group(seat), []).append(measured[seat])
-    if not groups:
-        return set()
-    return undecided(precision_of(groups), [key for key in groups if key in active], question, budget, done)
+    return groups
+
+
+def _share_done(processes: Sequence[Rounds], budget: Budget) -> float:
+    """Of the passes that there is time for, how many a group has had."""
+    spent_s = sum(sum(rounds.durations_s) * rounds.iterations for rounds in processes)
+    return max(len(processes[0].durations_s) / budget.max_passes, spent_s / budget.max_time_s)
 
 
 def summarise(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -40,7 +40,11 @@ def between_contenders(baseline: Contender | None, contenders: Sequence[Contende
 
 
 def undecided(
-    precision: Precision[Key], active: Iterable[Key], question: Question[Key], budget: Budget, done: float
+    precision: Precision[Key],
+    active: Iterable[Key],
+    question: Question[Key],
+    budget: Budget,
+    done: Mapping[Key, float],
 ) -> set[Key]:
     """Who of the `active` groups is to be measured further, their baselines included.
 
@@ -52,7 +56,7 @@ def undecided(
         active: the groups that were measured in every pass.
         question: what is compared with what.
         budget: how narrow is enough, what is clear, and what is in vain.
-        done: the share of the passes that were run, of all that there is time for, 0 to 1.
+        done: of each active group, the share of the passes that were run, of all that there is time for, 0 to 1.
     """
     going_on: set[Key] = set()
     may_lead: set[Key] = set()
@@ -60,7 +64,7 @@ def undecided(
     for key in groups:
         against, picked_from = question.baseline(precision, key)
         if against == key:
-            if len(groups) == 1 and precision.half_width(key) > budget.precision:
+            if len(precision.keys) == 1 and precision.half_width(key) > budget.precision:
                 return {key}
             continue
         # Of a baseline that has ended there are no further passes to set this one's beside.
@@ -71,7 +75,7 @@ def undecided(
         clear = abs(math.log(ratio.ratio)) > (1 + budget.clear) * half
         enough = precision.half_width(key) <= budget.rough if clear else half <= budget.precision
         if not enough and precision.passes(key) >= budget.foresight:
-            at_the_end = precision.half_width_after(1 / done, key, against, picked_from)
+            at_the_end = precision.half_width_after(1 / max(done[key], done[against]), key, against, picked_from)
             enough = at_the_end > max(budget.wide, (1 - budget.hardly) * half)
         if not enough:
             going_on |= {key, against}

@@ -4,8 +4,9 @@ Every contender is compared with itself: from six processes of each, two groups 
 a run of the default budget has, and measured by the shipped schedule. In one of the groups every timed call may be
 slowed down by a known share of its own duration, so the true ratio is known. That gives the rate of false verdicts
 (nothing planted), the rate at which planted slowdowns are called slower, and how often the interval holds the true
-ratio; on the machine as it is, and with a competing process on one core. `--add` lets a study grow over several calls.
-Exit status 1 when a bar is missed, 2 when there is nothing like it to add to.
+ratio; on the machine as it is, and with a competing process on one core. As many processes of all contenders would not
+fit into memory, so they come in sets. `--add` lets a study grow over several calls. Exit status 1 when a bar is missed,
+2 when there is nothing like it to add to.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from scipy import stats
 from harness.budget import BUDGETS
 from harness.core.errors import InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.environments import Configuration, parse_contenders
+from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation, parse_contenders
 from harness.machine import describe_machine
 from harness.measure import Rounds, measure, precision_of
 from harness.pool import Pool, Seat
@@ -43,9 +44,10 @@ from harness.stopping import Question
 from harness.task import Task
 
 PROCESSES = 6
+CONTENDERS_OF_A_SET = 3
 SLOWDOWNS = (0.0, 0.02, 0.05, 0.10, 0.20)
 STEPS = ("inference", "training")
-MOST_FALSE, LEAST_COVERED = 0.05, 0.93
+LEAST_EQUALS, MOST_FALSE, LEAST_COVERED = 300, 0.05, 0.93
 LEAST_FOUND = {0.05: 0.80, 0.10: 0.95}
 
 
@@ -69,6 +71,13 @@ def _spin() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     while True:
         pass
+
+
+def sets_of(contenders: Sequence[Contender]) -> list[list[Contender]]:
+    """Sets of as many contenders, the last one filled up with the first, so that all runs are alike."""
+    size = min(CONTENDERS_OF_A_SET, len(contenders))
+    around = [*contenders, *contenders]
+    return [around[begin : begin + size] for begin in range(0, len(contenders), size)]
 
 
 def prepare(pool: Pool, contenders: Sequence[Contender], workload: Workload) -> list[Contender]:
@@ -114,11 +123,10 @@ def run_once(
             with pool.replicate(seat) as worker:
                 worker.request("slow_down", share=slowed[contender] if position >= each else 0.0)
     begin_s = time.monotonic()
-    budget = replace(standard, max_time_s=2 * standard.max_time_s)
     group_of = {seat: (seat.contender, int(position % (2 * each) >= each)) for position, seat in enumerate(seats)}
     # Each group against the first of the same contender, named beforehand.
     question = Question(group_of.__getitem__, lambda precision, key: ((key[0], 0), 1))
-    measured = measure(pool, seats, step, budget, int(rng.integers(2**31)), lambda share: None, question)
+    measured = measure(pool, seats, step, standard, int(rng.integers(2**31)), lambda share: None, question)
     seconds = time.monotonic() - begin_s
     groups: dict[tuple[Contender, int], list[Rounds]] = {}
     for contender, found in measured.items():
@@ -176,6 +184,8 @@ def missed(rows: Sequence[dict[str, Any]]) -> list[str]:
         if not total:
             continue
         wrong = row["faster"] + (row["slower"] if row["slowdown"] == 0 else 0)
+        if row["slowdown"] == 0 and total < LEAST_EQUALS:
+            found.append(f"{name}: {total} comparisons, {LEAST_EQUALS} wanted")
         if row["slowdown"] == 0 and wrong > MOST_FALSE * total:
             found.append(f"{name}: {wrong} of {total} false verdicts")
         if row["slowdown"] > 0 and row["faster"]:
@@ -248,20 +258,18 @@ def write(study: dict[str, Any], out: Path) -> None:
     write_text(out.with_suffix(".html"), page.export_html())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--contenders", nargs="*", default=["pytorch:eager", "tensorflow:graph", "jax:jit"])
-    parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
-    parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
-    parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
-    parser.add_argument("--equals", type=float, default=0.5, help="share of comparisons with nothing slowed down")
-    parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
-    parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
-    parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
-    asked = parser.parse_args()
-    if not 0 <= asked.equals <= 1:
-        parser.error(f"--equals: got {asked.equals:g}, expected a share from 0 to 1")
-    contenders, rng = parse_contenders(asked.contenders), np.random.default_rng(asked.seed)
+def study_set(
+    study: dict[str, Any], contenders: Sequence[Contender], asked: argparse.Namespace, minutes: float
+) -> None:
+    """Adds comparisons of a set of contenders to the study, and writes it after each model.
+
+    Args:
+        study: that grows.
+        contenders: of the set.
+        asked: of the command line.
+        minutes: of measuring.
+    """
+    rng = np.random.default_rng(asked.seed)
     sized = choose("default", asked.models)
     with (
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
@@ -270,22 +278,13 @@ def main() -> int:
             configuration=Configuration(), timeout_s=600,
         ) as pool,
     ):  # fmt: skip
-        made_with: dict[str, Any] = {
-            "budget": asdict(BUDGETS["standard"]),
-            "machine": describe_machine(),
-            "versions": {name: installation.versions for name, installation in pool.installations.items()},
-        }
-        try:
-            old = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else {"comparisons": []}
-        except InputError as error:
-            parser.error(str(error))
-        study = {**made_with, "comparisons": old["comparisons"]}
         for item in sized:
             workload = Workload(item.model, item.batch_size, step="training")
-            print(f"{item.model.kind}: building", file=sys.stderr, flush=True)
+            names = ", ".join(str(contender) for contender in contenders)
+            print(f"{item.model.kind}: building {names}", file=sys.stderr, flush=True)
             ready = prepare(pool, contenders, workload)
             for condition in asked.conditions:
-                until_s = time.monotonic() + 60 * asked.minutes / len(sized) / len(asked.conditions)
+                until_s = time.monotonic() + 60 * minutes / len(sized) / len(asked.conditions)
                 runs = 0
                 with competing(condition == "loaded"):
                     while ready and time.monotonic() < until_s:
@@ -300,6 +299,35 @@ def main() -> int:
                             ready = prepare(pool, contenders, workload)
                 print(f"{item.model.kind}, {condition}: {runs} runs", file=sys.stderr, flush=True)
                 write(study, asked.out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    everybody = [str(contender) for contender in all_contenders()]
+    parser.add_argument("--contenders", nargs="*", default=everybody, help="in sets of three; by default all")
+    parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
+    parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
+    parser.add_argument("--equals", type=float, default=0.5, help="share of comparisons with nothing slowed down")
+    parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
+    parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
+    parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
+    asked = parser.parse_args()
+    if not 0 <= asked.equals <= 1:
+        parser.error(f"--equals: got {asked.equals:g}, expected a share from 0 to 1")
+    made_with: dict[str, Any] = {
+        "budget": asdict(BUDGETS["standard"]),
+        "machine": describe_machine(),
+        "versions": {name: find_installation(f, Configuration()).versions for name, f in FRAMEWORKS.items()},
+    }
+    try:
+        sets = sets_of(parse_contenders(asked.contenders))
+        old = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else {"comparisons": []}
+    except InputError as error:
+        parser.error(str(error))
+    study = {**made_with, "comparisons": old["comparisons"]}
+    for contenders in sets:
+        study_set(study, contenders, asked, asked.minutes / len(sets))
     console = Console(width=150)
     console.print(tabulate(study["rows"]))
     console.print(summary(study))

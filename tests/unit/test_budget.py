@@ -25,6 +25,12 @@ def test_one_process_is_refused_for_it_says_nothing_of_another():
         Budget(processes=1)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_no_time_at_all_is_refused(seconds):
+    with pytest.raises(InputError, match="more than 0 s"):
+        Budget(max_time_s=seconds)
+
+
 @pytest.mark.parametrize(("contenders", "expected"), [(7, 2), (3, 3), (2, 4), (1, 2)])
 def test_few_contenders_run_in_more_processes(contenders, expected):
     assert Budget().processes_for(contenders) == expected

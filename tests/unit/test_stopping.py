@@ -18,7 +18,7 @@ BUDGET = Budget()
 
 
 def undecided(found, active, question, budget, done=0.5):
-    return still_undecided(found, active, question, budget, done)
+    return still_undecided(found, active, question, budget, dict.fromkeys(active, done))
 
 
 def precision(ratios, noise=0.03, passes=12):
