@@ -14,7 +14,7 @@ from typing import Any
 import pynvml
 
 from harness.cost_records import CardInfo, CardUse
-from harness.environments import visible_cards
+from harness.environments import shown_cards, visible_cards
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that say a clock is lower than it could be; the others say why it need
 # not be higher (idle, a clock that somebody has set, the display).
@@ -34,22 +34,22 @@ class Reading:
     """A card at one moment.
 
     Args:
-        clock_mhz, memory_clock_mhz: of the multiprocessors and of the memory.
+        clock_mhz, memory_clock_mhz: of the multiprocessors and of the memory; None when not told, as for the next two.
         temperature_c: of the chip.
         throttled: why the clock is lower than it could be; empty when it is not.
         process_bytes: memory of each process on the card, by process id; one whose memory is not told has 0.
     """
 
-    clock_mhz: int
-    memory_clock_mhz: int
-    temperature_c: int
-    throttled: tuple[str, ...]
+    clock_mhz: int | None
+    memory_clock_mhz: int | None
+    temperature_c: int | None
+    throttled: tuple[str, ...] | None
     process_bytes: dict[int, int]
 
     @property
     def disturbed(self) -> bool:
         """Whether the clock was lower for another reason than the work itself."""
-        return any(reason != EVERYDAY for reason in self.throttled)
+        return any(reason != EVERYDAY for reason in self.throttled or ())
 
 
 class Card:
@@ -80,13 +80,13 @@ class Card:
 
     def read(self) -> Reading:
         """The card now."""
-        reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle) or 0
+        reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
         processes = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or []
         return Reading(
-            clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM) or 0,
-            memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM) or 0,
-            temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU) or 0,
-            throttled=tuple(name for bit, name in THROTTLING.items() if reasons & bit),
+            clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
+            memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM),
+            temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
+            throttled=None if reasons is None else tuple(name for bit, name in THROTTLING.items() if reasons & bit),
             process_bytes={process.pid: process.usedGpuMemory or 0 for process in processes},
         )
 
@@ -110,8 +110,9 @@ def use_of_card(readings: Sequence[Reading], process_id: int, own_processes: Col
     if not readings:
         return None
 
-    def span(values: Sequence[int]) -> tuple[int, int]:
-        return min(values), max(values)
+    def span(values: Sequence[int | None]) -> tuple[int, int] | None:
+        told = [value for value in values if value is not None]
+        return (min(told), max(told)) if told else None
 
     # Inside a container the driver may number processes otherwise, and then knows none of these.
     seen = any(process_id in reading.process_bytes for reading in readings)
@@ -119,7 +120,9 @@ def use_of_card(readings: Sequence[Reading], process_id: int, own_processes: Col
         clock_mhz=span([reading.clock_mhz for reading in readings]),
         memory_clock_mhz=span([reading.memory_clock_mhz for reading in readings]),
         temperature_c=span([reading.temperature_c for reading in readings]),
-        throttled=dict(Counter(reason for reading in readings for reason in reading.throttled)),
+        throttled=dict(Counter(reason for reading in readings for reason in reading.throttled or ()))
+        if any(reading.throttled is not None for reading in readings)
+        else None,
         process_bytes=max(reading.process_bytes.get(process_id, 0) for reading in readings),
         others=max(len(reading.process_bytes.keys() - set(own_processes)) for reading in readings) if seen else None,
     )
@@ -153,14 +156,16 @@ def _find(shown: str) -> Card | None:
 
 
 def find_cards() -> tuple[list[CardInfo], str]:
-    """Every card that the driver shows, and why there is none; the reason is empty when there is one."""
+    """Every card that can be asked for, in the order of `gpu:N`, and why there is none; else the reason is empty."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         return [], f"no NVIDIA driver answers ({error})"
     try:
-        handles = [_asked(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_asked(pynvml.nvmlDeviceGetCount) or 0)]
-        cards = [Card(handle).describe() for handle in handles if handle is not None]
-        return cards, "" if cards else "the driver shows no card"
+        shown = shown_cards()
+        names = shown if shown is not None else [str(i) for i in range(_asked(pynvml.nvmlDeviceGetCount) or 0)]
+        cards = [card.describe() for card in map(_find, names) if card is not None]
+        hidden = "" if shown is None else f" that CUDA_VISIBLE_DEVICES={','.join(shown)} names"
+        return cards, "" if cards else f"the driver shows no card{hidden}"
     finally:
         pynvml.nvmlShutdown()

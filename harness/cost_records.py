@@ -85,17 +85,18 @@ class CardUse(Record):
     """What a GPU said after each round of a process.
 
     Attributes:
-        clock_mhz, memory_clock_mhz, temperature_c: least and most.
+        clock_mhz, memory_clock_mhz, temperature_c: least and most; None where the driver does not tell, as a part of a
+            card (MIG) does not, likewise:
         throttled: why the clock was lower than it could be, and after how many rounds.
         process_bytes: most memory that the driver counted for this process: context, kernels and libraries included.
         others: most processes on the card at once that are none of this run's; None where the driver does not know
             this process by its number.
     """
 
-    clock_mhz: tuple[int, int]
-    memory_clock_mhz: tuple[int, int]
-    temperature_c: tuple[int, int]
-    throttled: dict[str, int] = {}
+    clock_mhz: tuple[int, int] | None
+    memory_clock_mhz: tuple[int, int] | None
+    temperature_c: tuple[int, int] | None
+    throttled: dict[str, int] | None = {}
     process_bytes: int = 0
     others: int | None = 0
 

@@ -52,6 +52,10 @@ class Answer:
 
 def ask_frameworks(names: Sequence[str], device: str, configuration: Configuration, card: int = 0) -> dict[str, Answer]:
     """Starts a worker of each framework on `device`, side by side; takes as long as the slowest import."""
+    try:
+        visible_cards(device, card)
+    except InputError as error:
+        return dict.fromkeys(names, Answer({}, "unsupported", str(error)))
     contenders = {name: Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names}
     answers = {}
     with (

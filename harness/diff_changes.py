@@ -18,6 +18,7 @@ from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Workload
 from harness.diff_result import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
 from harness.diff_side import Key, Record, Side, printable
+from harness.machine import card_name
 from harness.result_file import load
 from harness.results import Agreement, ContenderInfo, Result
 from harness.statistics import TIE_MARGIN, adjusted, verdict
@@ -99,6 +100,9 @@ class _Comparing:
             first, second = (machine.get(key) for machine in machines)
             if first != second:
                 yield f"{key} {printable(_text(first))} and {printable(_text(second))}"
+        cards = [card_name(machine) for machine in machines]
+        if all(cards) and cards[0] != cards[1]:
+            yield f"GPU {printable(cards[0])} and {printable(cards[1])}"
         if before.result.threads != after.result.threads:
             yield f"threads {before.result.threads} and {after.result.threads}"
         both = [name for name in before.contenders if name in after.contenders]

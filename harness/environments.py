@@ -343,6 +343,13 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     return folder
 
 
+def shown_cards() -> list[str] | None:
+    """The cards that the caller's shell shows, by number or name; None where it says nothing, and all are shown."""
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # To CUDA an empty list hides all.
+    return None if setting is None else [part.strip() for part in setting.split(",") if part.strip()]
+
+
 def visible_cards(device: str, card: int) -> str:
     """The value of `CUDA_VISIBLE_DEVICES` with which a worker sees one card alone, or none.
 
@@ -353,16 +360,13 @@ def visible_cards(device: str, card: int) -> str:
     """
     if device != "gpu":
         return ""
-    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
-    if not shown:
+    shown = shown_cards()
+    if shown is None:
         return str(card)
     if card >= len(shown):
-        raise InputError(
-            "no such GPU",
-            where="device",
-            got=f"gpu:{card}",
-            expected=f"0 to {len(shown) - 1}, as CUDA_VISIBLE_DEVICES={','.join(shown)} shows no more",
-        )
+        expected = f"0 to {len(shown) - 1}, as" if shown else "none, as"
+        expected += f" CUDA_VISIBLE_DEVICES={','.join(shown)} shows no more"
+        raise InputError("no such GPU", where="device", got=f"gpu:{card}", expected=expected)
     return shown[card]
 
 

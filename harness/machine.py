@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
 import psutil
 from cpuinfo import get_cpu_info
@@ -22,3 +23,9 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
         "operating_system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def card_name(machine: Mapping[str, object]) -> str:
+    """The name of the GPU in what `describe_machine` gave; empty where it names none."""
+    gpu = machine.get("gpu")
+    return str(gpu.get("name") or "") if isinstance(gpu, Mapping) else ""

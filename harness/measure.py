@@ -8,79 +8,28 @@ the baseline is measured no further, which leaves time for those that are hard t
 from __future__ import annotations
 
 import itertools
-import math
 import statistics as central
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from harness.budget import Budget
-from harness.cards import Card, Reading, use_of_card
+from harness.cards import use_of_card
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.environments import TUNED
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Speed
+from harness.rounds import DISTURBED_SHARE, Rounds, run_pipelined, run_round, warm_up
 from harness.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
 from harness.stopping import Question, between_contenders, undecided
 
-WARMUP_CALLS = 3
-# Rounds that get faster by less than this are warm.
-WARMING = 0.03
-PIPELINED_ROUNDS = 3
-# While it warms up a worker is asked for more calls at a time when those of a request take less than this.
-REQUEST_S = 1e-3
-# What a pause let go cold costs a call this long less than a hundredth.
-LONG_CALL_S = 0.1
-# So long after a pause calls are slower, with TensorFlow's thread pools by a third: threads have to find a core.
-SETTLING_S = 0.015
-# A round is disturbed when cores were taken away for this share of it; a workload, when others had so much of them.
-DISTURBED_SHARE = 0.1
-SLEPT_S = 0.001
 CHECK_EVERY = 3
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass
-class Rounds:
-    """What was measured of one process so far, one entry a round."""
-
-    iterations: int
-    warmup_calls: int
-    fastest_s: float
-    process_id: int = 0
-    durations_s: list[float] = field(default_factory=list)
-    taken_s: list[float] = field(default_factory=list)
-    waiting_s: list[float] = field(default_factory=list)
-    broken: list[bool] = field(default_factory=list)
-    calls_s: list[np.ndarray] = field(default_factory=list)
-    pipelined_s: list[float] = field(default_factory=list)
-    cpu_s: float = 0.0
-    busy_s: float = 0.0
-    device_s: list[float] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-    last_batch: int = 0
-    memory: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def disturbed(self) -> np.ndarray:
-        """In which rounds something other than the work took time, by the kernel's accounting, never by their duration.
-
-        Threads of a process wait for a core in every round where there are more of them than cores. So what counts is
-        how much longer they waited than in the process's median round.
-        """
-        length_s = np.array(self.durations_s) * self.iterations
-        taken, waiting = np.array(self.taken_s) / length_s, np.array(self.waiting_s) / length_s
-        lost = taken + np.maximum(0.0, waiting - np.median(waiting)) if len(length_s) else taken
-        disturbed: np.ndarray = (lost > DISTURBED_SHARE) | np.array(self.broken, dtype=bool)
-        return disturbed
-
-
 Measured = dict[Contender, "list[Rounds] | WorkerError"]
 
 
@@ -121,19 +70,22 @@ def measure(
         except WorkerError as error:
             failed.setdefault(seat.contender, error)
 
+    def begin(worker: Worker, seat: Seat) -> None:
+        measured[seat] = warm_up(worker, step, budget)
+
     def running() -> list[Seat]:
         return [seat for seat in seats if seat.contender not in failed]
 
     with pool.quiet():
         for seat in seats:
-            attempt(seat, partial(_warm_up, step=step, budget=budget, measured=measured, seat=seat))
+            attempt(seat, partial(begin, seat=seat))
         open_groups = {question.group(seat) for seat in seats}
         for passes in itertools.count(1):
             now = [seat for seat in running() if question.group(seat) in open_groups]
             if not now:
                 break
             for position in order.permutation(len(now)):
-                attempt(now[position], partial(_run_round, step=step, rounds=measured[now[position]], card=pool.card))
+                attempt(now[position], partial(run_round, step=step, rounds=measured[now[position]], card=pool.card))
             groups = _grouped(measured, running(), question)
             done = {group: _share_done(groups[group], budget) for group in open_groups if group in groups}
             on_round(min(done.values(), default=1.0))
@@ -142,82 +94,11 @@ def measure(
                 if passes % CHECK_EVERY == 0 and open_groups:
                     open_groups = undecided(precision_of(groups), open_groups, question, budget, done)
         for seat in running():
-            attempt(seat, partial(_run_pipelined, step=step, rounds=measured[seat]))
+            attempt(seat, partial(run_pipelined, step=step, rounds=measured[seat]))
     kept: Measured = dict(failed)
     for seat in running():
         kept.setdefault(seat.contender, []).append(measured[seat])  # type: ignore[union-attr]
     return kept
-
-
-def _warm_up(worker: Worker, step: str, budget: Budget, measured: dict[Seat, Rounds], seat: Seat) -> None:
-    """Calls until they get no faster, and finds how many calls make a round."""
-    calls_s: list[float] = []
-    calls, iterations, spent_s = 0, 1, 0.0
-    while True:
-        reply = worker.request("time", step=step, warmup=0, iterations=iterations, start=calls)
-        duration_s = _duration_s(worker, reply)
-        # The first one compiles.
-        spent_s += duration_s if calls else 0.0
-        calls_s.append(duration_s / iterations)
-        calls += iterations
-        half = len(calls_s) // 2
-        warm = central.median(calls_s[half:]) >= (1 - WARMING) * central.median(calls_s[1 : half + 1] or calls_s)
-        enough = len(calls_s) >= WARMUP_CALLS and spent_s >= budget.min_warmup_s and warm
-        if enough or (len(calls_s) >= WARMUP_CALLS and spent_s >= budget.max_warmup_s):
-            break
-        if duration_s < REQUEST_S:
-            iterations *= 2
-    fastest_s = min(calls_s)
-    measured[seat] = Rounds(max(1, round(budget.min_round_s / fastest_s)), calls, fastest_s, worker.process_id)
-
-
-def _duration_s(worker: Worker, reply: Mapping[str, Any]) -> float:
-    """Of a round; raises WorkerError when no time went by."""
-    duration_s = float(reply["duration_ns"]) / 1e9
-    if not duration_s > 0:
-        raise WorkerError(
-            "the clock stands still",
-            outcome="crashed",
-            where=str(worker.contender),
-            got=f"{duration_s} s for a round",
-            expected="more than 0 s",
-        )
-    return duration_s
-
-
-def settling_calls(rounds: Rounds) -> int:
-    """Calls to make after a pause before any is timed."""
-    return 0 if rounds.fastest_s >= LONG_CALL_S else max(1, math.ceil(SETTLING_S / rounds.fastest_s))
-
-
-def _run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None) -> None:
-    warmup = settling_calls(rounds)
-    start = len(rounds.durations_s)
-    reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
-    rounds.durations_s.append(_duration_s(worker, reply) / rounds.iterations)
-    rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
-    rounds.taken_s.append(reply["stolen_s"])
-    rounds.waiting_s.append(reply["waited_s"])
-    rounds.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
-    if reply["device_s"] is not None:
-        rounds.device_s.append(reply["device_s"] / rounds.iterations)
-    if card is not None:
-        reading = card.read()
-        rounds.readings.append(reading)
-        rounds.broken[-1] = rounds.broken[-1] or reading.disturbed
-    rounds.cpu_s += reply["cpu_s"]
-    rounds.busy_s += reply["busy_s"]
-    rounds.last_batch = reply["last_batch"]
-
-
-def _run_pipelined(worker: Worker, step: str, rounds: Rounds) -> None:
-    count = PIPELINED_ROUNDS if rounds.fastest_s < LONG_CALL_S else 1
-    for number in range(count):
-        warmup = settling_calls(rounds) if number == 0 else 0
-        reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=0, pipelined=True)
-        rounds.pipelined_s.append(float(reply["duration_ns"]) / 1e9 / rounds.iterations)
-    rounds.last_batch = reply["last_batch"]
-    rounds.memory = worker.request("memory")
 
 
 def precision_of(groups: Mapping[Key, Sequence[Rounds]]) -> Precision[Key]:
@@ -281,7 +162,9 @@ def summarise(
                     stolen_s=sum(rounds.taken_s),
                     waited_s=sum(rounds.waiting_s),
                     others_s=max(0.0, rounds.busy_s - rounds.cpu_s),
+                    switches=rounds.switches,
                     warmup_calls=rounds.warmup_calls,
+                    warm=rounds.warm,
                     memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
                     device_s=central.median(rounds.device_s) if rounds.device_s else None,

@@ -127,10 +127,12 @@ class Process(Record):
         stolen_s: time that another machine had the cores while rounds were timed.
         waited_s: time that its threads waited for a core, for each other or for other processes.
         others_s: processor time of everything else on the machine meanwhile.
+        switches: times that one of its threads had to leave its core to another thread or process.
         warmup_calls: calls before the first round, not recorded.
-        memory: of the process after its rounds, in bytes: in use, and the peak of its life.
+        warm: whether they got no faster any more before the time for warming up was over.
+        memory: of the process after its rounds, in bytes: in use, and at peak since it was warm where that is told.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
-        device_s: seconds per call by the device's own clock, median of the rounds; None where a framework has none.
+        device_s: seconds per call by the device's own clock, median of the pipelined rounds; None where there is none.
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
@@ -139,7 +141,9 @@ class Process(Record):
     stolen_s: float = 0.0
     waited_s: float = 0.0
     others_s: float = 0.0
+    switches: int = 0
     warmup_calls: int = 0
+    warm: bool = True
     memory: dict[str, int] = {}
     drift: float = 0.0
     device_s: float | None = None

@@ -95,7 +95,7 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
     count, kinds = len(options.contenders), [workload.model.kind for workload in options.workloads]
     for contender in options.contenders if cold_start else ():
         plan[f"cold start {contender}"] = Work(COLD_UNITS, partial(Engine.start_cold, contender=contender))
-    if cold_start:
+    if speed:
         plan["ceiling"] = Work(START_UNITS, Engine.find_ceiling)
     for workload in options.workloads:
         # Of a batch larger than what is compared, only whoever is timed compiles the whole.

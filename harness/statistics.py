@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import special, stats
 
-from harness.results import VerdictWord
+from harness.results import Process, VerdictWord
 from harness.spread import Error, ProcessSpread, Side
 
 CONFIDENCE = 0.95
@@ -37,6 +37,8 @@ LEAST_UNDISTURBED = 0.5
 LEAST_PASSES = 5
 # A process that changes by more than this share over its rounds, beyond chance, has not reached a steady state.
 STEADY = 0.05
+# Of fewer rounds thirds are too short for a trend.
+LEAST_FOR_DRIFT = 9
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -334,9 +336,9 @@ def drift(rounds_s: np.ndarray, others_s: np.ndarray) -> float:
 
     Returns:
         The last third's median over the first third's, less 1; 0 where the trend is no more than chance (Kendall's tau,
-        p > 0.001) or there are fewer than 9 passes.
+        p > 0.001) or there are fewer than `LEAST_FOR_DRIFT` passes.
     """
-    if rounds_s.size < 9:
+    if rounds_s.size < LEAST_FOR_DRIFT:
         return 0.0
     own = np.log(rounds_s)
     if len(others_s):
@@ -345,3 +347,13 @@ def drift(rounds_s: np.ndarray, others_s: np.ndarray) -> float:
         return 0.0
     third = own.size // 3
     return math.expm1(float(np.median(own[-third:]) - np.median(own[:third])))
+
+
+def unsteadiness(processes: Sequence[Process]) -> str:
+    """What shows that a case has not reached a steady state; empty where nothing does."""
+    change = max((process.drift for process in processes), key=abs, default=0.0)
+    if abs(change) > STEADY:
+        return f"{100 * change:+.1f} % from the first third of its rounds to the last"
+    if not all(process.warm for process in processes):
+        return "calls still got faster when the time for warming up was over"
+    return ""

@@ -15,7 +15,7 @@ from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
 from harness.report.speed import speed_groups
 from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
-from harness.statistics import STEADY
+from harness.statistics import unsteadiness
 from harness.units import format_duration
 
 # A terminal is about this many columns of figures wide.
@@ -179,7 +179,7 @@ def _precision_text(result: Result) -> str:
     unsteady = [
         f"{case.contender} ({case.workload['step']}, {_model_key(case.workload)})"
         for case in result.cases
-        if case.speed and any(abs(process.drift) > STEADY for process in case.speed.processes)
+        if case.speed and unsteadiness(case.speed.processes)
     ]
     if unsteady:
         text += f"\nno steady state was reached by {', '.join(unsteady)}"

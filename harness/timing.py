@@ -11,11 +11,12 @@ from harness.comparison import compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
-from harness.measure import Measured, Rounds, compare_speeds, compare_tuned, last_value, measure, summarise
+from harness.measure import Measured, compare_speeds, compare_tuned, last_value, measure, summarise
 from harness.memory import as_outcome
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
+from harness.rounds import Rounds
 from harness.stopping import between_contenders
 from harness.work import count_work
 

@@ -70,6 +70,10 @@ class Runtime(ABC):
     def memory(self) -> Dict[str, int]:
         """Bytes in use and at peak: `host_in_use_bytes`, `host_peak_bytes`, `device_in_use_bytes`, ... Not timed."""
 
+    def forget_peak(self) -> None:
+        """From now on `memory` gives the device's peaks since now; one that cannot be had so is left out there."""
+        return
+
     @abstractmethod
     def stream(self, count: int) -> Callable[[], Any]:
         """A call that reads `count` float32 numbers on the device and writes as many: what its memory does at best."""

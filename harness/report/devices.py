@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import altair as alt
 
 from harness.core.spec import DenseSpec, Workload
+from harness.machine import card_name
 from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals
 from harness.report.overview import MOST_WORKLOADS
 from harness.report.text import significant
@@ -49,11 +50,13 @@ class Crossing:
     Attributes:
         workload: the smallest of them, for its words.
         measure: what its sizes are: `batch size`, or `rows and columns` of square matrix products.
+        card: the GPU's name; empty where it was not told.
         points: by contender, ascending.
     """
 
     workload: WorkloadText
     measure: str
+    card: str = ""
     points: dict[str, list[Point]] = field(default_factory=dict)
 
     def sentence(self, contender: str) -> str:
@@ -76,8 +79,8 @@ class Crossing:
 
 
 def crossings(results: Sequence[Result]) -> list[Crossing]:
-    """What the results have on both devices, in their order; the last record of a case counts."""
-    times: dict[tuple[str, str, int], dict[str, tuple[Times | None, str]]] = {}
+    """What the results have on both devices, in their order, for each card; the last record of a case counts."""
+    times: dict[str, dict[tuple[str, str, int], tuple[Times | None, str]]] = {}
     families: dict[str, tuple[WorkloadText, str]] = {}
     for result in results:
         for case in result.cases:
@@ -90,14 +93,19 @@ def crossings(results: Sequence[Result]) -> list[Crossing]:
             found = (speed.time_s, *speed.interval_s) if speed else None
             if found and not all(math.isfinite(value) and value > 0 for value in found):
                 found = None
-            times.setdefault((family, case.contender, size), {})[workload.device] = found, case.outcome
-    crossed: dict[str, Crossing] = {}
-    for (family, contender, size), by_device in sorted(times.items(), key=lambda item: item[0][2]):
-        if {"cpu", "gpu"} <= by_device.keys():
-            crossing = crossed.setdefault(family, Crossing(*families[family]))
-            (cpu, cpu_outcome), (gpu, gpu_outcome) = by_device["cpu"], by_device["gpu"]
+            where = f"gpu {card_name(result.machine)}" if workload.device == "gpu" else "cpu"
+            times.setdefault(where, {})[family, case.contender, size] = found, case.outcome
+    on_cpu = times.pop("cpu", {})
+    crossed: dict[tuple[str, str], Crossing] = {}
+    for where, on_gpu in times.items():
+        for key in sorted((key for key in on_gpu if key in on_cpu), key=lambda key: key[2]):
+            family, contender, size = key
+            card = where.removeprefix("gpu ")
+            crossing = crossed.setdefault((family, where), Crossing(*families[family], card))
+            (cpu, cpu_outcome), (gpu, gpu_outcome) = on_cpu[key], on_gpu[key]
             crossing.points.setdefault(contender, []).append(Point(size, cpu, gpu, cpu_outcome, gpu_outcome))
-    return [crossed[family] for family in families if family in crossed][:MOST_WORKLOADS]
+    ordered = [(family, where) for where in times for family in families]
+    return [crossed[key] for key in ordered if key in crossed][:MOST_WORKLOADS]
 
 
 def _family(workload: Workload) -> tuple[str, str, int]:

@@ -28,8 +28,8 @@ LONGEST_NAME = 180
 COLUMNS = (
     "result", "created", "workload", "model", "step", "batch_size", "dtype", "device", "optimiser", "contender",
     "outcome", "reason", "time_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
-    "latency_90_s", "latency_99_s", "pipelined_s", "cpu_s", "memory_bytes", "flops", "bytes", "cold_start_s",
-    "noise_units", "baseline", "ratio", "ratio_low", "ratio_high", "verdict",
+    "latency_90_s", "latency_99_s", "pipelined_s", "cpu_s", "memory_bytes", "host_peak_bytes", "flops", "bytes",
+    "cold_start_s", "noise_units", "baseline", "ratio", "ratio_low", "ratio_high", "verdict",
 )  # fmt: skip
 
 
@@ -159,6 +159,8 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
             "pipelined_s": speed_record.pipelined_s,
             "cpu_s": speed_record.cpu_s,
             "memory_bytes": memory_bytes(case),
+            "host_peak_bytes": max((p.memory.get("host_peak_bytes", 0) for p in speed_record.processes), default=0)
+            or None,
         }
     return cells
 

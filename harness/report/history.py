@@ -11,6 +11,7 @@ import altair as alt
 from harness.core.errors import HarnessError
 from harness.diff_changes import diff
 from harness.diff_result import Diff
+from harness.machine import card_name
 from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals
 from harness.report.overview import MOST_WORKLOADS
 from harness.report.speed import speed_groups
@@ -73,6 +74,9 @@ def histories(results: Sequence[tuple[str, Result]]) -> list[History]:
         if not any(case.speed for case in result.cases):
             continue
         machine = f"{result.machine.get('processor')}, {result.machine.get('cores')} cores, {result.threads} threads"
+        # A run on a GPU says nothing of how one on the CPU, or on another card, has changed.
+        if any(case.workload.get("device") == "gpu" for case in result.cases):
+            machine += f", {card_name(result.machine) or 'a GPU'}"
         machines.setdefault(machine, []).append((name, result))
     return [
         _history(machine, sorted(runs, key=lambda run: run[1].created))

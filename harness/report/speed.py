@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from harness.cost_records import CardUse
 from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.ranking import memory_bytes
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload, read_workload
-from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
-from harness.statistics import STEADY
+from harness.results import CaseResult, Ceiling, Comparison, NoiseFloor, Result, Speed
+from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
+
+# What a card's readings are told in.
+CARD_SPANS: dict[str, Callable[[CardUse], tuple[int, int] | None]] = {
+    "MHz": lambda use: use.clock_mhz,
+    "°C": lambda use: use.temperature_c,
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,12 @@ class SpeedRow:
         latency: 50th, 90th and 99th percentile of single calls, in the unit of the group.
         pipelined: time per call when only the last is waited for, likewise.
         cpu: processor time per call, likewise.
-        memory_bytes: of the largest process while it was timed; None when unknown.
+        memory: of the largest process while it was timed, and at its peak meanwhile; empty when unknown.
         flops: operations of matrix products per second; None when unknown.
         share: of the machine's best rate of operations; None where that was not measured.
-        drift: of the process that changed most over its rounds, where that is too much for a steady state; else empty.
+        copy_share: of the rate at which it copies, of the least that has to be moved; None likewise.
+        unsteady: what shows that no steady state was reached, in words; empty where nothing does.
+        untold: whether too few rounds were run to see a trend in them.
         speed: the record.
     """
 
@@ -41,9 +50,12 @@ class SpeedRow:
     pipelined: str
     cpu: str
     memory_bytes: float | None
+    memory: str
     flops: float | None
     share: float | None
-    drift: str
+    copy_share: float | None
+    unsteady: str
+    untold: bool
     ratio: str
     ratio_interval: str
     verdict: str
@@ -86,24 +98,24 @@ class SpeedGroup:
         uses = [process.card for row in self.rows for process in row.speed.processes if process.card]
         if not uses:
             return ""
-        clocks = [clock for use in uses for clock in use.clock_mhz]
-        degrees = [celsius for use in uses for celsius in use.temperature_c]
+        spans = {unit: [value for use in uses for value in (told(use) or ())] for unit, told in CARD_SPANS.items()}
+        said = [f"{min(values):,} to {max(values):,} {unit}" for unit, values in spans.items() if values]
+        reasons = [use.throttled for use in uses if use.throttled is not None]
         throttled = Counter[str]()
-        for use in uses:
-            throttled.update(use.throttled)
+        for rounds_by_reason in reasons:
+            throttled.update(rounds_by_reason)
         slowed = ", ".join(f"{reason} ({counted(rounds, 'round')})" for reason, rounds in throttled.items())
+        if reasons:
+            said.append(f"throttled by {slowed}" if slowed else "not throttled")
+        else:
+            said.append("whether it was throttled is not told")
         others = [use.others for use in uses if use.others is not None]
-        company = (
+        said.append(
             f"{counted(max(others), 'process', 'processes')} of others on it"
             if others
             else "who else was on it is not known"
         )
-        return (
-            f"The GPU while this was timed: {min(clocks):,} to {max(clocks):,} MHz, "
-            f"{min(degrees)} to {max(degrees)} °C; "
-            f"{'throttled by ' + slowed if slowed else 'not throttled'}; "
-            f"{company}."
-        )
+        return f"The GPU while this was timed: {'; '.join(said)}."
 
     @property
     def device_memory(self) -> list[tuple[str, str, str]]:
@@ -158,9 +170,9 @@ def speed_groups(result: Result) -> list[SpeedGroup]:
     for comparison in result.comparisons:
         comparisons.setdefault(comparison.workload, []).append(comparison)
     floors = {floor.workload: _floor(floor) for floor in result.noise_floors}
-    best = {(ceiling.dtype, ceiling.device): ceiling.best[1] for ceiling in result.ceilings if ceiling.best}
+    ceilings = {(ceiling.dtype, ceiling.device): ceiling for ceiling in result.ceilings}
     return [
-        _group(workloads[key], found, disagreements, comparisons.get(key, []), floors.get(key), best)
+        _group(workloads[key], found, disagreements, comparisons.get(key, []), floors.get(key), ceilings)
         for key, found in cases.items()
     ]
 
@@ -182,7 +194,7 @@ def _group(
     disagreements: set[tuple[str, str]],
     comparisons: list[Comparison],
     floor: Floor | None,
-    best_flops: Mapping[tuple[str, str], float],
+    ceilings: Mapping[tuple[str, str], Ceiling],
 ) -> SpeedGroup:
     comparable: list[tuple[CaseResult, Speed]] = []
     left_out = []
@@ -201,7 +213,7 @@ def _group(
     baseline = lead if lead in baselines else baselines[0] if baselines else ""
     ratios = {c.contender: c for c in comparisons if c.baseline == baseline}
     unit_s, unit = time_unit(comparable[0][1].time_s) if comparable else (1.0, "s")
-    rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), best_flops) for case, speed in comparable]
+    rows = [_row(case, speed, unit_s, baseline, ratios.get(case.contender), ceilings) for case, speed in comparable]
     published = _published(cases[0].workload)
     return SpeedGroup(workload, unit, unit_s, baseline, rows, left_out, floor, published)
 
@@ -229,7 +241,7 @@ def _row(
     unit_s: float,
     baseline: str,
     comparison: Comparison | None,
-    best_flops: Mapping[tuple[str, str], float],
+    ceilings: Mapping[tuple[str, str], Ceiling],
 ) -> SpeedRow:
     low_s, high_s = speed.interval_s
     time, interval = with_interval(speed.time_s / unit_s, low_s / unit_s, high_s / unit_s)
@@ -238,11 +250,12 @@ def _row(
     if comparison is not None and not is_baseline:
         ratio, ratio_interval = with_interval(comparison.ratio, *comparison.interval)
         verdict = comparison.verdict
-    drift = max((process.drift for process in speed.processes), key=abs, default=0.0)
     # Between calls that are waited for, one by one, a card rests.
     busy_s = speed.pipelined_s if case.workload.get("device") == "gpu" and speed.pipelined_s else speed.time_s
     flops = case.flops / busy_s if case.flops and busy_s > 0 else None
-    best = best_flops.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
+    ceiling = ceilings.get((str(case.workload.get("dtype")), str(case.workload.get("device"))))
+    best = ceiling.best if ceiling is not None else None
+    copied = finite(ceiling.copy_bytes) if ceiling is not None else None
     return SpeedRow(
         contender=case.contender,
         time=time,
@@ -251,15 +264,28 @@ def _row(
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
         memory_bytes=memory_bytes(case),
+        memory=_memory_text(case),
         flops=flops,
-        share=flops / best if flops and best else None,
-        drift=f"{100 * drift:+.1f} %" if abs(drift) > STEADY else "",
+        share=flops / best[1] if flops and best else None,
+        copy_share=case.bytes / busy_s / copied if case.bytes and busy_s > 0 and copied else None,
+        unsteady=unsteadiness(speed.processes),
+        untold=any(process.passes < LEAST_FOR_DRIFT for process in speed.processes),
         ratio=ratio,
         ratio_interval=ratio_interval,
         verdict=verdict,
         is_baseline=is_baseline,
         speed=speed,
     )
+
+
+def _memory_text(case: CaseResult) -> str:
+    size = memory_bytes(case)
+    if size is None or case.speed is None:
+        return ""
+    text = f"{size / 2**20:,.0f} MiB"
+    peak = max((process.memory.get("host_peak_bytes", 0) for process in case.speed.processes), default=0)
+    on_cpu = case.workload.get("device") == "cpu"
+    return f"{text} ({peak / 2**20:,.0f} at peak)" if on_cpu and peak else text
 
 
 def ceiling_text(result: Result) -> list[str]:

@@ -21,6 +21,7 @@ class Accounting:
         waited_s: time that threads of this process were ready and had no core, be it for others or for threads of its
             own, of which some frameworks start more than there are cores; needs the kernel's schedstat.
         major_faults: pages that had to be read from disk.
+        switches: times that a thread of this process had to leave its core to another one.
         asleep_s: time that the machine slept.
     """
 
@@ -29,6 +30,7 @@ class Accounting:
     stolen_s: float
     waited_s: float
     major_faults: int
+    switches: int
     asleep_s: float
 
     @staticmethod
@@ -43,6 +45,7 @@ class Accounting:
             stolen_s=stolen_s,
             waited_s=_waited_s(),
             major_faults=usage.ru_majflt,
+            switches=usage.ru_nivcsw,
             asleep_s=boot_s - time.monotonic(),
         )
 
@@ -54,8 +57,18 @@ class Accounting:
             "stolen_s": self.stolen_s - before.stolen_s,
             "waited_s": self.waited_s - before.waited_s,
             "major_faults": self.major_faults - before.major_faults,
+            "switches": self.switches - before.switches,
             "asleep_s": self.asleep_s - before.asleep_s,
         }
+
+
+def forget_peak() -> None:
+    """Lets the most memory that this process has held be counted anew from here."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return  # Not Linux, or a system that does not let it: then the peak is that of the process's life.
 
 
 def _machine_s() -> Tuple[float, float]:

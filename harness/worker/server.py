@@ -4,12 +4,12 @@ Requests and their replies (all bodies are JSON values and arrays):
 
 | kind | body | reply |
 | --- | --- | --- |
-| `start` | device, threads, seed | import and configure times, versions and switches in force, modes |
+| `start` | device, threads, seed | import and configure times, the clock's tick, modes, versions, switches in force |
 | `build` | workload, mode, weights | build time |
 | `load` | batches | nothing; the batches stay placed on the device |
 | `first_call` | step | duration of one call, waited for |
 | `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
-| `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory` | | |
+| `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
 | `last_value` | step | what the last timed call returned, for a check |
@@ -26,13 +26,13 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from harness.core.clock import monotonic_ns
+from harness.core.clock import monotonic_ns, tick_s
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import HarnessError, InputError, UnsupportedError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch
-from harness.worker.accounting import Accounting
+from harness.worker.accounting import Accounting, forget_peak
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -98,12 +98,15 @@ class Server:
             "interpreter_s": self._interpreter_s,
             "import_s": (imported - begin) / 1e9,
             "configure_s": (configured - imported) / 1e9,
+            "clock_tick_s": tick_s(),
             "modes": list(self.runtime.modes(device)),
             "settings": self.runtime.describe(),
         }
 
     def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self._model, self._batches, self._last = None, [], None
+        # Models refer to themselves in circles, and would keep their place on the device until some later collection.
+        gc.collect()
         parsed = Workload.from_json(workload)
         self._dtype = parsed.storage_dtype
         begin = monotonic_ns()
@@ -148,6 +151,12 @@ class Server:
 
     def do_memory(self) -> Dict[str, Any]:
         return dict(self.runtime.memory())
+
+    def do_forget_peak(self) -> Dict[str, Any]:
+        """From now on `memory` gives the peaks since now, where they can be had."""
+        forget_peak()
+        self.runtime.forget_peak()
+        return {}
 
     def do_slow_down(self, share: float) -> Dict[str, Any]:
         """From now on every timed call takes longer by `share` of its own duration: a planted fault for calibration."""
@@ -247,7 +256,7 @@ def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: floa
 
 
 # How allocators say it that have no exception of their own for it: PyTorch's on the CPU, the C++ library's, cuBLAS' and
-# cuDNN's, and TensorFlow's when a copy to the device finds no room.
+# cuDNN's, TensorFlow's when a copy to the device finds no room, and XLA's.
 WORDS_FOR_NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -256,6 +265,7 @@ WORDS_FOR_NO_MEMORY = (
     "alloc_failed",
     "allocation_failed",
     "dst tensor is not initialized",
+    "failed to allocate request for",
 )
 # What a device, mostly one too old, has no kernel for.
 WORDS_FOR_NO_KERNEL = (

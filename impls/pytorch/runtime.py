@@ -22,7 +22,7 @@ from harness.core.errors import UnsupportedError
 from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
-from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
+from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes, graphs_in_force
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
@@ -91,9 +91,7 @@ class PyTorchRuntime(Runtime):
             )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
         if self.device.type == "cuda":
-            # What a model before this one left in the cache is neither in use nor part of this one's peak.
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
+            torch.cuda.empty_cache()  # Of the model before this one.
             mixed = isinstance(workload.model, RecurrentSpec) and workload.dtype == "mixed_bfloat16"
             if mixed and (found := autocast_of_recurrent(self.device)) != torch.bfloat16:
                 raise UnsupportedError(
@@ -113,6 +111,10 @@ class PyTorchRuntime(Runtime):
     def wait(self, value: Any) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def forget_peak(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def stream(self, count: int) -> Callable[[], torch.Tensor]:
         source = torch.ones(count, device=self.device)
@@ -301,7 +303,7 @@ class PyTorchModel(Model):
         if self._mode != "eager":
             compiled = dict(self._family.COMPILED)
             if self._graphs:
-                compiled["launched as"] = "CUDA graphs, what is compiled"
+                compiled["launched as"] = graphs_in_force()
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
         done = {"tuned": f"runs as {self._mode}, " + getattr(self._network, "TUNED", "environment alone")}

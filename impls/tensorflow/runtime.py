@@ -89,8 +89,6 @@ class TensorFlowRuntime(Runtime):
         # Keras' cuDNN layers compute in float32 what is in bfloat16, whose numbers TF32 holds exactly.
         exact = self._device == "gpu" and workload.dtype in ("bfloat16", "mixed_bfloat16")
         tf.config.experimental.enable_tensor_float_32_execution(workload.dtype == "tf32" or exact)
-        if self._device == "gpu":
-            tf.config.experimental.reset_memory_stats("GPU:0")
         return TensorFlowModel(workload, weights, mode)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
@@ -105,6 +103,10 @@ class TensorFlowRuntime(Runtime):
             # `sync_devices` visits every device in Python, which takes as long as a small call.
             with tf.device("/device:GPU:0"):
                 tf.raw_ops.SyncDevice()
+
+    def forget_peak(self) -> None:
+        if self._device == "gpu":
+            tf.config.experimental.reset_memory_stats("GPU:0")
 
     def stream(self, count: int) -> Callable[[], tf.Tensor]:
         # No operation only copies; one that changes each number moves as many bytes.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -35,10 +36,11 @@ from harness.core.errors import InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
 from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation, parse_contenders
 from harness.machine import describe_machine
-from harness.measure import Rounds, measure, precision_of
+from harness.measure import measure, precision_of
 from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.result_file import write_text
+from harness.rounds import Rounds
 from harness.statistics import adjusted, verdict
 from harness.stopping import Question
 from harness.task import Task
@@ -46,6 +48,8 @@ from harness.task import Task
 PROCESSES = 6
 CONTENDERS_OF_A_SET = 3
 SLOWDOWNS = (0.0, 0.02, 0.05, 0.10, 0.20)
+# How often each is drawn where something is slowed down: most often those that have a bar.
+DRAWN = (0.15, 0.35, 0.35, 0.15)
 STEPS = ("inference", "training")
 LEAST_EQUALS, MOST_FALSE, LEAST_COVERED = 300, 0.05, 0.93
 LEAST_FOUND = {0.05: 0.80, 0.10: 0.95}
@@ -116,7 +120,7 @@ def run_once(
     seats, slowed = [], {}
     for contender in contenders:
         drawn = 1 + rng.permutation(PROCESSES)[: 2 * each]
-        slowed[contender] = 0.0 if rng.random() < equals else float(rng.choice(SLOWDOWNS[1:]))
+        slowed[contender] = 0.0 if rng.random() < equals else float(rng.choice(SLOWDOWNS[1:], p=DRAWN))
         for position, number in enumerate(drawn):
             seat = Seat(contender, int(number))
             seats.append(seat)
@@ -283,13 +287,14 @@ def study_set(
             names = ", ".join(str(contender) for contender in contenders)
             print(f"{item.model.kind}: building {names}", file=sys.stderr, flush=True)
             ready = prepare(pool, contenders, workload)
-            for condition in asked.conditions:
+            for condition, equals in zip(asked.conditions, itertools.cycle(asked.equals), strict=False):
+                print(f"{item.model.kind}, {condition}: measuring", file=sys.stderr, flush=True)
                 until_s = time.monotonic() + 60 * minutes / len(sized) / len(asked.conditions)
                 runs = 0
                 with competing(condition == "loaded"):
                     while ready and time.monotonic() < until_s:
                         step = STEPS[runs % len(STEPS)]
-                        found = run_once(pool, ready, step, asked.equals, rng)
+                        found = run_once(pool, ready, step, equals, rng)
                         study["comparisons"] += [
                             {**c, "condition": condition, "workload": workload.replace(step=step).name} for c in found
                         ]
@@ -308,13 +313,16 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
     parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
-    parser.add_argument("--equals", type=float, default=0.5, help="share of comparisons with nothing slowed down")
+    parser.add_argument(
+        "--equals", type=float, nargs="+", default=[0.5],
+        help="share of comparisons with nothing slowed down, one for all or one for each of the conditions",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=None, help="of the drawing; by default another one in every call")
     parser.add_argument("--add", action="store_true", help="to the comparisons that --out holds already")
     parser.add_argument("--out", type=Path, default=Path("reports/published/calibration"))
     asked = parser.parse_args()
-    if not 0 <= asked.equals <= 1:
-        parser.error(f"--equals: got {asked.equals:g}, expected a share from 0 to 1")
+    if not all(0 <= share <= 1 for share in asked.equals) or len(asked.equals) not in (1, len(asked.conditions)):
+        parser.error(f"--equals: got {asked.equals}, expected a share from 0 to 1 for all conditions or for each")
     made_with: dict[str, Any] = {
         "budget": asdict(BUDGETS["standard"]),
         "machine": describe_machine(),

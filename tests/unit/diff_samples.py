@@ -7,8 +7,9 @@ import random
 
 import numpy as np
 
-from harness.measure import Rounds, summarise
+from harness.measure import summarise
 from harness.results import Agreement, Result
+from harness.rounds import Rounds
 from tests.unit.result_samples import MODELS, case, contender, empty, quantities, workload
 
 CONTENDERS = ("pytorch:eager", "pytorch:compile", "jax:jit")

@@ -168,7 +168,12 @@ def case(name: str, at: Workload, time_s: float, rng: random.Random) -> CaseResu
             time_s=time_s,
             interval_s=(time_s * 0.985, time_s * 1.016),
             processes=[
-                Process(passes=20, disturbed=[3], warmup_calls=3, memory={"host_in_use_bytes": 300 * 2**20}),
+                Process(
+                    passes=20,
+                    disturbed=[3],
+                    warmup_calls=3,
+                    memory={"host_in_use_bytes": 300 * 2**20, "host_peak_bytes": 350 * 2**20},
+                ),
                 Process(passes=20, warmup_calls=2, memory={"host_in_use_bytes": 310 * 2**20}),
             ],
             latency_s=(time_s, time_s * 1.1, time_s * 1.4),

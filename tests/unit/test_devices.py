@@ -33,6 +33,19 @@ def test_a_device_is_read(text, found):
     assert device_name(*found) == text
 
 
+def test_cards_that_the_shell_hides_stay_hidden(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match=r"no such GPU.*CUDA_VISIBLE_DEVICES= shows no more"):
+        parse_device("gpu")
+    # Nobody is started to find that out.
+    monkeypatch.setattr(devices, "Pool", None)
+    device, told = resolve_device("auto", 0, ["jax"], Configuration())
+    assert device == "cpu"
+    assert "CUDA_VISIBLE_DEVICES= shows no more" in told
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES= shows no more"):
+        resolve_device("gpu", 0, ["jax"], Configuration())
+
+
 @pytest.mark.parametrize("text", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "cpu:0", "gpu:1:2", "gpu:²", "GPU"])
 def test_what_is_no_device_is_refused(text):
     with pytest.raises(InputError, match="unknown device"):
@@ -187,7 +200,24 @@ def test_a_card_that_tells_next_to_nothing_is_a_card_all_the_same(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
     with open_card("gpu", 0) as card:
         assert card.describe().memory_bytes is None
-        assert card.read().throttled == ()
+        reading = card.read()
+    assert (reading.throttled, reading.clock_mhz, reading.disturbed) == (None, None, False)
+    use = cards.use_of_card([reading, reading], 1, [1])
+    assert (use.clock_mhz, use.temperature_c, use.throttled) == (None, None, None)
+
+
+def test_cards_are_numbered_as_they_can_be_asked_for(monkeypatch):
+    Driver(
+        monkeypatch,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetCount=4,
+        nvmlDeviceGetName=lambda handle: f"card {handle}",
+    )
+    assert [card.name for card in find_cards()[0]] == ["card 0", "card 1", "card 2", "card 3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert [card.name for card in find_cards()[0]] == ["card 3", "card 1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert find_cards() == ([], "the driver shows no card that CUDA_VISIBLE_DEVICES= names")
 
 
 def test_without_a_driver_there_is_no_card_and_a_reason(monkeypatch):

@@ -69,7 +69,7 @@ def test_the_page_shows_both_devices_with_a_chart_and_gaps_that_say_why():
 
 def test_the_page_says_how_the_card_ran_what_its_memory_held_and_its_own_time():
     page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", with_card(result("gpu", {1: 5e-4})))])).split())
-    assert "1,200 to 1,980 MHz, 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
+    assert "1,200 to 1,980 MHz; 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
     assert "300 MiB, 900 MiB" in page
     assert "400 µs" in page
 

@@ -1,6 +1,7 @@
 """Which rounds count as disturbed: by what the kernel says of them, never by how long they took."""
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from harness.budget import Budget
 from harness.cards import Reading
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.measure import Rounds, _run_round, _warm_up, compare_speeds, compare_tuned, settling_calls, summarise
-from harness.pool import Seat
+from harness.measure import compare_speeds, compare_tuned, summarise
+from harness.rounds import PIPELINED_ROUNDS, Rounds, run_pipelined, run_round, settling_calls, warm_up
+from harness.statistics import unsteadiness
 
 LENGTH_S = 0.01
 
@@ -58,9 +60,15 @@ class Answering:
     """A worker whose rounds are all alike."""
 
     process_id = 4711
+    start_reply = MappingProxyType({"clock_tick_s": 1e-9})
 
     def request(self, kind, **body):
-        accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s"), 0.0) | {"major_faults": 0}
+        if kind != "time":
+            return {"memory": {"device_peak_bytes": 5}}.get(kind, {})
+        accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s"), 0.0) | {
+            "major_faults": 0,
+            "switches": 3,
+        }
         call_ns = np.full(body["iterations"], 1e7)
         return {"duration_ns": call_ns.sum(), "call_ns": call_ns, "last_batch": 0, "device_s": 0.008, **accounts}
 
@@ -81,7 +89,7 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
     contender, card = Contender.parse("jax:jit"), ThrottlingCard()
     processes = [Rounds(1, 3, LENGTH_S, process_id) for process_id in (4711, 4712)]
     for number in range(6):
-        _run_round(Answering(), "inference", processes[number % 2], card)
+        run_round(Answering(), "inference", processes[number % 2], card)
     assert [list(rounds.disturbed) for rounds in processes] == [[False, True, False], [False, False, True]]
     first, second = summarise({contender: processes})[contender].processes
     assert first.card.model_dump() == {
@@ -92,16 +100,24 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
         "process_bytes": 5,
         "others": 1,
     }
-    assert (first.device_s, second.card.process_bytes) == (0.008, 7)
+    # Where each call is waited for the device's clock counts the waiting.
+    assert (first.device_s, first.switches, second.card.process_bytes) == (None, 9, 7)
     known = summarise({contender: processes}, [999])[contender].processes
     assert [process.card.others for process in known] == [0, 0]
+
+
+def test_the_device_s_own_time_and_the_memory_are_those_of_calls_that_follow_each_other():
+    rounds = Rounds(4, 3, LENGTH_S)
+    run_pipelined(Answering(), "inference", rounds)
+    assert rounds.device_s == [0.002] * PIPELINED_ROUNDS
+    assert rounds.memory == {"device_peak_bytes": 5}
 
 
 def test_a_driver_that_numbers_processes_otherwise_tells_nothing_of_others():
     contender = Contender.parse("jax:jit")
     processes = [Rounds(1, 3, LENGTH_S, process_id) for process_id in (1, 2)]
     for rounds in processes * 3:
-        _run_round(Answering(), "inference", rounds, ThrottlingCard())
+        run_round(Answering(), "inference", rounds, ThrottlingCard())
     found = summarise({contender: processes})[contender].processes
     assert [(process.card.others, process.card.process_bytes) for process in found] == [(None, 0), (None, 0)]
 
@@ -115,6 +131,8 @@ class Counting(Answering):
         self.call_s, self.requests, self.calls = call_s, 0, 0
 
     def request(self, kind, **body):
+        if kind == "forget_peak":
+            return {}
         self.requests += 1
         self.calls += body["iterations"]
         return super().request(kind, **body) | {"duration_ns": 1e9 * self.call_s * body["iterations"]}
@@ -122,26 +140,66 @@ class Counting(Answering):
 
 @pytest.mark.parametrize("call_s", [1e-6, 1e-4, 1e-2])
 def test_warm_up_of_short_calls_takes_as_long_as_of_others_and_not_as_many_requests(call_s):
-    worker, measured, seat = Counting(call_s), {}, Seat(Counting.contender)
-    _warm_up(worker, "inference", Budget(), measured, seat)
+    worker = Counting(call_s)
+    rounds = warm_up(worker, "inference", Budget())
     assert Budget().min_warmup_s <= worker.calls * call_s < 2 * Budget().min_warmup_s
     assert worker.requests < 80
-    assert measured[seat].warmup_calls == worker.calls
-    assert measured[seat].iterations == round(Budget().min_round_s / call_s)
+    assert rounds.warmup_calls == worker.calls
+    assert rounds.iterations == round(Budget().min_round_s / call_s)
+
+
+class Cooling(Counting):
+    """A worker whose every call is a tenth faster than the one before."""
+
+    def request(self, kind, **body):
+        self.call_s *= 0.9
+        return super().request(kind, **body)
+
+
+def test_who_never_gets_warm_is_measured_and_said():
+    worker = Cooling(0.3)
+    unready = warm_up(worker, "inference", Budget(max_warmup_s=1.0))
+    assert not unready.warm
+    run_round(worker, "inference", unready, None)
+    run_round(worker, "inference", unready, None)
+    other = Rounds(1, 3, LENGTH_S)
+    for _ in range(2):
+        run_round(Answering(), "inference", other, None)
+    (process, _) = summarise({worker.contender: [unready, other]})[worker.contender].processes
+    assert not process.warm
+    assert unsteadiness([process]) == "calls still got faster when the time for warming up was over"
+
+
+def test_without_time_for_warming_up_nothing_is_said_of_it():
+    assert warm_up(Cooling(0.3), "inference", Budget(max_warmup_s=0.0)).warm
+
+
+class Coarse(Counting):
+    """A worker whose clock moves once in a while."""
+
+    start_reply = MappingProxyType({"clock_tick_s": 1e-3})
+
+    def request(self, kind, **body):
+        reply = super().request(kind, **body)
+        return reply | {"duration_ns": reply["duration_ns"] // 1e6 * 1e6} if kind == "time" else reply
+
+
+def test_rounds_are_so_long_that_a_coarse_clock_tells_them():
+    assert warm_up(Coarse(5e-5), "inference", Budget()).iterations * 5e-5 == pytest.approx(1.0, rel=0.1)
 
 
 def test_a_clock_that_stands_still_is_said():
-    worker, seat = Counting(0.0), Seat(Counting.contender)
+    worker = Counting(0.0)
     with pytest.raises(WorkerError, match="clock stands still"):
-        _warm_up(worker, "inference", Budget(), {}, seat)
+        warm_up(worker, "inference", Budget())
     with pytest.raises(WorkerError, match="clock stands still"):
-        _run_round(worker, "inference", Rounds(1, 3, LENGTH_S), None)
+        run_round(worker, "inference", Rounds(1, 3, LENGTH_S), None)
 
 
 def test_on_the_cpu_no_card_is_read():
     rounds = Rounds(1, 3, LENGTH_S)
     for _ in range(3):
-        _run_round(Answering(), "inference", rounds, None)
+        run_round(Answering(), "inference", rounds, None)
     assert rounds.readings == []
     assert not rounds.disturbed.any()
 
