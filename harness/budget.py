@@ -65,12 +65,12 @@ BUDGETS = {
 }
 
 
-def parse_budget(text: str, cases: int) -> Budget:
+def parse_budget(text: str, workloads: int, contenders: int) -> Budget:
     """A budget by name, or seconds of timed rounds for all cases together.
 
     Args:
         text: `quick`, `standard`, `thorough`, or a number of seconds.
-        cases: how many share the seconds.
+        workloads, contenders: how many share the seconds, a case for each of both.
 
     Raises:
         InputError: neither a name nor a number, or too little for the passes that an interval needs.
@@ -83,7 +83,9 @@ def parse_budget(text: str, cases: int) -> Budget:
     except ValueError:
         raise InputError("unknown budget", where="budget", got=text, expected=f"{names}, or seconds") from None
     budget = BUDGETS["standard"]
-    least_s = cases * budget.processes * budget.min_passes * budget.min_round_s
+    cases = workloads * contenders
+    # If calls take no longer than a round; passes that have to be made are made whatever they take.
+    least_s = cases * budget.processes_for(contenders) * budget.min_passes * budget.min_round_s
     if not math.isfinite(seconds) or seconds < least_s:
         raise InputError(
             "too little time to measure anything",

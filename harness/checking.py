@@ -64,6 +64,9 @@ class Checking:
             timed: it will be timed: let further processes of those that agree compile it meanwhile.
         """
         self._reporter.stage(_stage(workload))
+        if self._options.device == "gpu" and "out_of_memory" in outcomes_of_last(self._result):
+            # Whoever took what there was keeps it, and the next model would find a card that is full already.
+            self._pool.release()
         if smaller := ran_out_at(self._result, workload, self._options.contenders, self._options.steps):
             what = f"not run: at a batch of {smaller} memory ran out already, and no contender was left"
             self._end(workload, WorkerError(what, outcome="out_of_memory", where=workload.name))
@@ -105,7 +108,7 @@ class Checking:
         def judge(contender: Contender, both: Callable[[], tuple[Expected, Expected]]) -> list[Agreement]:
             found = known.get(contender, [])
             if not found or any(agreement.outcome not in ("ok", "disagrees") for agreement in found):
-                found = [self._check_one(contender, task, lambda: both()[0], dtype) for dtype in self._options.dtypes]
+                found = self._check_all(contender, task, lambda: both()[0])
                 name_precision_findings(found)
             if timed and all(agreement.outcome == "ok" for agreement in found):
                 with self._compiling.turn(contender):
@@ -121,6 +124,19 @@ class Checking:
             for agreements in found
             for agreement in agreements
         ]
+
+    def _check_all(self, contender: Contender, task: Task, expected: Callable[[], Expected]) -> list[Agreement]:
+        """In every dtype; who hangs in one is not asked again, as each time would cost the whole time limit."""
+        found: list[Agreement] = []
+        for dtype in self._options.dtypes:
+            hung = next((agreement for agreement in found if agreement.outcome == "timeout"), None)
+            if hung is None:
+                found.append(self._check_one(contender, task, expected, dtype))
+            else:
+                what = f"not run: there was no answer in time in {hung.workload['dtype']}"
+                error = WorkerError(what, outcome="timeout", where=str(contender))
+                found.append(ended(self._blank(contender, task.workload, dtype), error))
+        return found
 
     def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
         again = self._options.again(task.workload, contender, dtype)
@@ -180,6 +196,19 @@ def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contende
                 sizes.add(other.batch_size)
     everything = {(str(contender), step) for contender in contenders for step in steps}
     return min((size for size in sizes if ended_at[size] >= everything and size < workload.batch_size), default=0)
+
+
+def outcomes_of_last(result: Result) -> set[str]:
+    """How everything ended that was run of the last workload whose agreement was checked, steps and dtypes alike."""
+    if not result.agreements:
+        return set()
+    last = Workload.from_json(result.agreements[-1].workload)
+    records: list[Agreement | CaseResult] = [*result.agreements, *result.cases]
+    return {
+        record.outcome
+        for record in records
+        if Workload.from_json(record.workload).replace(dtype=last.dtype, step=last.step) == last
+    }
 
 
 def _stage(workload: Workload) -> str:

@@ -54,8 +54,8 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
     """Starts a worker of each framework on `device`, side by side; takes as long as the slowest import."""
     try:
         visible_cards(device, card)
-    except InputError as error:
-        return dict.fromkeys(names, Answer({}, "unsupported", str(error)))
+    except InputError as hidden:
+        return dict.fromkeys(names, Answer({}, "unsupported", str(hidden)))
     contenders = {name: Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names}
     answers = {}
     with (

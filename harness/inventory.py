@@ -15,6 +15,13 @@ from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
 from harness.environments import FRAMEWORKS, TUNED, find_installation, read_configuration
 from harness.presets import PRESETS
 
+LIBRARIES = {
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "built_for_cuda": "built for CUDA",
+    "built_for_cudnn": "built for cuDNN",
+}
+
 
 def take_inventory() -> dict[str, Any]:
     """Frameworks with versions and modes, models, steps and presets, as JSON values. Imports no framework."""
@@ -103,9 +110,7 @@ def diagnose() -> dict[str, Any]:
 
 def _seen(settings: Mapping[str, Any]) -> str:
     """Which GPU a framework sees, with which libraries, as far as it tells."""
-    libraries = [
-        f"{label} {settings[key]}" for key, label in (("cuda", "CUDA"), ("cudnn", "cuDNN")) if settings.get(key)
-    ]
+    libraries = [f"{label} {settings[key]}" for key, label in LIBRARIES.items() if settings.get(key)]
     device = settings.get("device")
     seen = ", ".join(device) if isinstance(device, list) else str(device)
     return f"yes: {seen}" + (f" ({', '.join(libraries)})" if libraries else "")

@@ -35,6 +35,7 @@ class Worker:
         self.log_path = log_path
         self.start_reply: dict[str, Any] = {}
         self.timed_out = False
+        self.device = ""
         self._process = process
         self._channel = channel
         self._timeout_s = timeout_s
@@ -74,14 +75,16 @@ class Worker:
         reply = self._channel.receive(limit_s)
         if reply.kind == "error":
             outcome: Outcome = reply.body["outcome"]
-            if reply.body["device_lost"]:
-                # A fresh process may find the device again; this one will not.
+            # A fresh process may find the device again; this one will not. And frameworks keep what they once took of a
+            # card for themselves.
+            if reply.body["device_lost"] or (outcome == "out_of_memory" and self.device == "gpu"):
                 self.kill()
             raise self._error(f"`{kind}` failed: {reply.body['reason']}", outcome, "see its log")
         return reply.body
 
     def send_start(self, device: str, threads: int, seed: int) -> None:
         """Asks the worker to import its framework, without waiting."""
+        self.device = device
         try:
             self._channel.send(Message("start", {"device": device, "threads": threads, "seed": seed}), START_TIMEOUT_S)
         except MessageError:

@@ -281,7 +281,7 @@ def make_options(
         timeout_s=timeout_s,
         budget=budget
         if isinstance(budget, Budget)
-        else parse_budget(budget, len(workloads) * len(chosen_steps) * len(parsed)),
+        else parse_budget(budget, len(workloads) * len(chosen_steps), len(parsed)),
         budget_name=budget if isinstance(budget, str) else "",
         baseline=_parse_baseline(baseline, parsed),
         gradient_norms=gradient_norms or command == "compare",

@@ -32,8 +32,8 @@ from harness.live_worker import Worker
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_TIMEOUT_S = 180.0
-# A contender that hangs once may be unlucky; one that hangs again would cost the run its whole time limit each time.
-MAX_TIMEOUTS = 2
+# A contender may hang on one size and not on the next; one that always hangs would cost its whole time limit each time.
+MAX_TIMEOUTS = 3
 
 
 class Seat(NamedTuple):
@@ -138,7 +138,7 @@ class Pool:
         """The live worker of `contender`; a fresh one if the last one died.
 
         Raises:
-            WorkerError: it cannot be started, or it hung so often that it is given up.
+            WorkerError: it cannot be started, or it hung so often in a row that it is given up.
         """
         if contender in self.failures:
             raise self.failures[contender]
@@ -148,19 +148,27 @@ class Pool:
             worker.timed_out = False
             if self._timeouts[contender] >= MAX_TIMEOUTS:
                 self.failures[contender] = WorkerError(
-                    f"given up after {MAX_TIMEOUTS} requests that were not answered in time",
+                    f"given up after {MAX_TIMEOUTS} workloads in a row that it did not answer in time",
                     outcome="timeout",
                     where=str(contender),
                     next_step="raise --timeout if it needs longer",
                     log_tail=worker.log_tail(),
                 )
                 raise self.failures[contender]
-        if worker is None or not worker.alive:
+        if worker is not None and worker.alive:
+            # What it was asked since it last hung it has answered.
+            self._timeouts.pop(contender, None)
+        else:
             self._launch(Seat(contender))
             self._finish(contender)
             if contender in self.failures:
                 raise self.failures[contender]
         return self._workers[Seat(contender)]
+
+    def release(self) -> None:
+        """Ends every process, so that what they hold of the device is free; fresh ones start when asked for."""
+        for worker in self._workers.values():
+            worker.kill()
 
     def start_cold(self, contender: Contender) -> Worker:
         """One more process of `contender`, with empty compile caches, for the caller to `kill` or `keep`.

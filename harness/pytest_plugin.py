@@ -8,6 +8,7 @@ pytest-benchmark, whose tables, files and comparisons work as always. Its `--ben
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,11 +83,15 @@ def _budget(config: pytest.Config) -> Budget:
     rounds = int(config.getoption("benchmark_min_rounds"))
     warmup = config.getoption("benchmark_warmup")
     min_passes = max(1, -(-rounds // standard.processes))
+    max_time_s = float(config.getoption("benchmark_max_time"))
+    min_round_s = max(standard.min_round_s, float(config.getoption("benchmark_min_time")))
+    # As many as there is time for.
+    in_time = math.ceil(max_time_s / (standard.processes * min_round_s)) if math.isfinite(max_time_s) else 0
     return Budget(
-        max_time_s=float(config.getoption("benchmark_max_time")),
+        max_time_s=max_time_s,
         min_passes=min_passes,
-        max_passes=max(min_passes, standard.max_passes),
-        min_round_s=max(standard.min_round_s, float(config.getoption("benchmark_min_time"))),
+        max_passes=max(min_passes, standard.max_passes, in_time),
+        min_round_s=min_round_s,
         max_warmup_s=standard.max_warmup_s if warmup else 0.0,
     )
 

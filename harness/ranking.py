@@ -28,7 +28,7 @@ from harness.results import CaseResult, Result
 from harness.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = ("latency", "throughput", "start", "memory", "error")
-# The first two are times of the same rounds, so one interval serves both.
+# Throughput has few rounds of its own, in the same processes as latency, whose interval serves for both.
 TIMED = ("latency", "throughput")
 MOST_WEIGHT = 4
 # Below a tenth of what rounding does by itself, one error is as good as another.

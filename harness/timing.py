@@ -110,6 +110,9 @@ class Timing:
             if same and agreement.contender == str(contender) and agreement.outcome != "ok" and case.outcome == "ok":
                 case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
                 case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
+        hung = hung_in(self._result, workload, contender)
+        if hung and case.outcome == "ok":
+            case.outcome, case.reason = "timeout", f"not run: there was no answer in time in {hung}"
         return case
 
     def _prepare(self, seat: Seat, workload: Workload, expected: Expected) -> dict[str, object]:
@@ -173,6 +176,19 @@ class Timing:
             return ""
         what = quantity.problem or f"{quantity.noise_units} noise units off"
         return f"{quantity.name}: {what} (limit {quantity.limit:g})"
+
+
+def hung_in(result: Result, workload: Workload, contender: Contender) -> str:
+    """The step of the same model in which a contender gave no answer in time; empty when there is none.
+
+    It is not asked for another step then, which would most likely cost the whole time limit once more.
+    """
+    for case in result.cases:
+        other = Workload.from_json(case.workload)
+        same = case.contender == str(contender) and other.replace(step=workload.step) == workload
+        if same and case.outcome == "timeout":
+            return other.step
+    return ""
 
 
 def end_case(case: CaseResult, error: WorkerError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, List
 
 Clock = Callable[[], int]
 """Returns nanoseconds since an arbitrary start; never goes back."""
@@ -15,7 +15,8 @@ READINGS, LONGEST_S = 1000, 0.05
 
 def tick_s(clock: Clock = monotonic_ns) -> float:
     """The smallest step that a clock was seen to make, in seconds; 0 when it made none within `LONGEST_S`."""
-    steps, last, readings = [], clock(), 0
+    steps: List[int] = []
+    last, readings = clock(), 0
     begin_s = time.monotonic()
     while readings < READINGS or (not steps and time.monotonic() - begin_s < LONGEST_S):
         now = clock()

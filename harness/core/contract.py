@@ -68,7 +68,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def memory(self) -> Dict[str, int]:
-        """Bytes in use and at peak: `host_in_use_bytes`, `host_peak_bytes`, `device_in_use_bytes`, ... Not timed."""
+        """Bytes on a GPU, in use and at peak: `device_in_use_bytes`, `device_peak_bytes`, ... Not timed."""
 
     def forget_peak(self) -> None:
         """From now on `memory` gives the device's peaks since now; one that cannot be had so is left out there."""

@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Set
 
+EXTRAS_FOR_GPUS = ("and-cuda", "cuda", "cuda12", "cuda13", "with-cuda")
+
 
 def find_versions(distributions: Sequence[str]) -> Dict[str, str]:
     """Distribution name to version, of those that are installed."""
@@ -49,12 +51,16 @@ def _find(name: str) -> Optional[importlib.metadata.Distribution]:
 
 
 def _required(requirements: Sequence[str]) -> List[str]:
-    """Names of what is required without an extra; a marker that does not hold names what is not installed anyway."""
+    """Names of what is required by itself or for a GPU; what is not installed does not count anyway.
+
+    TensorFlow and JAX require CUDA's libraries by an extra, PyTorch without one.
+    """
     names = []
     for requirement in requirements:
         text, _, marker = requirement.partition(";")
         match = re.match(r"\s*([A-Za-z0-9._-]+)", text)
-        if match and "extra" not in marker:
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]*)", marker)
+        if match and (extra is None or extra.group(1) in EXTRAS_FOR_GPUS):
             names.append(match.group(1))
     return names
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.cost_records import CardUse
+from harness.cost_records import CardUse, Ceiling
 from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.ranking import memory_bytes
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload, read_workload
-from harness.results import CaseResult, Ceiling, Comparison, NoiseFloor, Result, Speed
+from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
 from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
 
 # What a card's readings are told in.

@@ -3,10 +3,12 @@
 import glob
 import os
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
+DARWIN = sys.platform == "darwin"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 
 
@@ -60,6 +62,18 @@ class Accounting:
             "switches": self.switches - before.switches,
             "asleep_s": self.asleep_s - before.asleep_s,
         }
+
+
+def host_memory() -> Dict[str, int]:
+    """Bytes of memory that this process holds, and held at most since `forget_peak`."""
+    try:
+        with open("/proc/self/status") as file:
+            sizes = dict(line.split(":", 1) for line in file)
+        in_use, peak = (int(sizes[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    except (OSError, LookupError, ValueError):
+        # Not Linux, where a process begins with the peak of the one that started it.
+        return {"host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if DARWIN else 1024)}
+    return {"host_in_use_bytes": in_use, "host_peak_bytes": max(in_use, peak)}
 
 
 def forget_peak() -> None:

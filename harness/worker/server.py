@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
@@ -32,7 +33,7 @@ from harness.core.errors import HarnessError, InputError, UnsupportedError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch
-from harness.worker.accounting import Accounting, forget_peak
+from harness.worker.accounting import Accounting, forget_peak, host_memory
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -53,7 +54,7 @@ class Server:
         self._runtime: Optional[Runtime] = None
         self._model: Optional[Model] = None
         self._batches: List[Any] = []
-        self._dtype = "float32"
+        self._device, self._dtype = "cpu", "float32"
         self._last: Any = None
         self._slowdown = 0.0
 
@@ -88,6 +89,7 @@ class Server:
 
     def do_start(self, device: str, threads: int, seed: int) -> Dict[str, Any]:
         begin = monotonic_ns()
+        self._device = device
         self._runtime = importlib.import_module(f"impls.{self._framework}").RUNTIME
         imported = monotonic_ns()
         self.runtime.configure(Settings(device=device, threads=threads, seed=seed))
@@ -100,13 +102,23 @@ class Server:
             "configure_s": (configured - imported) / 1e9,
             "clock_tick_s": tick_s(),
             "modes": list(self.runtime.modes(device)),
-            "settings": self.runtime.describe(),
+            "settings": self._settings(),
         }
+
+    def _settings(self) -> Dict[str, Any]:
+        """What the framework says is in force, and what is the same for every framework's process."""
+        process: Dict[str, Any] = {"garbage collector": "rests while calls are timed"}
+        if hasattr(os, "sched_getaffinity"):
+            process["cores"] = sorted(os.sched_getaffinity(0))
+        if hasattr(os, "getpriority"):
+            process["niceness"] = os.getpriority(os.PRIO_PROCESS, 0)
+        return {**self.runtime.describe(), "process": process}
 
     def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self._model, self._batches, self._last = None, [], None
-        # Models refer to themselves in circles, and would keep their place on the device until some later collection.
-        gc.collect()
+        if self._device == "gpu":
+            # Models refer to themselves in circles, and would keep their place on the card until some later collection.
+            gc.collect()
         parsed = Workload.from_json(workload)
         self._dtype = parsed.storage_dtype
         begin = monotonic_ns()
@@ -147,10 +159,10 @@ class Server:
         return {"values": [[name, value] for name, value in self.model.trace(self._batches[index], training).items()]}
 
     def do_describe(self) -> Dict[str, Any]:
-        return {"settings": self.runtime.describe(), "ledger": self.model.describe() if self._model else {}}
+        return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}
 
     def do_memory(self) -> Dict[str, Any]:
-        return dict(self.runtime.memory())
+        return {**host_memory(), **self.runtime.memory()}
 
     def do_forget_peak(self) -> Dict[str, Any]:
         """From now on `memory` gives the peaks since now, where they can be had."""

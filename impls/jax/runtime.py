@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -100,11 +99,6 @@ class JaxRuntime(Runtime):
         return jax.tree.map(_to_numpy, value)
 
     def memory(self) -> dict[str, int]:
-        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found = {
-            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
-            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
         names = {
             "bytes_in_use": "device_in_use_bytes",
             "peak_bytes_in_use": "device_peak_bytes",
@@ -114,7 +108,7 @@ class JaxRuntime(Runtime):
         # JAX never forgets a peak, so one that has not grown is that of something before.
         if statistics.get("peak_bytes_in_use", 0) <= self._earlier_peak:
             statistics.pop("peak_bytes_in_use", None)
-        return found | {ours: int(statistics[theirs]) for theirs, ours in names.items() if theirs in statistics}
+        return {ours: int(statistics[theirs]) for theirs, ours in names.items() if theirs in statistics}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -124,8 +118,8 @@ class JaxRuntime(Runtime):
             "device": f"{self.device.platform}: {self.device.device_kind}",
             "devices": [str(device) for device in jax.devices()],
             "platform_version": self.device.client.platform_version,
+            **_cuda_libraries(),
             "threads": _pool_threads(),
-            "affinity_cores": len(os.sched_getaffinity(0)),
             "x64": bool(jax.config.jax_enable_x64),
             "matmul_precision": jax.config.jax_default_matmul_precision,
             "compilation_cache": jax.config.jax_compilation_cache_dir,
@@ -279,6 +273,19 @@ class JaxModel(Model):
 def _to_numpy(value: jax.Array) -> np.ndarray:
     # NumPy's own dtypes lack bfloat16; float32 holds all its values.
     return np.array(value, dtype=np.float32 if value.dtype == jnp.bfloat16 else None)
+
+
+def _cuda_libraries() -> dict[str, str]:
+    """Versions of what JAX has loaded for a GPU, which it tells by its own plugin alone."""
+    from jax._src.lib import cuda_versions
+
+    if cuda_versions is None:
+        return {}
+    cuda, cudnn = cuda_versions.cuda_runtime_get_version(), cuda_versions.cudnn_get_version()
+    return {
+        "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
+        "cudnn": f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}",
+    }
 
 
 def _pool_threads() -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -145,16 +143,13 @@ class PyTorchRuntime(Runtime):
         return value
 
     def memory(self) -> dict[str, int]:
-        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found = {
-            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
-            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        if self.device.type != "cuda":
+            return {}
+        return {
+            "device_in_use_bytes": torch.cuda.memory_allocated(self.device),
+            "device_peak_bytes": torch.cuda.max_memory_allocated(self.device),
+            "device_reserved_bytes": torch.cuda.memory_reserved(self.device),
         }
-        if self.device.type == "cuda":
-            found["device_in_use_bytes"] = torch.cuda.memory_allocated(self.device)
-            found["device_peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
-            found["device_reserved_bytes"] = torch.cuda.memory_reserved(self.device)
-        return found
 
     def describe(self) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
-import resource
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -117,15 +115,10 @@ class TensorFlowRuntime(Runtime):
         return tf.nest.map_structure(lambda item: _to_numpy(item) if tf.is_tensor(item) else item, value)
 
     def memory(self) -> dict[str, int]:
-        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found = {
-            "host_in_use_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
-            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-        if self._device == "gpu":
-            device = tf.config.experimental.get_memory_info("GPU:0")
-            found["device_in_use_bytes"], found["device_peak_bytes"] = device["current"], device["peak"]
-        return found
+        if self._device != "gpu":
+            return {}
+        device = tf.config.experimental.get_memory_info("GPU:0")
+        return {"device_in_use_bytes": device["current"], "device_peak_bytes": device["peak"]}
 
     def describe(self) -> dict[str, Any]:
         distributions = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
@@ -133,13 +126,15 @@ class TensorFlowRuntime(Runtime):
             "versions": {name: version for name in distributions if (version := _version(name))},
             "keras_backend": keras.config.backend(),
             "device": [device.name for device in tf.config.list_logical_devices()],
+            "card": _card_name() if self._device == "gpu" else None,
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "onednn": bool(port.IsMklEnabled()),
             "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "xla_auto_jit": tf.config.optimizer.get_jit() or "off",
-            "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
-            "cudnn": tf.sysconfig.get_build_info().get("cudnn_version"),
+            # TensorFlow tells for which it was built, and not which it has loaded.
+            "built_for_cuda": tf.sysconfig.get_build_info().get("cuda_version"),
+            "built_for_cudnn": tf.sysconfig.get_build_info().get("cudnn_version"),
             "synchronous": tf.config.experimental.get_synchronous_execution(),
             "environment": {
                 name: value
@@ -350,6 +345,11 @@ def _recorder(found: dict[str, np.ndarray], layer: keras.layers.Layer) -> Callab
 def _to_numpy(value: tf.Tensor) -> np.ndarray:
     # NumPy has no bfloat16; float32 holds all its values.
     return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
+
+
+def _card_name() -> str | None:
+    cards = tf.config.get_visible_devices("GPU")
+    return tf.config.experimental.get_device_details(cards[0]).get("device_name") if cards else None
 
 
 def _version(distribution: str) -> str | None:

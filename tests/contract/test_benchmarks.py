@@ -58,9 +58,17 @@ def test_entries_tables_files_and_comparisons_work(run, lightest):
     compared = run("--benchmark-compare", "-k", "inference")
     assert compared.returncode == 0, compared.stdout
     assert "(0001_before)" in compared.stdout
-    # No run is a million times as fast as another: this can only fail.
-    failed = run("--benchmark-compare", "--benchmark-compare-fail=median:-99.9999%", "-k", "inference")
-    assert failed.returncode != 0
+    # No run is a hundred times as slow as another, but as one that is said to have been a million times as fast.
+    (path,) = (run.folder / "storage").rglob("0001_before.json")
+    document = json.loads(path.read_text())
+    for entry in document["benchmarks"]:
+        for name in ("min", "max", "mean", "median", "q1", "q3"):
+            entry["stats"][name] /= 1e6
+    path.with_name("0002_faster.json").write_text(json.dumps(document))
+    for number, regressed in (("0001", False), ("0002", True)):
+        judged = run(f"--benchmark-compare={number}", "--benchmark-compare-fail=median:10000%", "-k", "inference")
+        assert (judged.returncode != 0) == regressed, judged.stdout
+        assert ("Performance has regressed" in judged.stdout + judged.stderr) == regressed
 
 
 def test_the_options_set_the_budget(run):

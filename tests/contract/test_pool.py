@@ -80,10 +80,17 @@ def test_a_worker_that_sleeps_for_ever_ends_at_the_time_limit(pool, lightest):
 
 
 def test_a_contender_that_keeps_hanging_is_given_up(pool, lightest):
-    for _ in range(2):
+    def hang():
         with pytest.raises(WorkerError, match="no answer"):
             pool.worker(lightest).request("sleep", timeout_s=0.3, seconds=3600)
-    with pytest.raises(WorkerError, match="given up after 2") as caught:
+
+    hang()
+    hang()
+    # One that it answers, as the next size of a sweep may be, and all is forgotten.
+    pool.worker(lightest).request("sleep", seconds=0)
+    for _ in range(3):
+        hang()
+    with pytest.raises(WorkerError, match="given up after 3 workloads in a row") as caught:
         pool.worker(lightest)
     assert caught.value.outcome == "timeout"
 
@@ -124,6 +131,23 @@ def test_a_worker_that_has_lost_its_device_is_replaced_and_one_that_ran_out_of_m
     with pytest.raises(WorkerError):
         fresh.request("fail", text="CUDA error: out of memory")
     assert pool.worker(lightest) is fresh
+    # On a card it would keep what it took, and the next workload find none.
+    fresh.device = "gpu"
+    with pytest.raises(WorkerError):
+        fresh.request("fail", text="CUDA error: out of memory")
+    assert not fresh.alive
+
+
+def test_processes_that_were_released_are_started_again(pool, lightest):
+    first = pool.worker(lightest)
+    with pool.replicate(Seat(lightest, 1)) as second:
+        second.request("sleep", seconds=0)
+    pool.release()
+    assert not first.alive
+    assert not second.alive
+    pool.worker(lightest).request("sleep", seconds=0)
+    with pool.replicate(Seat(lightest, 1)) as third:
+        third.request("sleep", seconds=0)
 
 
 def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path):

@@ -160,6 +160,19 @@ def test_what_agrees_in_float64_alone_is_a_finding_of_precision(meaning, named):
     assert records[0].message == ""
 
 
+def test_what_other_code_serves_in_float64_is_not_cleared_of_meaning_by_it():
+    workload = Workload(LstmSpec(2, 3, 4, 5), 3)
+    for contender, cleared in (("jax:cudnn", False), ("jax:jit", True)):
+        of = workload.to_json()
+        records = [
+            Agreement(workload={**of, "dtype": dtype}, contender=contender, check=check, outcome=outcome)
+            for dtype, check, outcome in (("float64", "meaning", "ok"), ("float32", "precision", "disagrees"))
+        ]
+        name_precision_findings(records)
+        assert ("not of meaning" in records[1].message) is cleared
+        assert ("meaning is not cleared" in records[1].message) is not cleared
+
+
 @pytest.mark.parametrize("kind", ["dense", "residual", "rnn", "lstm"])
 def test_logits_of_a_large_batch_are_those_of_the_whole(kind):
     item = next(sized for sized in PRESETS["small"].sized if sized.model.kind == kind)

@@ -1,8 +1,11 @@
-"""Which larger batches of a sweep are not run: those of which a smaller one ran out of memory for everybody."""
+"""What is not run: larger batches than what ran out of memory for everybody, and what has hung already."""
 
-from harness.checking import ran_out_at
+from types import SimpleNamespace
+
+from harness.checking import Checking, outcomes_of_last, ran_out_at
 from harness.core.spec import Contender, DenseSpec, Workload
 from harness.results import Agreement, CaseResult
+from harness.timing import hung_in
 from tests.unit.result_samples import empty
 
 MODEL = DenseSpec((4, 3))
@@ -56,3 +59,48 @@ def test_who_ran_out_of_memory_in_its_check_has_no_step_left():
     ]
     assert ran_out(agreements=checks) == 8
     assert ran_out(agreements=checks[:1]) == 0
+
+
+def check(dtype, outcome, size=8):
+    workload = at(size, dtype=dtype).to_json()
+    return Agreement(workload=workload, contender=str(A), check="precision", outcome=outcome)
+
+
+def test_who_hangs_in_one_dtype_is_not_asked_for_the_next():
+    asked = []
+    checking = object.__new__(Checking)
+    checking._options = SimpleNamespace(dtypes=("float64", "float32", "bfloat16"), again=lambda *arguments: "again")
+    task = SimpleNamespace(workload=at(8))
+    for outcomes, expected, count in (
+        ({"float64": "timeout"}, ["timeout"] * 3, 1),
+        ({"float64": "crashed", "float32": "timeout"}, ["crashed", "timeout", "timeout"], 2),
+        ({}, ["ok"] * 3, 3),
+    ):
+        asked.clear()
+
+        def check_one(contender, task, reference, dtype, outcomes=outcomes):
+            asked.append(dtype)
+            return check(dtype, outcomes.get(dtype, "ok"))
+
+        checking._check_one = check_one
+        found = checking._check_all(A, task, None)
+        assert [agreement.outcome for agreement in found] == expected
+        assert len(asked) == count
+        if count < 3:
+            assert f"no answer in time in {asked[-1]}" in found[-1].reason
+
+
+def test_who_hangs_in_one_step_is_not_asked_for_the_other_and_is_for_the_next_size():
+    result = empty()
+    result.cases = [case(8, A, "inference", outcome="timeout"), case(8, B, "inference", outcome="ok")]
+    assert hung_in(result, at(8), A) == "inference"
+    assert hung_in(result, at(8), B) == ""
+    assert hung_in(result, at(4), A) == ""
+
+
+def test_the_last_workload_is_known_with_its_checks_and_cases():
+    result = empty()
+    assert outcomes_of_last(result) == set()
+    result.agreements = [check("float64", "ok", size=4), check("float64", "ok"), check("float32", "disagrees")]
+    result.cases = [case(4, A, "inference"), case(8, A, "training", outcome="crashed")]
+    assert outcomes_of_last(result) == {"ok", "disagrees", "crashed"}

@@ -18,6 +18,7 @@ from harness.environments import (
     visible_cards,
     worker_environment,
 )
+from harness.inventory import _seen
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +219,13 @@ def test_cards_are_numbered_as_they_can_be_asked_for(monkeypatch):
     assert [card.name for card in find_cards()[0]] == ["card 3", "card 1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find_cards() == ([], "the driver shows no card that CUDA_VISIBLE_DEVICES= names")
+
+
+def test_what_a_framework_sees_is_told_with_its_libraries_or_those_it_was_built_for():
+    loaded = {"device": "gpu: H100", "cuda": "12.9", "cudnn": "9.10.2"}
+    assert _seen(loaded) == "yes: gpu: H100 (CUDA 12.9, cuDNN 9.10.2)"
+    built = {"device": ["/device:CPU:0", "/device:GPU:0"], "built_for_cuda": "12.5", "cuda": None}
+    assert _seen(built) == "yes: /device:CPU:0, /device:GPU:0 (built for CUDA 12.5)"
 
 
 def test_without_a_driver_there_is_no_card_and_a_reason(monkeypatch):

@@ -255,6 +255,14 @@ class TestUnlike:
         with pytest.raises(ResultFileError, match="device NVIDIA A100 and NVIDIA H100"):
             diff(before, after)
 
+    def test_another_card_is_refused_also_where_frameworks_do_not_name_theirs(self):
+        before, after = run_of(1), run_of(2)
+        for result, card in ((before, "NVIDIA H100"), (after, "NVIDIA H200")):
+            on_gpu(result, "/device:GPU:0")
+            result.machine = {**result.machine, "gpu": {"name": card}}
+        with pytest.raises(ResultFileError, match="GPU NVIDIA H100 and NVIDIA H200"):
+            diff(before, after)
+
     def test_an_interrupted_run_is_said_to_lack_cases_for_that(self):
         after = run_of(2)
         without_lstm(after)

@@ -36,6 +36,13 @@ def test_what_is_required_counts_once_and_what_only_an_extra_requires_not_at_all
     assert packages.disk_bytes(["absent"]) == 0
 
 
+def test_what_an_extra_for_gpus_requires_counts_where_it_is_installed(site):
+    make_distribution(site, "plugin", 10_000, ["kernels[all]; python_version > '3' and extra == \"with-cuda\""])
+    make_distribution(site, "kernels", 100_000)
+    make_distribution(site, "framework", 1, ["plugin[with-cuda]==1 ; extra == 'cuda13'", "absent; extra == 'cuda12'"])
+    assert packages.disk_bytes(["framework"]) == 110_001
+
+
 def test_versions_are_those_of_what_is_installed(site):
     assert packages.find_versions(["large", "absent"]) == {"large": "2.5"}
 

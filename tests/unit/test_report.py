@@ -345,7 +345,14 @@ class TestNoiseFloor:
         assert "differed most with pytorch:eager: slowest over fastest 1.021" in shown
         assert "12.5 % of the rounds" in shown
         assert f"No steady state was reached by {first.contender} (-8.1 % from" in shown
+        first.speed.processes[1].drift, first.speed.processes[0].warm = 0.0, False
+        result.cases[1].speed.processes[0].passes = 6
+        shown = page_of(result).by_id("r1-speed-0").text
+        assert f"{first.contender} (calls still got faster when the time for warming up was over)" in shown
+        assert "Too few rounds to tell whether the speed lasts" in shown
+        assert f"enough to tell it from the baseline’s: {result.cases[1].contender}." in shown
         other = page_of(result).by_id("r1-speed-1").text
+        assert "Too few rounds" not in other
         assert "cannot be told from none" not in other
         assert "steady state was" not in other
 

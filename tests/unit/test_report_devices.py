@@ -46,6 +46,21 @@ def test_what_only_one_device_has_is_not_compared():
     assert [point.size for point in crossing.points[JIT]] == [8]
 
 
+def test_each_card_has_a_curve_of_its_own():
+    h100, h200 = (result("gpu", {1: 1e-4, 64: time_s}) for time_s in (1e-3, 5e-4))
+    h100.machine, h200.machine = ({**h100.machine, "gpu": {"name": name}} for name in ("H100", "H200"))
+    # A size that one card alone has is not lent to the other.
+    h200.cases.pop(0)
+    found = crossings([result("cpu", CPU), h100, h200])
+    assert [(crossing.card, [point.size for point in crossing.points[JIT]]) for crossing in found] == [
+        ("H100", [1, 64]),
+        ("H200", [64]),
+    ]
+    page = render([("cpu", result("cpu", CPU)), ("gpu", h100), ("other", h200)])
+    assert "H100</small></h3>" in page
+    assert "H200</small></h3>" in page
+
+
 def test_square_products_are_one_curve_over_their_rows():
     sizes = {64: 1e-4, 1024: 5e-2}
     results = [

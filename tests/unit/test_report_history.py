@@ -7,6 +7,7 @@ import pytest
 from harness.report.history import histories, history_chart
 from harness.report.page import render
 from harness.report.words import identify
+from harness.results import Result
 from tests.unit.result_samples import dated
 
 
@@ -23,6 +24,20 @@ def test_runs_of_one_machine_are_a_history_in_the_order_of_time() -> None:
     assert "AMD EPYC 7B13, 2 cores, 2 threads" in found.machine
     assert histories([("a", dated("2025-01-01")), ("b", dated("2025-01-02", threads=1))]) == []
     assert histories([("a", dated("2025-01-01"))]) == []
+
+
+def test_runs_on_a_card_are_a_history_of_that_card_alone() -> None:
+    def on(device: str, card: str, day: int) -> tuple[str, Result]:
+        result = dated(f"2025-01-0{day}")
+        for case in result.cases:
+            case.workload = {**case.workload, "device": device}
+        result.machine = {**result.machine, **({"gpu": {"name": card}} if card else {})}
+        return f"{device} {card} {day}", result
+
+    runs = [on("cpu", "", 1), on("gpu", "H100", 2), on("gpu", "H200", 3), on("gpu", "H100", 4), on("cpu", "", 5)]
+    found = {history.machine: [name for name, _ in history.runs] for history in histories(runs)}
+    machine = "AMD EPYC 7B13, 2 cores, 2 threads"
+    assert found == {machine: ["cpu  1", "cpu  5"], f"{machine}, H100": ["gpu H100 2", "gpu H100 4"]}
 
 
 def test_times_have_gaps_where_a_run_has_none_and_single_runs_of_a_workload_are_left_out() -> None:

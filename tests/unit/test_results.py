@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.errors import InputError, ResultFileError
 from harness.result_file import load, save, write_text
-from harness.results import SCHEMA_VERSION
+from harness.results import SCHEMA_VERSION, NoiseFloor
 from harness.summary import print_summary
 from tests.unit.result_samples import main_job
 
@@ -55,6 +55,24 @@ def test_the_summary_calls_a_baseline_that_others_beat_no_fastest(result, path, 
     printed = capsys.readouterr().out
     assert f"{word})" in printed
     assert ("baseline)" in printed) == bool(named)
+
+
+def test_the_summary_says_what_to_do_on_a_busy_machine_and_who_was_not_steady(result, path, capsys):
+    def printed():
+        print_summary(result, path, path)
+        return " ".join(capsys.readouterr().out.split())
+
+    case = next(case for case in result.cases if case.speed)
+    at = case.parsed_workload().name
+    result.noise_floors = [NoiseFloor(workload=at, resolvable=1.02, twins={}, disturbed=0.0, noisy=False)]
+    quiet = printed()
+    assert "this machine was busy" not in quiet
+    assert "no steady state" not in quiet
+    result.noise_floors[0].noisy = True
+    case.speed.processes[0].warm = False
+    told = printed()
+    assert "this machine was busy while rounds were timed: end other work, or give it --budget thorough" in told
+    assert f"no steady state was reached by {case.contender} ({case.workload['step']}," in told
 
 
 def test_the_file_is_strict_json(path):

@@ -1,0 +1,53 @@
+"""pytest-benchmark's own options set the engine's budget."""
+
+import pytest
+
+from harness.budget import Budget
+from harness.core.errors import InputError
+from harness.pytest_plugin import _budget
+
+# As pytest-benchmark has them unless they are given.
+DEFAULTS = {
+    "benchmark_min_rounds": 5,
+    "benchmark_max_time": 1.0,
+    "benchmark_min_time": 0.000005,
+    "benchmark_warmup": False,
+}
+
+
+class Config:
+    """Answers as pytest's configuration does."""
+
+    def __init__(self, **options):
+        self.options = {**DEFAULTS, **options}
+
+    def getoption(self, name):
+        return self.options[name]
+
+
+def test_rounds_are_counted_over_the_processes():
+    assert _budget(Config()).min_passes == 3
+    assert _budget(Config(benchmark_min_rounds=1)).min_passes == 1
+
+
+def test_more_time_is_used_however_short_the_calls_are():
+    assert _budget(Config()).max_passes == Budget().max_passes
+    long = _budget(Config(benchmark_max_time=30.0))
+    assert long.max_passes * long.processes * long.min_round_s == pytest.approx(long.max_time_s)
+    assert _budget(Config(benchmark_min_rounds=1000)).max_passes == 500
+
+
+def test_a_round_may_be_made_longer_and_not_shorter():
+    assert _budget(Config(benchmark_min_time=0.1)).min_round_s == 0.1
+    assert _budget(Config()).min_round_s == Budget().min_round_s
+
+
+def test_a_contender_is_warmed_up_when_asked_for():
+    assert _budget(Config()).max_warmup_s == 0
+    assert _budget(Config(benchmark_warmup=True)).max_warmup_s == Budget().max_warmup_s
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_no_time_is_refused(seconds):
+    with pytest.raises(InputError, match="more than 0 s"):
+        _budget(Config(benchmark_max_time=seconds))
