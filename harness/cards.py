@@ -14,7 +14,7 @@ from typing import Any
 import pynvml
 
 from harness.cost_records import CardInfo, CardUse
-from harness.environments import shown_cards, visible_cards
+from harness.visible_cards import shown_cards, visible_cards
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that say a clock is lower than it could be; the others say why it need
 # not be higher (idle, a clock that somebody has set, the display).

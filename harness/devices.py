@@ -10,8 +10,9 @@ from typing import Any
 
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import DEVICES, Contender
-from harness.environments import FRAMEWORKS, Configuration, visible_cards
+from harness.environments import FRAMEWORKS, Configuration
 from harness.pool import Pool
+from harness.visible_cards import visible_cards
 
 AUTO = "auto"
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.core import packages
 from harness.core.errors import InputError
 from harness.core.spec import Contender
+from harness.visible_cards import visible_cards
 
 CONFIG_FILE = "faceoff.toml"
 
@@ -341,33 +342,6 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")
     return folder
-
-
-def shown_cards() -> list[str] | None:
-    """The cards that the caller's shell shows, by number or name; None where it says nothing, and all are shown."""
-    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # To CUDA an empty list hides all.
-    return None if setting is None else [part.strip() for part in setting.split(",") if part.strip()]
-
-
-def visible_cards(device: str, card: int) -> str:
-    """The value of `CUDA_VISIBLE_DEVICES` with which a worker sees one card alone, or none.
-
-    Cards are counted as by `nvidia-smi`; where the caller's shell shows some alone, among those.
-
-    Raises:
-        InputError: there are not so many in what the shell shows.
-    """
-    if device != "gpu":
-        return ""
-    shown = shown_cards()
-    if shown is None:
-        return str(card)
-    if card >= len(shown):
-        expected = f"0 to {len(shown) - 1}, as" if shown else "none, as"
-        expected += f" CUDA_VISIBLE_DEVICES={','.join(shown)} shows no more"
-        raise InputError("no such GPU", where="device", got=f"gpu:{card}", expected=expected)
-    return shown[card]
 
 
 def worker_environment(

@@ -15,10 +15,10 @@ from harness.environments import (
     all_contenders,
     parse_contenders,
     parse_frameworks,
-    visible_cards,
     worker_environment,
 )
 from harness.inventory import _seen
+from harness.visible_cards import visible_cards
 
 
 @pytest.fixture(autouse=True)
