@@ -206,7 +206,15 @@ def _log(value: float | None) -> float | None:
 
 def memory_bytes(case: CaseResult) -> float | None:
     """Memory that a case takes while it is timed: of its largest process on the CPU, of the card on a GPU."""
-    name = "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes"
+    return _largest(case, "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes")
+
+
+def host_peak_bytes(case: CaseResult) -> float | None:
+    """The most that the largest process held outside a card while the case was timed."""
+    return _largest(case, "host_peak_bytes")
+
+
+def _largest(case: CaseResult, name: str) -> float | None:
     processes = case.speed.processes if case.speed is not None else []
     return max((process.memory.get(name, 0) for process in processes), default=0) or None
 

@@ -15,7 +15,7 @@ import vl_convert
 from harness.core.errors import InputError
 from harness.defaults import Atlas
 from harness.diff_text import escape_markdown
-from harness.ranking import memory_bytes
+from harness.ranking import host_peak_bytes, memory_bytes
 from harness.report import answer, charts, cost_charts, defaults, history, norms, sections, speed, sweeps, text, words
 from harness.report.page import TEMPLATES, Shown
 from harness.result_file import write_bytes
@@ -159,8 +159,7 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
             "pipelined_s": speed_record.pipelined_s,
             "cpu_s": speed_record.cpu_s,
             "memory_bytes": memory_bytes(case),
-            "host_peak_bytes": max((p.memory.get("host_peak_bytes", 0) for p in speed_record.processes), default=0)
-            or None,
+            "host_peak_bytes": host_peak_bytes(case),
         }
     return cells
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.cost_records import CardUse, Ceiling
+from harness.cost_records import Ceiling
 from harness.presets import PUBLISHED_V100_MS, Sized
-from harness.ranking import memory_bytes
+from harness.ranking import host_peak_bytes, memory_bytes
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload, read_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
 from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
-
-# What a card's readings are told in.
-CARD_SPANS: dict[str, Callable[[CardUse], tuple[int, int] | None]] = {
-    "MHz": lambda use: use.clock_mhz,
-    "°C": lambda use: use.temperature_c,
-}
 
 
 @dataclass(frozen=True)
@@ -98,8 +92,10 @@ class SpeedGroup:
         uses = [process.card for row in self.rows for process in row.speed.processes if process.card]
         if not uses:
             return ""
-        spans = {unit: [value for use in uses for value in (told(use) or ())] for unit, told in CARD_SPANS.items()}
-        said = [f"{min(values):,} to {max(values):,} {unit}" for unit, values in spans.items() if values]
+        clocks = [clock for use in uses for clock in use.clock_mhz or ()]
+        degrees = [celsius for use in uses for celsius in use.temperature_c or ()]
+        told = (clocks, "MHz"), (degrees, "°C")
+        said = [f"{min(values):,} to {max(values):,} {unit}" for values, unit in told if values]
         reasons = [use.throttled for use in uses if use.throttled is not None]
         throttled = Counter[str]()
         for rounds_by_reason in reasons:
@@ -280,12 +276,12 @@ def _row(
 
 def _memory_text(case: CaseResult) -> str:
     size = memory_bytes(case)
-    if size is None or case.speed is None:
+    if size is None:
         return ""
     text = f"{size / 2**20:,.0f} MiB"
-    peak = max((process.memory.get("host_peak_bytes", 0) for process in case.speed.processes), default=0)
-    on_cpu = case.workload.get("device") == "cpu"
-    return f"{text} ({peak / 2**20:,.0f} at peak)" if on_cpu and peak else text
+    # On a card the size is the peak already.
+    peak = host_peak_bytes(case) if case.workload.get("device") == "cpu" else None
+    return f"{text} ({peak / 2**20:,.0f} at peak)" if peak else text
 
 
 def ceiling_text(result: Result) -> list[str]:

@@ -131,8 +131,8 @@ class Counting(Answering):
         self.call_s, self.requests, self.calls = call_s, 0, 0
 
     def request(self, kind, **body):
-        if kind == "forget_peak":
-            return {}
+        if kind != "time":
+            return super().request(kind, **body)
         self.requests += 1
         self.calls += body["iterations"]
         return super().request(kind, **body) | {"duration_ns": 1e9 * self.call_s * body["iterations"]}
