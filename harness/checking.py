@@ -116,8 +116,9 @@ class Checking:
             return found
 
         units = AGREEMENT_UNITS * len(self._options.dtypes)
-        both, found = self._side_by_side.run(make, warm, judge, units, _stage(workload))
-        self._compared = {compared: (both()[0], dict(zip(self._pool.contenders, found, strict=True)))}
+        contenders = self._options.contenders
+        both, found = self._side_by_side.run(make, warm, judge, units, _stage(workload), contenders)
+        self._compared = {compared: (both()[0], dict(zip(contenders, found, strict=True)))}
         self._expected = {workload: lambda: both()[1]}
         self._result.agreements += [
             agreement if compared == workload else _said_of(agreement, workload, compared)

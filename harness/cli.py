@@ -39,7 +39,9 @@ def run_options(command: Command) -> Command:
             help="framework:mode, or a framework for all its modes; all by default. `faceoff list` shows them.",
         ),
         click.option(
-            "--tuned", is_flag=True, help="Add each framework's mode `tuned`: what it could do, beside what users get."
+            "--tuned",
+            is_flag=True,
+            help="Add each framework's mode `tuned`, what it could do beside what users get, setting by setting.",
         ),
         click.option(
             "--preset",

@@ -17,11 +17,12 @@ from harness.results import (
     Result,
     Speed,
     TrainingRun,
+    TunedSetting,
 )
 from harness.statistics import Precision, Sample
 
 Key = tuple[str, ...]
-Record = Agreement | CaseResult | ColdStart | TrainingRun | GradientNorms
+Record = Agreement | CaseResult | TunedSetting | ColdStart | TrainingRun | GradientNorms
 
 
 def printable(text: str, longest: int = 200) -> str:
@@ -65,6 +66,8 @@ class Side:
             return "case", name, record.contender
         if isinstance(record, Agreement):
             return "agreement", f"{name} ({record.check})", record.contender
+        if isinstance(record, TunedSetting):
+            return "tuned setting", f"{name} ({record.setting})", record.contender
         if isinstance(record, GradientNorms):
             return "gradient norms", f"{name} (spectral radius {record.spectral_radius:g})", record.contender
         return "cold start", name, record.contender

@@ -8,12 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tomllib
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.core import packages
 from harness.core.errors import InputError
 from harness.core.spec import Contender
+from harness.core.tuning import TUNED, is_tuned, left_out, without
+from harness.processor import describe_processor
+from harness.tuning import settings_of, variables_of
 from harness.visible_cards import visible_cards
 
 CONFIG_FILE = "faceoff.toml"
@@ -40,7 +42,6 @@ class Framework:
         only_on: the device of each mode that there is on one alone.
         compile_cache: environment variables that keep compiled code between processes; `{}` is the folder.
         caches_by_default: its users have such a cache without asking for it.
-        tuned: gives the environment variables of its mode `tuned`, which only those who ask for it get.
     """
 
     name: str
@@ -49,7 +50,6 @@ class Framework:
     modes: Mapping[str, Mapping[str, str]]
     compile_cache: Mapping[str, str]
     caches_by_default: bool = False
-    tuned: Callable[[], Mapping[str, str]] = dict
     only_on: Mapping[str, str] = field(default_factory=dict)
 
     def modes_on(self, device: str) -> tuple[str, ...]:
@@ -58,36 +58,10 @@ class Framework:
 
     def environment(self, mode: str) -> Mapping[str, str]:
         """The environment variables that a worker in `mode` needs before it starts."""
-        return {**ALLOCATOR, **self.tuned()} if mode == TUNED else self.modes[mode]
-
-
-TUNED = "tuned"
-# Freed memory stays with the process, and large blocks lie on huge pages: fewer page faults in every training step.
-ALLOCATOR = {
-    "GLIBC_TUNABLES": ":".join(
-        (
-            "glibc.malloc.mmap_threshold=4294967296",
-            "glibc.malloc.trim_threshold=4294967296",
-            "glibc.malloc.top_pad=67108864",
-            "glibc.malloc.hugetlb=1",
-        )
-    )
-}
-
-
-@functools.cache
-def _processor() -> str:
-    """What code that is compiled for this processor depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
-
-
-def _mkl_on_amd() -> dict[str, str]:
-    """MKL takes its slow path on a processor of AMD unless it is told which instructions there are."""
-    return {"MKL_CBWR": "AVX2"} if "AMD" in _processor() and " avx2 " in _processor() else {}
+        if is_tuned(mode):
+            # Starts from what its users get.
+            return {**next(iter(self.modes.values())), **variables_of(self.name, left_out(mode))}
+        return self.modes[mode]
 
 
 FRAMEWORKS: dict[str, Framework] = {
@@ -100,7 +74,6 @@ FRAMEWORKS: dict[str, Framework] = {
             {"eager": {}, "compile": {}, "cuda-graphs": {}},
             {"TORCHINDUCTOR_CACHE_DIR": "{}"},
             caches_by_default=True,
-            tuned=_mkl_on_amd,
             only_on={"cuda-graphs": "gpu"},
         ),
         Framework(
@@ -115,7 +88,6 @@ FRAMEWORKS: dict[str, Framework] = {
             },
             # XLA's cache in TensorFlow grows with every process and hardly ever hits: its keys hold counters.
             {},
-            tuned=lambda: {"TF_ENABLE_ONEDNN_OPTS": "1"},
             only_on={"graph-onednn": "cpu"},
         ),
         Framework(
@@ -297,6 +269,11 @@ def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
     return names or tuple(FRAMEWORKS)
 
 
+def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
+    """The mode `tuned` on a device, and those that leave one of its settings out."""
+    return TUNED, *(without(setting.name) for setting in settings_of(framework) if device in setting.devices)
+
+
 def parse_contenders(texts: Iterable[str], tuned: bool = False, device: str = "cpu") -> tuple[Contender, ...]:
     """Reads `framework:mode` or `framework` (all its modes there); without any, all contenders.
 
@@ -314,8 +291,9 @@ def parse_contenders(texts: Iterable[str], tuned: bool = False, device: str = "c
     for text in texts:
         name, colon, mode = text.partition(":")
         framework, modes = FRAMEWORKS[name], FRAMEWORKS[name].modes_on(device)
-        if colon and mode not in (*modes, TUNED):
-            known = (f"{name}:{m}" for m in (*modes, TUNED))
+        every = (*modes, *tuned_modes(name, device))
+        if colon and mode not in every:
+            known = (f"{name}:{m}" for m in every)
             what = f"not on the {device}" if mode in framework.modes else "unknown contender"
             raise InputError(what, where="contenders", got=repr(text), expected=_names(known))
         chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
@@ -337,7 +315,7 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     Raises:
         OSError: it cannot be made or written to.
     """
-    folder = cache_root() / f"{zlib.crc32(repr((sorted(versions.items()), _processor())).encode()):08x}"
+    folder = cache_root() / f"{zlib.crc32(repr((sorted(versions.items()), describe_processor())).encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from harness.cards import find_cards
 from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
-from harness.environments import FRAMEWORKS, TUNED, find_installation, read_configuration
+from harness.core.tuning import TUNED
+from harness.environments import FRAMEWORKS, find_installation, read_configuration
 from harness.presets import PRESETS
 
 LIBRARIES = {

@@ -19,13 +19,14 @@ from harness.budget import Budget
 from harness.cards import use_of_card
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.environments import TUNED
+from harness.core.tuning import TUNED, is_tuned, without
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
-from harness.results import Comparison, NoiseFloor, Process, Speed
+from harness.results import Comparison, NoiseFloor, Process, Result, Speed, TunedSetting
 from harness.rounds import DISTURBED_SHARE, Rounds, run_pipelined, run_round, warm_up
 from harness.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
 from harness.stopping import Question, between_contenders, undecided
+from harness.tuning import Setting
 
 CHECK_EVERY = 3
 
@@ -229,11 +230,36 @@ def compare_tuned(workload: Workload, measured: Mapping[Contender, Sequence[Roun
     found = []
     precision = precision_of(measured) if tuned else None
     for contender in tuned:
-        plain = [other for other in measured if other.framework == contender.framework and other.mode != TUNED]
+        plain = [other for other in measured if other.framework == contender.framework and not is_tuned(other.mode)]
         if precision is not None and plain:
             best = precision.fastest(plain)
             found.append(_comparison(workload, contender, best, precision.ratio(contender, best, len(plain) + 1)))
     return found
+
+
+def record_setting(found: Result, setting: Setting, whole: Contender, workload: Workload) -> TunedSetting:
+    """What a setting of a mode `tuned` brings, the verdict still to come.
+
+    Args:
+        found: what was timed of the whole mode and of that mode without each setting.
+        setting: one of them.
+        whole: the mode.
+        workload: what was timed.
+    """
+    other = Contender(whole.framework, without(setting.name))
+    record = TunedSetting(
+        workload=workload.to_json(), contender=str(whole), setting=setting.name, what=setting.what, outcome="ok"
+    )
+    for case in found.cases:
+        of_interest = case.contender in (str(whole), str(other)) and case.parsed_workload() == workload
+        if of_interest and case.outcome != "ok" and record.outcome == "ok":
+            record.outcome, record.reason = case.outcome, f"{case.contender}: {case.reason}"
+    record.comparison = next(
+        (c for c in found.comparisons if (c.workload, c.contender) == (workload.name, str(other))), None
+    )
+    if record.outcome != "ok":
+        record.comparison = None
+    return record
 
 
 def _comparison(workload: Workload, contender: Contender, baseline: Contender, ratio: Ratio) -> Comparison:

@@ -223,6 +223,26 @@ class Comparison(Record):
     adjusted_p: float | None = None
 
 
+class TunedSetting(Record):
+    """What one setting of a framework's mode `tuned` brings on a workload.
+
+    Attributes:
+        contender: the mode `tuned`, such as `jax:tuned`.
+        setting: its name.
+        what: it does, in words.
+        comparison: the mode without the setting against the whole mode, so its ratio is what the setting brings; null
+            when one of them has no time.
+    """
+
+    workload: dict[str, Any]
+    contender: str
+    setting: str
+    what: str
+    outcome: Outcome
+    reason: str = ""
+    comparison: Comparison | None = None
+
+
 class NoiseFloor(Record):
     """How surely contenders could be told apart on one workload.
 
@@ -308,6 +328,7 @@ class Records(Record):
 
     Attributes:
         tuned: each framework's mode `tuned` against the fastest of its others.
+        tuned_settings: what each setting of these modes brings.
     """
 
     contenders: list[ContenderInfo] = []
@@ -315,6 +336,7 @@ class Records(Record):
     cases: list[CaseResult] = []
     comparisons: list[Comparison] = []
     tuned: list[Comparison] = []
+    tuned_settings: list[TunedSetting] = []
     noise_floors: list[NoiseFloor] = []
     cold_starts: list[ColdStart] = []
     training_runs: list[TrainingRun] = []
@@ -350,13 +372,20 @@ class Result(Records):
     resumed: int = 0
 
     @property
-    def records(self) -> list[Agreement | CaseResult | ColdStart | TrainingRun | GradientNorms]:
+    def records(self) -> list[Agreement | CaseResult | TunedSetting | ColdStart | TrainingRun | GradientNorms]:
         """Everything that was run, each with contender, outcome and reason."""
-        return [*self.agreements, *self.cases, *self.cold_starts, *self.training_runs, *self.gradient_norms]
+        return [
+            *self.agreements,
+            *self.cases,
+            *self.tuned_settings,
+            *self.cold_starts,
+            *self.training_runs,
+            *self.gradient_norms,
+        ]
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """The outcome of every contender, agreement, case, cold start, training run and curve of gradient norms."""
+        """The outcome of every contender and of everything that was run."""
         return [record.outcome for record in (*self.contenders, *self.records)]
 
     @property

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.ceiling import measure_ceiling
@@ -14,12 +14,13 @@ from harness.checking import AGREEMENT_UNITS, MOST_EXAMPLES, Checking
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
+from harness.core.tuning import TUNED, without
 from harness.costs import find_break_evens
 from harness.environments import FRAMEWORKS, installed_bytes
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.identity import require_same_settings
 from harness.journal import START, Journal
-from harness.measure import decide
+from harness.measure import decide, record_setting
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.progress import Reporter
@@ -29,6 +30,7 @@ from harness.starting import blank_result, make_pool, without_home
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask, choose_tasks
+from harness.tuning import settings_of
 from harness.turns import Turns
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
@@ -70,7 +72,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         except KeyboardInterrupt:
             result.interrupted = True
     # Over all units together, those that were taken over included.
-    decide([*result.comparisons, *result.tuned])
+    settings = [setting.comparison for setting in result.tuned_settings if setting.comparison]
+    decide([*result.comparisons, *result.tuned, *settings])
     result.break_evens = find_break_evens(result.cold_starts, result.cases)
     result.duration_s = time.monotonic() - began_s
     result.harness_s = time.process_time() - worked_s
@@ -112,6 +115,11 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
         if options.gradient_norms and kind in kinds:
             units = NORM_UNITS * len(choose_contenders(options.contenders))
             plan[f"gradient norms {kind}"] = Work(units, partial(Engine.follow_gradients, kind=kind))
+    # Last, as it ends the workers of all others.
+    for framework in FRAMEWORKS if speed else ():
+        if Contender(framework, TUNED) in options.contenders:
+            units = (START_UNITS + SPEED_UNITS * len(options.steps)) * len(options.workloads)
+            plan[f"settings of {framework}"] = Work(units, partial(Engine.weigh_settings, framework=framework))
     return plan
 
 
@@ -247,6 +255,34 @@ class Engine:
             choose_contenders(options.contenders),
         )
         self._result.gradient_norms += [norms for records in found for norms in records]
+
+    def weigh_settings(self, framework: str) -> None:
+        """Finds what each setting of a framework's mode `tuned` brings: that mode without it, against the whole."""
+        settings = [setting for setting in settings_of(framework) if self._options.device in setting.devices]
+        mode_without = {setting.name: Contender(framework, without(setting.name)) for setting in settings}
+        whole = Contender(framework, TUNED)
+        asked = replace(
+            self._options,
+            contenders=(whole, *mode_without.values()),
+            baseline=whole,
+            out=self._options.out / "settings",
+        )
+        found = blank_result(asked)
+        # So many processes more would not fit into memory.
+        self._pool.release()
+        with make_pool(asked) as pool:
+            Engine(asked, pool, self._reporter, found).start()
+            for workload in asked.workloads:
+                steps = [workload.replace(step=step) for step in asked.steps]
+                served = [s for s in settings if any(s.has_part_in(step) for step in steps)]
+                contenders = (whole, *(mode_without[setting.name] for setting in served))
+                engine = Engine(replace(asked, contenders=contenders), pool, self._reporter, found)
+                engine.check(workload, timed=True)
+                for step in steps:
+                    engine.time_step(workload, step.step)
+                    self._result.tuned_settings += [
+                        record_setting(found, setting, whole, step) for setting in served if setting.has_part_in(step)
+                    ]
 
     def find_ceiling(self) -> None:
         """Measures what this machine can do at best."""

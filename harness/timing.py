@@ -18,6 +18,7 @@ from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
 from harness.rounds import Rounds
 from harness.stopping import between_contenders
+from harness.tuning import settings_in_force
 from harness.work import count_work
 
 
@@ -76,7 +77,9 @@ class Timing:
                 continue
             own = [Seat(contender, number) for number in range(self._processes)]
             try:
-                case.ledger, *_ = [self._prepare(seat, workload, expected()) for seat in own]
+                ledger, *_ = [self._prepare(seat, workload, expected()) for seat in own]
+                settings = {setting.name: setting.what for setting in settings_in_force(contender, timed)}
+                case.ledger = {**ledger, "tuned": settings} if settings else ledger
                 seats += own
             except WorkerError as error:
                 end_case(case, error)

@@ -224,6 +224,10 @@ def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
         if case.outcome != "ok":
             title = describe_workload(case.workload).title
             found.append((case.contender, case.outcome, case.reason, "", f"{title}, speed"))
+    for setting in result.tuned_settings:
+        if setting.outcome != "ok":
+            place = f"{describe_workload(setting.workload).title}, {setting.setting}"
+            found.append((setting.contender, setting.outcome, setting.reason, "", place))
     for start in result.cold_starts:
         if start.outcome != "ok":
             kind = describe_workload(start.workload).kind

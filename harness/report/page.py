@@ -275,6 +275,7 @@ def _environment() -> jinja2.Environment:
         interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
         ratio_text=lambda ratio: " ".join(text.with_interval(*ratio)),
         not_finite_steps=sections.not_finite_steps,
+        setting_text=words.setting_text,
         norms=norms,
         most_open_tasks=MOST_OPEN_TASKS,
         total_calls=cost_charts.TABLE_CALLS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.cost_records import ColdStart
 from harness.report.norms import norms_text
 from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, significant
-from harness.report.words import WorkloadText, contender_names, describe_workload
+from harness.report.words import WorkloadText, contender_names, describe_workload, setting_text
 from harness.results import Agreement, Quantity, Result, TrainingRun
 
 # What is compiled for a model differs little between its sizes.
@@ -316,6 +316,10 @@ def ledger(result: Result) -> list[LedgerPart]:
         workload = describe_workload(case.workload)
         workloads[workload.key] = workload
         ledgers.setdefault(workload.key, {})[case.contender] = flatten(case.ledger)
+    for setting in result.tuned_settings:
+        reported = ledgers.get(describe_workload(setting.workload).key, {}).get(setting.contender)
+        if reported is not None:
+            reported[f"tuned.{setting.setting}"] = f"{setting.what}; {setting_text(setting)}"
     for key, by_contender in list(ledgers.items())[:MOST_KERNEL_PARTS]:
         workload = workloads[key]
         subtitle = f"{workload.sizes}; {workload.conditions}"
@@ -350,6 +354,9 @@ def case_rows(result: Result) -> list[CaseRow]:
         rows.append(CaseRow("Agreement", what, check.contender, check.outcome, reason, check.log_tail))
     for case in result.cases:
         rows.append(CaseRow("Speed", case.name, case.contender, case.outcome, case.reason, case.log_tail))
+    for setting in result.tuned_settings:
+        what = f"{describe_workload(setting.workload).title}, {setting.setting}"
+        rows.append(CaseRow("Tuned setting", what, setting.contender, setting.outcome, setting.reason))
     for start in result.cold_starts:
         title = describe_workload(start.workload).title
         rows.append(CaseRow("Cold start", title, start.contender, start.outcome, start.reason))

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.report.text import clip, printable
-from harness.results import Result
+from harness.report.text import clip, printable, with_interval
+from harness.results import Result, TunedSetting
 
 LABEL_LENGTH = 32
 KIND_TITLES = {"dense": "Dense", "residual": "Residual", "rnn": "RNN", "lstm": "LSTM"}
@@ -28,6 +28,9 @@ SHAPES = (
     "M0.8,-1L-1,0L0.8,1Z",
     "M-0.5,-1H0.5L1,0L0.5,1H-0.5L-1,0Z",
 )
+
+# What the verdict on a mode `tuned` without a setting says of the setting.
+SETTING_WORDS = {"slower": "it pays", "faster": "it costs time", "tie": "no difference", "unresolved": "not resolved"}
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,16 @@ def contender_names(result: Result) -> list[str]:
     names = [record.contender for record in (*result.contenders, *result.records)]
     names += [
         name
-        for comparison in [*result.comparisons, *result.tuned]
+        for comparison in (*result.comparisons, *result.tuned)
         for name in (comparison.baseline, comparison.contender)
     ]
     names += [name for pair in result.break_evens for name in (pair.contender, pair.other)]
     return list(dict.fromkeys(names))
+
+
+def setting_text(record: TunedSetting) -> str:
+    """What a setting of a mode `tuned` brings, or why that is not known."""
+    if record.comparison is None:
+        return f"what it brings is not known: {record.reason}" if record.reason else "what it brings was not measured"
+    figure = " ".join(with_interval(record.comparison.ratio, *record.comparison.interval))
+    return f"without it {figure} times as long ({SETTING_WORDS[record.comparison.verdict]})"

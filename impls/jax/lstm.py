@@ -45,9 +45,11 @@ class Network(nnx.Module):
         rngs: where Flax draws initial weights from.
     """
 
+    CELL = Cell
+
     def __init__(self, spec: LstmSpec, dtype: Any, rngs: nnx.Rngs) -> None:
         sizes = [spec.input_size] + [spec.hidden_size] * (spec.num_layers - 1)
-        cells = [Cell(size, spec.hidden_size, param_dtype=dtype, rngs=rngs) for size in sizes]
+        cells = [self.CELL(size, spec.hidden_size, param_dtype=dtype, rngs=rngs) for size in sizes]
         self.layers = nnx.List([nnx.RNN(cell, time_major=True, return_carry=True, rngs=False) for cell in cells])
         self.head = nnx.Linear(spec.hidden_size, spec.output_size, param_dtype=dtype, rngs=rngs)
         self.many_to_many = spec.many_to_many

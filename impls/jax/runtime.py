@@ -17,7 +17,8 @@ from flax import nnx
 
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
-from harness.core.spec import Workload, require_choice
+from harness.core.spec import RecurrentSpec, Workload, require_choice
+from harness.core.tuning import TUNED, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
 from impls.jax import cudnn, dense, lstm, residual, rnn, tuned
 from impls.jax.optimiser import held_state, make_optimiser
@@ -72,7 +73,7 @@ class JaxRuntime(Runtime):
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Makes the model; float64 needs x64 switched on for the process, and float32 runs as users run it, without."""
-        require_choice(mode, (*self.modes(workload.device), "tuned"), "jax.mode")
+        require_choice(kind_of(mode), (*self.modes(workload.device), TUNED), "jax.mode")
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
         jax.config.update("jax_default_matmul_precision", "tensorfloat32" if workload.dtype == "tf32" else "highest")
         return JaxModel(workload, weights, mode)
@@ -138,21 +139,19 @@ class JaxModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: `jit`, `cudnn` or `tuned`.
+        mode: `jit`, `cudnn`, or `tuned`, whole or without a setting.
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
-        kind = workload.model.kind
-        family = FAMILIES[kind]
-        make_network = tuned.NETWORKS.get(kind, family.Network) if mode == "tuned" else family.Network
+        family = FAMILIES[workload.model.kind]
+        by_hand = is_tuned(mode) and isinstance(workload.model, RecurrentSpec)
+        make_network = tuned.choose_network(workload.model, mode) if by_hand else family.Network
         self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
         if mode == "cudnn" and cudnn.serves(workload):
             make_network, self._ledger = cudnn.Lstm, dict(cudnn.LEDGER)
         elif mode == "cudnn":
             self._ledger["cudnn"] = cudnn.NOT_SERVED
-        if mode == "tuned":
-            self._ledger["tuned"] = getattr(make_network, "TUNED", "environment alone")
         self._mixed = workload.dtype == "mixed_bfloat16"
         self._names = tuple(weight_shapes(workload.model))
         self._map = family.weight_map(workload.model)

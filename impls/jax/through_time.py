@@ -7,6 +7,7 @@ are time-major.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -52,40 +53,60 @@ def _rnn_backward(activation: str, saved: Any, gradient: jax.Array) -> Arrays:
 rnn.defvjp(_rnn_forward, _rnn_backward)
 
 
-@jax.custom_vjp
-def lstm(x: jax.Array, h0: jax.Array, c0: jax.Array, w_x: jax.Array, w_h: jax.Array, bias: jax.Array) -> jax.Array:
-    """Hidden states of an LSTM with the gates i, f, g, o."""
-    return _lstm_forward(x, h0, c0, w_x, w_h, bias)[0]
+def separately(sums: jax.Array) -> Arrays:
+    """The gates i, f, g, o, each by its own function."""
+    i, f, g, o = jnp.split(sums, 4, axis=-1)
+    return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def _lstm_forward(x: jax.Array, h0: jax.Array, c0: jax.Array, *weights: jax.Array) -> tuple[jax.Array, Any]:
+def by_one_tanh(sums: jax.Array) -> Arrays:
+    """The gates i, f, g, o by one tanh, as σ(x) = ½ + ½ tanh(x/2)."""
+    size = sums.shape[-1] // 4
+    # Halved for the three sigmoid ones, whole for g.
+    scale = jnp.concatenate([jnp.full(2 * size, 0.5), jnp.ones(size), jnp.full(size, 0.5)]).astype(sums.dtype)
+    i, f, g, o = jnp.split(jnp.tanh(sums * scale), 4, axis=-1)
+    return 0.5 + 0.5 * i, 0.5 + 0.5 * f, g, 0.5 + 0.5 * o
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def lstm(
+    gates: Callable[[jax.Array], Arrays],
+    x: jax.Array,
+    h0: jax.Array,
+    c0: jax.Array,
+    w_x: jax.Array,
+    w_h: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:
+    """Hidden states of an LSTM whose gates are `separately` or `by_one_tanh`."""
+    return _lstm_forward(gates, x, h0, c0, w_x, w_h, bias)[0]
+
+
+def _lstm_forward(
+    gates: Callable[[jax.Array], Arrays], x: jax.Array, h0: jax.Array, c0: jax.Array, *weights: jax.Array
+) -> tuple[jax.Array, Any]:
     w_x, w_h, bias = weights
     kernel = jnp.concatenate([w_x, w_h])
-    size = h0.shape[-1]
-    # σ(x) = ½ + ½ tanh(x/2): one tanh serves all four gates. Halved for the three sigmoid ones, whole for g.
-    scale = jnp.concatenate([jnp.full(2 * size, 0.5), jnp.ones(size), jnp.full(size, 0.5)]).astype(h0.dtype)
 
     def step(carry: Arrays, x_t: jax.Array) -> tuple[Arrays, Arrays]:
         h, c = carry
-        curved = jnp.tanh((jnp.concatenate([x_t, h], axis=-1) @ kernel + bias) * scale)
-        i, f, g, o = jnp.split(curved, 4, axis=-1)
-        i, f, o = 0.5 + 0.5 * i, 0.5 + 0.5 * f, 0.5 + 0.5 * o
+        i, f, g, o = gates(jnp.concatenate([x_t, h], axis=-1) @ kernel + bias)
         c = f * c + i * g
         h = o * jnp.tanh(c)
         return (h, c), (h, c, jnp.concatenate([i, f, g, o], axis=-1))
 
-    hidden, cells, gates = jax.lax.scan(step, (h0, c0), x)[1]
-    return hidden, (x, h0, c0, w_x, w_h, hidden, cells, gates)
+    hidden, cells, opened = jax.lax.scan(step, (h0, c0), x)[1]
+    return hidden, (x, h0, c0, w_x, w_h, hidden, cells, opened)
 
 
-def _lstm_backward(saved: Any, gradient: jax.Array) -> Arrays:
-    x, h0, c0, w_x, w_h, hidden, cells, gates = saved
+def _lstm_backward(gates: Callable[[jax.Array], Arrays], saved: Any, gradient: jax.Array) -> Arrays:
+    x, h0, c0, w_x, w_h, hidden, cells, opened = saved
     cells_before = jnp.concatenate([c0[None], cells[:-1]])
 
     def step(arriving: Arrays, at: Arrays) -> tuple[Arrays, jax.Array]:
         by_h, by_c = arriving
-        leaving, c, c_before, all_gates = at
-        i, f, g, o = jnp.split(all_gates, 4, axis=-1)
+        leaving, c, c_before, at_once = at
+        i, f, g, o = jnp.split(at_once, 4, axis=-1)
         by_h, curved = by_h + leaving, jnp.tanh(c)
         by_c = by_c + by_h * o * (1 - curved * curved)
         by_sum = jnp.concatenate(
@@ -100,7 +121,7 @@ def _lstm_backward(saved: Any, gradient: jax.Array) -> Arrays:
         return (by_sum @ w_h.T, by_c * f), by_sum
 
     start = (jnp.zeros_like(h0), jnp.zeros_like(c0))
-    (by_h0, by_c0), by_sums = jax.lax.scan(step, start, (gradient, cells, cells_before, gates), reverse=True)
+    (by_h0, by_c0), by_sums = jax.lax.scan(step, start, (gradient, cells, cells_before, opened), reverse=True)
     before = jnp.concatenate([h0[None], hidden[:-1]])
     return by_sums @ w_x.T, by_h0, by_c0, _over_time(x, by_sums), _over_time(before, by_sums), by_sums.sum((0, 1))
 

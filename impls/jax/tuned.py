@@ -1,20 +1,20 @@
-"""Networks of the mode `tuned`: recurrent layers with their backward pass through time by hand."""
+"""Networks of the mode `tuned`: a backward pass through time by hand, and one tanh for all gates of an LSTM."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from harness.core.spec import RnnSpec
+from harness.core.spec import LstmSpec, RnnSpec
+from harness.core.tuning import BACKWARD, ONE_TANH, does
 from impls.jax import lstm, rnn, through_time
 
 
 class Rnn(rnn.Network):
     """The same layers with a backward pass through time by hand."""
-
-    TUNED = "backward pass through time by hand"
 
     def __init__(self, spec: RnnSpec, dtype: Any, rngs: nnx.Rngs) -> None:
         super().__init__(spec, dtype, rngs)
@@ -32,9 +32,9 @@ class Rnn(rnn.Network):
 
 
 class Lstm(lstm.Network):
-    """The same layers with a backward pass through time by hand, and one tanh for all gates."""
+    """The same layers with a backward pass through time by hand."""
 
-    TUNED = "backward pass through time by hand, one tanh for all gates"
+    GATES = staticmethod(through_time.separately)
 
     def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
         """As `lstm.Network`."""
@@ -42,9 +42,47 @@ class Lstm(lstm.Network):
         for index, layer in enumerate(self.layers):
             cell = layer.cell
             weights = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_h.bias[...]
-            hidden = through_time.lstm(hidden, h0[index], c0[index], *weights)
+            hidden = through_time.lstm(self.GATES, hidden, h0[index], c0[index], *weights)
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
 
 
-NETWORKS: dict[str, type[nnx.Module]] = {"rnn": Rnn, "lstm": Lstm}
+class OneTanhLstm(Lstm):
+    """The same with one tanh for all gates."""
+
+    GATES = staticmethod(through_time.by_one_tanh)
+
+
+class OneTanhCell(lstm.Cell):
+    """The same cell with one tanh for all gates."""
+
+    def __call__(
+        self, carry: tuple[jax.Array, jax.Array], inputs: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        """As `lstm.Cell`."""
+        c, h = carry
+        kernel = jnp.concatenate([self.dense_i.kernel[...], self.dense_h.kernel[...]])
+        sums = jnp.concatenate([inputs, h], axis=-1) @ kernel + self.dense_h.bias[...]
+        i, f, g, o = through_time.by_one_tanh(sums)
+        c = f * c + i * g
+        h = o * jnp.tanh(c)
+        return (c, h), h
+
+
+class OneTanhCellLstm(lstm.Network):
+    """The same layers with one tanh for all gates, and the backward pass that JAX derives."""
+
+    CELL = OneTanhCell
+
+
+def choose_network(spec: RnnSpec | LstmSpec, mode: str) -> type[nnx.Module]:
+    """The network of a recurrent model in the mode `tuned`, whole or without one of its settings."""
+    by_hand, one_tanh = does(mode, BACKWARD), does(mode, ONE_TANH)
+    if isinstance(spec, RnnSpec):
+        return Rnn if by_hand else rnn.Network
+    networks: dict[tuple[bool, bool], type[nnx.Module]] = {
+        (True, True): OneTanhLstm,
+        (True, False): Lstm,
+        (False, True): OneTanhCellLstm,
+    }
+    return networks[by_hand, one_tanh]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
+from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes, graphs_in_force
@@ -25,7 +26,7 @@ from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
-TUNED = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
+TUNED_MODES = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
 MODES = ("eager", "compile", "cuda-graphs")
 
 
@@ -78,7 +79,8 @@ class PyTorchRuntime(Runtime):
             UnsupportedError: batch norm would train on a single value a channel, which PyTorch refuses; or there is no
                 such LSTM on this processor.
         """
-        require_choice(mode, (*self.modes("gpu" if self.device.type == "cuda" else "cpu"), "tuned"), "pytorch.mode")
+        modes = self.modes("gpu" if self.device.type == "cuda" else "cpu")
+        require_choice(kind_of(mode), (*modes, TUNED), "pytorch.mode")
         if isinstance(workload.model, ResidualSpec) and workload.step != "inference":
             residual.check_batch_norm(workload.model, workload.batch_size)
         mixed_lstm = isinstance(workload.model, LstmSpec) and workload.dtype == "mixed_bfloat16"
@@ -180,14 +182,15 @@ class PyTorchModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: `eager`, `compile`, `cuda-graphs` or `tuned`.
+        mode: `eager`, `compile`, `cuda-graphs`, or `tuned`, whole or without a setting.
         device: where.
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str, device: torch.device) -> None:
         self._workload = workload
-        self._tuned = mode == "tuned"
-        self._mode = mode = TUNED[workload.model.kind] if self._tuned else mode
+        self._tuned = is_tuned(mode)
+        self._by_hand = does(mode, BACKWARD) and workload.model.kind == "rnn" and device.type == "cpu"
+        self._mode = mode = TUNED_MODES[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._device = device
@@ -301,10 +304,9 @@ class PyTorchModel(Model):
                 compiled["launched as"] = graphs_in_force()
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
-        done = {"tuned": f"runs as {self._mode}, " + getattr(self._network, "TUNED", "environment alone")}
         return {
             **self._family.LEDGER,
-            **(done if self._tuned else {}),
+            **({"runs as": self._mode} if self._tuned else {}),
             "kernels": self._kernels(),
             "precision": self._precision_in_force(),
             "compiled": compiled,
@@ -321,9 +323,7 @@ class PyTorchModel(Model):
         return dict(counter.calls)
 
     def _make_network(self, spec: ModelSpec, device: torch.device) -> nn.Module:
-        # On a GPU cuDNN's own backward pass is the faster one.
-        by_hand = self._tuned and self._family is rnn and device.type == "cpu"
-        network = tuned.Rnn(spec) if by_hand else self._family.Network(spec)
+        network = tuned.Rnn(spec) if self._by_hand else self._family.Network(spec)
         return network.to(device=device, dtype=getattr(torch, self._workload.storage_dtype))
 
     def _precision(self) -> AbstractContextManager[object]:

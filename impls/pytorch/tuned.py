@@ -10,8 +10,6 @@ from impls.pytorch import rnn
 class Rnn(rnn.Network):
     """The same with a backward pass through time by hand, which makes each weight's gradient in one matrix product."""
 
-    TUNED = "backward pass through time by hand"
-
     def forward(self, x: torch.Tensor, h0: torch.Tensor) -> torch.Tensor:
         """As `rnn.Network.forward`; inference is left to the fused kernel."""
         if not torch.is_grad_enabled():

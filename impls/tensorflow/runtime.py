@@ -17,13 +17,14 @@ from tensorflow.python.util import _pywrap_util_port as port
 from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
+from harness.core.tuning import TUNED, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trace_names, trainable_names
 from impls.tensorflow import dense, lstm, residual, rnn
 from impls.tensorflow.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # How the mode `tuned` runs forward, and gradients and training, of each model.
-TUNED = {"dense": ("xla", "xla"), "residual": ("xla", "graph"), "rnn": ("xla", "graph"), "lstm": ("xla", "xla")}
+TUNED_MODES = {"dense": ("xla", "xla"), "residual": ("xla", "graph"), "rnn": ("xla", "graph"), "lstm": ("xla", "xla")}
 MODES = ("eager", "graph", "graph-onednn", "xla")
 # A graph with its constants must stay under 2 GiB.
 FREEZE_LIMIT_BYTES = 2**29
@@ -76,7 +77,7 @@ class TensorFlowRuntime(Runtime):
             InputError: an unknown mode, or weights that do not fit.
             UnsupportedError: oneDNN is wanted and not in force.
         """
-        require_choice(mode, (*self.modes(self._device), "tuned"), "tensorflow.mode")
+        require_choice(kind_of(mode), (*self.modes(self._device), TUNED), "tensorflow.mode")
         if mode == "graph-onednn" and not port.IsMklEnabled():
             raise UnsupportedError(
                 "oneDNN is not in force", where="tensorflow:graph-onednn",
@@ -152,12 +153,12 @@ class TensorFlowModel(Model):
     Args:
         workload: what to compute.
         weights: canonical.
-        mode: one of `MODES`, or `tuned`.
+        mode: one of `MODES`, or `tuned`, whole or without a setting.
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
-        self._workload, self._tuned = workload, mode == "tuned"
-        self._mode, self._training_mode = TUNED[workload.model.kind] if self._tuned else (mode, mode)
+        self._workload, self._tuned = workload, is_tuned(mode)
+        self._mode, self._training_mode = TUNED_MODES[workload.model.kind] if self._tuned else (mode, mode)
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model)
@@ -232,7 +233,7 @@ class TensorFlowModel(Model):
             "eager": "nothing",
             "xla": "each step by XLA (jit_compile), static shapes",
         }.get(self._mode, "each step as one graph (tf.function), static shapes")
-        tuned = {"tuned": f"forward as {self._mode}, gradients and training as {self._training_mode} with oneDNN"}
+        tuned = {"runs as": f"{self._mode} forward, {self._training_mode} for gradients and training"}
         return {
             **self._family.ledger(self._workload.model, self._mode),
             **(tuned if self._tuned else {}),

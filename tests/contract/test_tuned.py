@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import InputError
 from harness.core.spec import Contender, LstmSpec, RnnSpec, Workload
-from harness.environments import ALLOCATOR, FRAMEWORKS, TUNED, parse_contenders
+from harness.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
+from harness.environments import FRAMEWORKS, parse_contenders
 from harness.options import make_options
 from harness.pool import Pool
 from harness.presets import PRESETS
 from harness.progress import Reporter
-from harness.runs import Engine
+from harness.runs import Engine, run
 from harness.starting import blank_result
+from harness.tuning import ALLOCATOR, settings_of, variables_of
 from tests.conftest import new_pool
 
 # Two layers, an initial state, and every time step an output: all that a backward pass by hand could forget.
@@ -28,9 +31,15 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS, ids=str)
+# Whole, and without each setting that is code; without one of the environment nothing is computed otherwise.
+EVERY = [Contender(framework, TUNED) for framework in FRAMEWORKS]
+EVERY += [Contender("pytorch", without(BACKWARD)), *(Contender("jax", without(s)) for s in (BACKWARD, ONE_TANH))]
+
+
+@pytest.fixture(scope="module", params=EVERY, ids=str)
 def tuned(request: pytest.FixtureRequest) -> Contender:
-    return Contender(request.param, TUNED)
+    chosen: Contender = request.param
+    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +63,75 @@ def test_it_agrees_in_meaning_and_precision(tuned: Contender, tuned_pool: Pool, 
         assert agreement.outcome == "ok", agreement.message or agreement.reason
 
 
-def test_the_ledger_and_the_settings_name_what_was_tuned(tuned: Contender, tuned_pool: Pool) -> None:
-    worker = tuned_pool.worker(tuned)
-    said = worker.request("describe")
-    assert said["ledger"]["tuned"]
-    assert said["settings"]["environment"]["GLIBC_TUNABLES"] == ALLOCATOR["GLIBC_TUNABLES"]
+def test_the_environment_is_what_the_mode_says(tuned: Contender, tuned_pool: Pool) -> None:
+    environment = tuned_pool.worker(tuned).request("describe")["settings"]["environment"]
+    variables = variables_of(tuned.framework, left_out(tuned.mode))
+    assert variables["GLIBC_TUNABLES"] == ALLOCATOR.variables["GLIBC_TUNABLES"]
+    assert {name: environment[name] for name in variables} == variables
+
+
+def test_a_setting_that_is_left_out_leaves_the_environment_as_users_have_it() -> None:
+    for framework in FRAMEWORKS.values():
+        plain = next(iter(framework.modes.values()))
+        for setting in settings_of(framework.name):
+            found = framework.environment(without(setting.name))
+            for name in setting.variables:
+                assert found.get(name) == plain.get(name)
+            others = [other for other in settings_of(framework.name) if other is not setting]
+            assert all(found[name] == value for other in others for name, value in other.variables.items())
+
+
+def test_a_run_tells_what_each_setting_brings(tmp_path: Path) -> None:
+    options = make_options(
+        "bench",
+        contenders=["jax:tuned"],
+        preset="small",
+        models=["dense", "lstm"],
+        steps=["inference", "training"],
+        budget="quick",
+        out=tmp_path,
+        quiet=True,
+    )
+    result = run(options, speed=True, training=False, cold_start=False)
+    if result.contenders[0].outcome == "missing":
+        pytest.skip(result.contenders[0].reason)
+    assert result.exit_status == 0
+    found = {
+        (record.workload["model"]["kind"], record.workload["step"], record.setting): record
+        for record in result.tuned_settings
+    }
+    # No gradient is taken in inference, and a dense model has neither time steps nor gates.
+    assert set(found) == {
+        ("dense", "inference", "allocator"),
+        ("dense", "training", "allocator"),
+        ("lstm", "inference", "allocator"),
+        ("lstm", "training", "allocator"),
+        ("lstm", "inference", ONE_TANH),
+        ("lstm", "training", ONE_TANH),
+        ("lstm", "training", BACKWARD),
+    }
+    for (_, _, setting), record in found.items():
+        assert record.comparison is not None
+        assert record.comparison.contender == f"jax:{without(setting)}"
+        assert record.comparison.baseline == "jax:tuned"
+        assert record.comparison.adjusted_p is not None
+    # The modes without a setting are no contenders of the run.
+    assert {case.contender for case in result.cases} == {"jax:tuned"}
+    trained = next(
+        case for case in result.cases if case.name.startswith("lstm") and case.workload["step"] == "training"
+    )
+    assert set(trained.ledger["tuned"]) == {"allocator", ONE_TANH, BACKWARD}
 
 
 def test_it_comes_only_when_it_is_asked_for() -> None:
     assert TUNED not in {contender.mode for contender in parse_contenders([])}
     assert TUNED not in {contender.mode for contender in parse_contenders(["jax"])}
     assert parse_contenders(["jax:tuned"]) == (Contender("jax", TUNED),)
+    assert parse_contenders(["jax:tuned-without-one-tanh"]) == (Contender("jax", without(ONE_TANH)),)
+    with pytest.raises(InputError, match="tuned-without-one-tanh"):
+        parse_contenders(["jax:tuned-without-onednn"])
+    # The backward pass by hand is for processors alone.
+    with pytest.raises(InputError, match="tuned-without-allocator"):
+        parse_contenders(["pytorch:tuned-without-backward-by-hand"], device="gpu")
     assert [str(c) for c in parse_contenders(["jax"], tuned=True)] == ["jax:jit", "jax:tuned"]
     assert len(parse_contenders([], tuned=True)) == len(parse_contenders([])) + len(FRAMEWORKS)

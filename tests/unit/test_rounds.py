@@ -241,3 +241,13 @@ def test_what_tuning_brings_is_told_against_the_fastest_other_mode_of_the_same_f
     assert (found.contender, found.baseline) == ("pytorch:tuned", "pytorch:compile")
     assert np.isclose(found.ratio, 0.8)
     assert compare_tuned(workload, {Contender.parse("jax:jit"): measured[Contender.parse("jax:jit")]}) == []
+
+
+def test_a_mode_without_a_setting_is_none_of_the_plain_ones():
+    workload, factors = Workload(DenseSpec((4, 3)), 2), {"jax:jit": 1.0, "jax:tuned": 0.8}
+    measured = {
+        Contender.parse(name): [rounds([0.0] * 6, durations_s=[LENGTH_S * factor] * 6) for _ in range(2)]
+        for name, factor in (factors | {"jax:tuned-without-allocator": 0.7}).items()
+    }
+    (found,) = compare_tuned(workload, measured)
+    assert (found.contender, found.baseline) == ("jax:tuned", "jax:jit")
