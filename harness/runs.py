@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,7 @@ from harness.starting import blank_result, make_pool, without_home
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask, choose_tasks
-from harness.tuning import settings_of
+from harness.tuning import Setting, settings_of
 from harness.turns import Turns
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
@@ -118,9 +118,17 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
     # Last, as it ends the workers of all others.
     for framework in FRAMEWORKS if speed else ():
         if Contender(framework, TUNED) in options.contenders:
-            units = (START_UNITS + SPEED_UNITS * len(options.steps)) * len(options.workloads)
+            of_one = AGREEMENT_UNITS * len(options.dtypes) + SPEED_UNITS * len(options.steps)
+            counts = [len(_settings_with_part_in(w, options.steps, framework)) + 1 for w in options.workloads]
+            units = START_UNITS * max(counts) + of_one * sum(counts)
             plan[f"settings of {framework}"] = Work(units, partial(Engine.weigh_settings, framework=framework))
     return plan
+
+
+def _settings_with_part_in(workload: Workload, steps: Sequence[str], framework: str) -> list[Setting]:
+    """The settings of a framework's mode `tuned` that change anything about a step of the model."""
+    timed = [workload.replace(step=step) for step in steps]
+    return [setting for setting in settings_of(framework) if any(setting.has_part_in(w) for w in timed)]
 
 
 def start_again(engine: Engine, result: Result, journal: Journal | None) -> None:
@@ -273,15 +281,15 @@ class Engine:
         with make_pool(asked) as pool:
             Engine(asked, pool, self._reporter, found).start()
             for workload in asked.workloads:
-                steps = [workload.replace(step=step) for step in asked.steps]
-                served = [s for s in settings if any(s.has_part_in(step) for step in steps)]
+                served = _settings_with_part_in(workload, asked.steps, framework)
                 contenders = (whole, *(mode_without[setting.name] for setting in served))
                 engine = Engine(replace(asked, contenders=contenders), pool, self._reporter, found)
                 engine.check(workload, timed=True)
-                for step in steps:
-                    engine.time_step(workload, step.step)
+                for step in asked.steps:
+                    engine.time_step(workload, step)
+                    timed = workload.replace(step=step)
                     self._result.tuned_settings += [
-                        record_setting(found, setting, whole, step) for setting in served if setting.has_part_in(step)
+                        record_setting(found, setting, whole, timed) for setting in served if setting.has_part_in(timed)
                     ]
 
     def find_ceiling(self) -> None:

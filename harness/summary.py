@@ -202,19 +202,24 @@ def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> 
 
 def _tuning_table(result: Result) -> Table:
     """What the modes `tuned` bring, as a whole and setting by setting."""
-    title = "What tuning brings: the time of the mode tuned over that of the framework's fastest other mode"
-    table = Table("workload", "contender", "tuned", "without a setting, over tuned", title=title, title_justify="left")
-    rows: dict[tuple[str, str], list[str]] = {}
-    whole = {(c.workload, c.contender): c for c in result.tuned}
+    title = "Times of the modes tuned over those of the fastest other mode, and without each setting over tuned"
+    table = Table("workload", "contender", "over", "tuned", "without a setting", title=title, title_justify="left")
+    whole = {(comparison.workload, comparison.contender): comparison for comparison in result.tuned}
+    settings: dict[tuple[str, str], list[str]] = {}
     for record in result.tuned_settings:
         comparison = record.comparison
         word = f"{_ratio_text(comparison)} {SETTING_WORDS[comparison.verdict]}" if comparison else record.outcome
-        text = f"{record.setting} {word}"
-        rows.setdefault((Workload.from_json(record.workload).name, record.contender), []).append(text)
-    for workload, contender in dict.fromkeys([*whole, *rows]):
-        found = whole.get((workload, contender))
-        against = f"{_ratio_text(found)} {found.verdict}, {found.baseline}" if found else ""
-        table.add_row(workload, contender, against, "\n".join(rows.get((workload, contender), [])))
+        key = Workload.from_json(record.workload).name, record.contender
+        settings.setdefault(key, []).append(f"{record.setting} {word}")
+    names = _model_names([case.workload for case in result.cases])
+    for case in result.cases:
+        key = case.parsed_workload().name, case.contender
+        if key not in whole and key not in settings:
+            continue
+        found = whole.get(key)
+        brings = (found.baseline.split(":")[1], f"{_ratio_text(found)} {found.verdict}") if found else ("", "")
+        title = f"{names[_model_key(case.workload)]} {case.workload['step']}"
+        table.add_row(title, case.contender, *brings, "\n".join(settings.get(key, [])))
     return table
 
 

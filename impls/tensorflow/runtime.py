@@ -23,8 +23,8 @@ from impls.tensorflow import dense, lstm, residual, rnn
 from impls.tensorflow.optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
-# How the mode `tuned` runs forward, and gradients and training, of each model.
-TUNED_MODES = {"dense": ("xla", "xla"), "residual": ("xla", "graph"), "rnn": ("xla", "graph"), "lstm": ("xla", "xla")}
+# What serves each model best in the mode `tuned`, which has oneDNN's kernels.
+TUNED_MODES = {"dense": "xla", "residual": "graph", "rnn": "graph", "lstm": "xla"}
 MODES = ("eager", "graph", "graph-onednn", "xla")
 # A graph with its constants must stay under 2 GiB.
 FREEZE_LIMIT_BYTES = 2**29
@@ -158,7 +158,7 @@ class TensorFlowModel(Model):
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
         self._workload, self._tuned = workload, is_tuned(mode)
-        self._mode, self._training_mode = TUNED_MODES[workload.model.kind] if self._tuned else (mode, mode)
+        self._mode = mode = TUNED_MODES[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model)
@@ -233,10 +233,9 @@ class TensorFlowModel(Model):
             "eager": "nothing",
             "xla": "each step by XLA (jit_compile), static shapes",
         }.get(self._mode, "each step as one graph (tf.function), static shapes")
-        tuned = {"runs as": f"{self._mode} forward, {self._training_mode} for gradients and training"}
         return {
             **self._family.ledger(self._workload.model, self._mode),
-            **(tuned if self._tuned else {}),
+            **({"runs as": self._mode} if self._tuned else {}),
             "compiled": compiled,
             "forward": "weights as constants until they change" if self._freezes else "weights as variables",
             "forward now": "weights as constants" if self._is_frozen else "weights as variables",
@@ -269,8 +268,7 @@ class TensorFlowModel(Model):
             return step(batch.inputs, batch.targets)
         graph = self._graphs.get((step.__name__, batch.size))
         if graph is None:
-            mode = self._mode if step in (self._infer, self._infer_frozen) else self._training_mode
-            function = tf.function(step, jit_compile=mode == "xla", autograph=False)
+            function = tf.function(step, jit_compile=self._mode == "xla", autograph=False)
             # A concrete function skips the search for a fitting signature in every call.
             graph = function.get_concrete_function(batch.inputs, batch.targets)
             self._graphs[step.__name__, batch.size] = graph
