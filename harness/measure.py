@@ -254,11 +254,9 @@ def record_setting(found: Result, setting: Setting, whole: Contender, workload: 
         of_interest = case.contender in (str(whole), str(other)) and case.parsed_workload() == workload
         if of_interest and case.outcome != "ok" and record.outcome == "ok":
             record.outcome, record.reason = case.outcome, f"{case.contender}: {case.reason}"
-    record.comparison = next(
-        (c for c in found.comparisons if (c.workload, c.contender) == (workload.name, str(other))), None
-    )
-    if record.outcome != "ok":
-        record.comparison = None
+    if record.outcome == "ok":
+        of_both = (c for c in found.comparisons if (c.workload, c.contender) == (workload.name, str(other)))
+        record.comparison = next(of_both, None)
     return record
 
 

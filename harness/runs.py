@@ -266,9 +266,11 @@ class Engine:
 
     def weigh_settings(self, framework: str) -> None:
         """Finds what each setting of a framework's mode `tuned` brings: that mode without it, against the whole."""
+        whole = Contender(framework, TUNED)
+        if whole in self._pool.failures:
+            return
         settings = [setting for setting in settings_of(framework) if self._options.device in setting.devices]
         mode_without = {setting.name: Contender(framework, without(setting.name)) for setting in settings}
-        whole = Contender(framework, TUNED)
         asked = replace(
             self._options,
             contenders=(whole, *mode_without.values()),

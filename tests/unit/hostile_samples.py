@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.cost_records import BreakEven
-from harness.results import Result
+from harness.results import Result, TunedSetting
 from tests.unit.result_samples import MODELS, main_job
 
 HOSTILE = (
@@ -52,6 +52,18 @@ def hostile() -> Result:
     result.break_evens = [
         BreakEven(workload=script, contender=image, other=bidi, longer_s=float("nan"), saved_s=0.0, calls=calls)
         for calls in (float("inf"), float("nan"))
+    ]
+    timed = result.cases[2]
+    result.tuned_settings = [
+        TunedSetting(
+            workload=timed.workload,
+            contender=timed.contender,
+            setting=script,
+            what=what,
+            outcome="crashed",
+            reason=image,
+        )
+        for what in (image, long_name)
     ]
     result.gradient_norms[0].outcome = "disagrees"
     result.gradient_norms[1].workload = {"model": script, "dtype": image}

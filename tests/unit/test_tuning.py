@@ -4,10 +4,15 @@ import random
 
 import pytest
 
+from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
 from harness.measure import record_setting
+from harness.options import make_options
+from harness.progress import Reporter
 from harness.results import Result, TunedSetting
+from harness.runs import Engine
+from harness.starting import make_pool
 from harness.summary import print_summary
 from harness.tuning import ALLOCATOR, settings_in_force, settings_of
 from tests.unit import result_samples as samples
@@ -71,6 +76,16 @@ def test_a_setting_that_could_not_be_left_out_says_why():
     assert (record.outcome, record.comparison) == ("crashed", None)
     assert record.reason == "jax:tuned-without-allocator: it ended"
     assert Result(**{**samples.empty().model_dump(), "tuned_settings": [record]}).exit_status == 3
+
+
+def test_a_mode_that_could_not_start_is_not_asked_for_its_settings(tmp_path):
+    options = make_options("bench", contenders=["jax:tuned"], out=tmp_path, quiet=True)
+    result = samples.empty()
+    with make_pool(options) as pool, Reporter(1.0, quiet=True) as reporter:
+        pool.failures[WHOLE] = WorkerError("it is not installed", outcome="missing")
+        Engine(options, pool, reporter, result).weigh_settings("jax")
+        assert pool.process_ids == []
+    assert result.tuned_settings == []
 
 
 def tuned_result() -> Result:
