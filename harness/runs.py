@@ -14,9 +14,9 @@ from harness.checking import AGREEMENT_UNITS, MOST_EXAMPLES, Checking
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
-from harness.core.tuning import TUNED, without
+from harness.core.tuning import TUNED, left_out, without
 from harness.costs import find_break_evens
-from harness.environments import FRAMEWORKS, installed_bytes
+from harness.environments import FRAMEWORKS, installed_bytes, tuned_modes
 from harness.gradient_norms import SPECS, ExpectedNorms, choose_contenders, judge_norms, make_expected
 from harness.identity import require_same_settings
 from harness.journal import START, Journal
@@ -269,11 +269,10 @@ class Engine:
         whole = Contender(framework, TUNED)
         if whole in self._pool.failures:
             return
-        settings = [setting for setting in settings_of(framework) if self._options.device in setting.devices]
-        mode_without = {setting.name: Contender(framework, without(setting.name)) for setting in settings}
+        others = [Contender(framework, mode) for mode in tuned_modes(framework, self._options.device) if left_out(mode)]
         asked = replace(
             self._options,
-            contenders=(whole, *mode_without.values()),
+            contenders=(whole, *others),
             baseline=whole,
             out=self._options.out / "settings",
         )
@@ -284,7 +283,7 @@ class Engine:
             Engine(asked, pool, self._reporter, found).start()
             for workload in asked.workloads:
                 served = _settings_with_part_in(workload, asked.steps, framework)
-                contenders = (whole, *(mode_without[setting.name] for setting in served))
+                contenders = (whole, *(Contender(framework, without(setting.name)) for setting in served))
                 engine = Engine(replace(asked, contenders=contenders), pool, self._reporter, found)
                 engine.check(workload, timed=True)
                 for step in asked.steps:
