@@ -25,7 +25,8 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
 from harness.live_worker import Worker
-from harness.noise import NOISE_RUNS, Values, noise_of, remembered, task_key
+from harness.memory import passes_at_once
+from harness.noise import Values, distances, noise_from, remembered, run_all, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator, stochastic
@@ -103,12 +104,13 @@ class Expected:
             return self._noise[dtype]
 
     def _find_noise(self, dtype: str) -> dict[str, float]:
-        task = self.task.rounded(dtype)
-        runs = [
-            reference_quantities(task, stochastic(dtype, noise_generator(self._seed, run)), self.detail)
-            for run in range(NOISE_RUNS)
-        ]
-        return noise_of(self.values(dtype), runs, dtype)
+        task, exact = self.task.rounded(dtype), self.values(dtype)
+
+        def run(number: int) -> dict[str, float]:
+            arithmetic = stochastic(dtype, noise_generator(self._seed, number))
+            return distances(exact, reference_quantities(task, arithmetic, self.detail))
+
+        return noise_from(exact, run_all(run, passes_at_once(self.task.workload)), dtype)
 
 
 def check_agreement(

@@ -19,12 +19,15 @@ from harness.side_by_side import SideBySide
 from harness.task import Task
 from harness.timing import Timing
 from harness.turns import Turns
+from harness.work import count_work
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 AGREEMENT_UNITS = 2.5
-# Where time is measured, no more examples are compared: the reference would take minutes for a batch of thousands. What
-# timed inference returns is still checked as a whole.
-MOST_EXAMPLES = 64
+# Where time is measured, no more examples are compared, and of large models no more than these operations forward, as
+# far as that leaves a few: the reference, which trains 18 times, would take minutes otherwise. What timed inference
+# returns is still checked as a whole.
+MOST_EXAMPLES, FEWEST_EXAMPLES = 64, 4
+MOST_FLOPS = 4e9
 
 
 class Checking:
@@ -151,10 +154,10 @@ class Checking:
         return agreement
 
     def _compared_for(self, workload: Workload) -> Workload:
-        """What is compared in the place of a workload that is timed: the same with no more than `MOST_EXAMPLES`."""
+        """What is compared in the place of a workload that is timed: the same with `examples_compared`."""
         if self._options.command == "agree":
             return workload
-        return workload.replace(batch_size=min(workload.batch_size, MOST_EXAMPLES))
+        return workload.replace(batch_size=examples_compared(workload))
 
     def _whole(self, workload: Workload, fewer: Expected) -> Expected:
         return Expected(Task.seeded(workload, self._options.seed), self._options.seed, noise_from=fewer)
@@ -174,6 +177,13 @@ class Checking:
             again=self._options.again(workload, contender, dtype),
             check="meaning" if dtype == "float64" else "precision",
         )
+
+
+def examples_compared(workload: Workload) -> int:
+    """On how many examples the agreement of a workload that is timed is checked."""
+    one = count_work(workload.replace(batch_size=1, step="inference")).flops
+    most = min(MOST_EXAMPLES, max(FEWEST_EXAMPLES, int(MOST_FLOPS // one)))
+    return min(workload.batch_size, most)
 
 
 def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contender], steps: Sequence[str]) -> int:

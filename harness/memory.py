@@ -10,11 +10,14 @@ import psutil
 from harness.core.errors import WorkerError
 from harness.core.spec import Workload
 from harness.core.weights import input_shapes, weight_shapes
+from harness.processor import usable_cores
 from harness.task import TRAINING_STEPS
 from harness.work import ITEM_BYTES
 
 CGROUP = Path("/sys/fs/cgroup")
 VMSTAT = Path("/proc/vmstat")
+# Peak memory of a stochastic training over what `needed_bytes` says: measured 3.6 to 4.9 for LSTM and dense models.
+COPIES_OF_A_PASS = 5
 
 
 def available_bytes() -> int:
@@ -46,6 +49,11 @@ def require_memory(workload: Workload) -> None:
             f"its batches and weights alone take {needed / 2**30:.1f} GiB beside the framework, "
             f"{available / 2**30:.1f} GiB are free"
         )
+
+
+def passes_at_once(workload: Workload) -> int:
+    """How many trainings of the reference can go on side by side: one for each core, as far as memory allows."""
+    return max(1, min(usable_cores(), available_bytes() // (COPIES_OF_A_PASS * needed_bytes(workload))))
 
 
 def as_outcome(error: MemoryError) -> WorkerError:

@@ -10,7 +10,9 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +24,7 @@ from harness.environments import cache_root
 from harness.reference.arithmetic import UNIT_ROUNDOFF
 
 NOISE_RUNS = 8
+LONG_RUN_S = 1.0
 
 Values = dict[str, np.ndarray]
 Found = TypeVar("Found", dict[str, float], dict[str, list[float]])
@@ -35,18 +38,39 @@ def rms(values: np.ndarray) -> float:
     return largest * float(np.sqrt(np.mean(np.square(wide / largest)))) if largest not in (0.0, np.inf) else largest
 
 
-def noise_of(exact: Values, runs: Sequence[Values], dtype: str) -> dict[str, float]:
-    """The rms distance of stochastic runs from the exact values, by quantity.
+def noise_of(exact: Values, runs: Iterable[Values], dtype: str) -> dict[str, float]:
+    """The rms distance of stochastic runs from the exact values, by quantity; see `noise_from`."""
+    return noise_from(exact, [distances(exact, run) for run in runs], dtype)
+
+
+def distances(exact: Values, run: Values) -> dict[str, float]:
+    """The rms distance of one stochastic run from the exact values, by quantity."""
+    return {name: rms(run[name] - value) for name, value in exact.items()}
+
+
+def noise_from(exact: Values, of_runs: Sequence[Mapping[str, float]], dtype: str) -> dict[str, float]:
+    """The rms over the `distances` of all runs, by quantity.
 
     Never finer than the rounding of the result itself: half a unit in the last place of a value of the quantity's size.
     """
-    noise = {}
-    for name, value in exact.items():
-        spread = [rms(run[name] - value) for run in runs]
-        noise[name] = float(
-            np.sqrt(np.mean(np.square(spread)) + (UNIT_ROUNDOFF[storage_dtype(dtype)] * rms(value)) ** 2)
-        )
-    return noise
+    roundoff = UNIT_ROUNDOFF[storage_dtype(dtype)]
+    return {
+        name: float(np.sqrt(np.mean([run[name] ** 2 for run in of_runs]) + (roundoff * rms(value)) ** 2))
+        for name, value in exact.items()
+    }
+
+
+def run_all(run: Callable[[int], dict[str, float]], at_once: int) -> list[dict[str, float]]:
+    """What every stochastic run finds, by its number; runs that take long go side by side, `at_once` of them.
+
+    Short ones would only wait for each other, as they are mostly Python. The first one tells.
+    """
+    began_s = time.monotonic()
+    first = run(0)
+    if at_once == 1 or time.monotonic() - began_s < LONG_RUN_S:
+        return [first, *(run(number) for number in range(1, NOISE_RUNS))]
+    with ThreadPoolExecutor(at_once) as executor:
+        return [first, *executor.map(run, range(1, NOISE_RUNS))]
 
 
 def task_key(kind: str, settings: Sequence[object], weights: Values, batches: Sequence[Batch]) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-import psutil
 
 from harness.budget import Budget, parse_budget
 from harness.core.errors import InputError
@@ -26,6 +23,7 @@ from harness.core.spec import (
 from harness.devices import device_name, parse_device, resolve_device
 from harness.environments import Configuration, parse_contenders, parse_frameworks, read_configuration
 from harness.presets import Sized, choose
+from harness.processor import usable_cores
 from harness.quantities import Detail
 
 DEFAULT_STEPS = ("inference", "training")
@@ -233,7 +231,7 @@ def make_options(
         raise InputError("too many", where="dtype", got=", ".join(dtype), expected="one; run once for each")
     timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
     dtypes = tuple(dict.fromkeys(dtype if command == "agree" and dtype else ("float64", timed_dtype)))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    cores = usable_cores()
     if threads is not None and not 1 <= threads <= cores:
         raise InputError(
             "out of range", where="threads", got=threads, expected=f"1 to {cores}, the cores of this machine"

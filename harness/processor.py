@@ -1,10 +1,16 @@
-"""What code that is compiled for this machine's processor depends on."""
+"""This machine's processor: how many cores there are to use, and what code that is compiled for it depends on."""
 
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from pathlib import Path
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; fewer than the machine has where it was told so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -123,18 +123,21 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
     # Without running statistics the first step's own logits are the outputs, and need not be computed twice.
     outputs = model.forward(first) if any(is_statistic(name) for name in unchanged) else None
     fresh = Held(unchanged, model.optimiser_state())
-    steps, held = [], {}
+    losses, held = [], {}
     for count, batch in enumerate(task.batches, 1):
-        steps.append(model.step(batch))
+        step = model.step(batch)
+        losses.append(step.loss)
+        if count == 1:
+            opening = step
         if detail == "steps" or count in (1, last):
             held[count] = Held(model.weights(), model.optimiser_state())
     return Found(
         layers=layers,
-        outputs=steps[0].logits if outputs is None else outputs,
+        outputs=opening.logits if outputs is None else outputs,
         # The gradients of the first step are the gradients by the starting weights.
-        gradients=steps[0].gradients,
+        gradients=opening.gradients,
         unchanged=unchanged,
-        losses=np.array([step.loss for step in steps]),
+        losses=np.array(losses),
         held=held if detail == "steps" else {last: held[last]},
         trained_outputs=model.forward(first),
         reset=fresh,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.ceiling import measure_ceiling
-from harness.checking import AGREEMENT_UNITS, MOST_EXAMPLES, Checking
+from harness.checking import AGREEMENT_UNITS, Checking, examples_compared
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
@@ -102,7 +102,7 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
         plan["ceiling"] = Work(START_UNITS, Engine.find_ceiling)
     for workload in options.workloads:
         # Of a batch larger than what is compared, only whoever is timed compiles the whole.
-        whole = options.command == "compare" and workload.batch_size > MOST_EXAMPLES
+        whole = options.command == "compare" and workload.batch_size > examples_compared(workload)
         check = partial(Engine.check, workload=workload, timed=speed or whole)
         plan[f"agreement {workload.name}"] = Work(AGREEMENT_UNITS * count * len(options.dtypes), check)
         for step in options.steps if speed else ():

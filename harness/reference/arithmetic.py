@@ -275,6 +275,8 @@ class RoundedArray(np.ndarray):
     """
 
     arithmetic: Rounded
+    # Of `for_many_products` alone; slices and views have none.
+    squares: tuple[Array, np.float64] | None = None
 
     def __array_finalize__(self, parent: Any) -> None:
         if isinstance(parent, RoundedArray):
@@ -288,7 +290,7 @@ class RoundedArray(np.ndarray):
         call = ufunc if method == "__call__" else getattr(ufunc, method)
         result = np.asarray(call(*plain, **kwargs))
         if ufunc is np.matmul and method == "__call__":
-            arithmetic.disturb_product(result, plain[0].shape[-1], _squared_terms(*plain))
+            arithmetic.disturb_product(result, plain[0].shape[-1], _squared_terms(*inputs))
         elif ufunc is np.add and method == "reduce":
             arithmetic.disturb_sum(result, plain[0].size // result.size, _sum_squares(plain[0], **kwargs))
         elif ufunc in _ELEMENTWISE and method == "__call__":
@@ -306,6 +308,15 @@ class RoundedArray(np.ndarray):
     def dot(self, *_: Any, **__: Any) -> Any:
         """Refused: NumPy would compute it without rounding. Use `@`."""
         raise TypeError("numpy.ndarray.dot has no rounding rule")
+
+
+def for_many_products(matrix: Array) -> Array:
+    """The same matrix, read-only, with what the rounding of its products takes found once, not in every time step."""
+    if isinstance(matrix, RoundedArray):
+        matrix = matrix.arithmetic.wrap(_plain(matrix))
+        matrix.squares = _relative_squares(matrix)
+        matrix.flags.writeable = False
+    return matrix
 
 
 def sum_of_products(pairs: Iterable[tuple[Array, Array]]) -> Array:
@@ -354,6 +365,10 @@ def _squared_terms(left: Array, right: Array) -> Array:
 
 def _relative_squares(x: Array) -> tuple[Array, np.float64]:
     """The squares of `x` over its largest element, in float32, whose range they might leave otherwise; and that one."""
+    if isinstance(x, RoundedArray):
+        if x.squares is not None:
+            return x.squares
+        x = _plain(x)
     largest = np.float64(np.max(np.abs(x), initial=0.0)) or np.float64(1.0)
     relative = np.divide(x, largest, dtype=np.float64).astype(np.float32)
     return np.square(relative, out=relative), largest

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.spec import LstmSpec
-from harness.reference.arithmetic import Array
+from harness.reference.arithmetic import Array, for_many_products
 from harness.reference.layers import sigmoid
 
 
@@ -28,8 +28,9 @@ def steps(spec: LstmSpec, projected: Array, weight_hh: Array, states: tuple[Arra
     """
     h, c = states
     hidden, saved = [], []
+    recurrent = for_many_products(weight_hh.T)
     for t in range(len(projected)):
-        i, f, g, o = _gates(projected[t] + h @ weight_hh.T, spec.hidden_size)
+        i, f, g, o = _gates(projected[t] + h @ recurrent, spec.hidden_size)
         i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
         previous = c
         c = f * c + i * g
@@ -53,6 +54,7 @@ def steps_backward(spec: LstmSpec, grad_hidden: Array, weight_hh: Array, saved: 
     length, batch_size, hidden_size = grad_hidden.shape
     grad_projected = np.empty_like(grad_hidden, shape=(length, batch_size, 4 * hidden_size))
     dh = dc = np.zeros_like(grad_hidden[0])
+    recurrent = for_many_products(weight_hh)
     for t in reversed(range(length)):
         i, f, g, o, previous, tanh_c = saved[t]
         dh = dh + grad_hidden[t]
@@ -63,7 +65,7 @@ def steps_backward(spec: LstmSpec, grad_hidden: Array, weight_hh: Array, saved: 
         dg[...] = dc * i * (1 - g**2)
         do[...] = dh * tanh_c * o * (1 - o)
         dc = dc * f
-        dh = grad_projected[t] @ weight_hh
+        dh = grad_projected[t] @ recurrent
     return grad_projected, (dh, dc)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.spec import RnnSpec
-from harness.reference.arithmetic import Array
+from harness.reference.arithmetic import Array, for_many_products
 from harness.reference.layers import activate, activate_backward
 
 
@@ -27,8 +27,9 @@ def steps(spec: RnnSpec, projected: Array, weight_hh: Array, states: tuple[Array
     """
     (h,) = states
     outputs = []
+    recurrent = for_many_products(weight_hh.T)
     for t in range(len(projected)):
-        h = activate(spec.activation, projected[t] + h @ weight_hh.T)
+        h = activate(spec.activation, projected[t] + h @ recurrent)
         outputs.append(h)
     hidden = np.stack(outputs)
     return hidden, hidden
@@ -48,7 +49,8 @@ def steps_backward(
     """
     grad_projected = np.empty_like(grad_hidden)
     dh = np.zeros_like(grad_hidden[0])
+    recurrent = for_many_products(weight_hh)
     for t in reversed(range(len(grad_hidden))):
         grad_projected[t] = activate_backward(spec.activation, dh + grad_hidden[t], hidden[t])
-        dh = grad_projected[t] @ weight_hh
+        dh = grad_projected[t] @ recurrent
     return grad_projected, (dh,)

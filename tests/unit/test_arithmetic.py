@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import InputError
 from harness.core.precision import DTYPES, storage_dtype
 from harness.reference import Exact, Rounded, noise_generator, unit_roundoff
-from harness.reference.arithmetic import Draws, RoundedArray, sum_of_products
+from harness.reference.arithmetic import Draws, RoundedArray, for_many_products, sum_of_products
 
 U32 = 2.0**-24
 
@@ -302,6 +302,20 @@ def test_slices_and_transposes_are_disturbed_in_place_everywhere() -> None:
         assert view(changed).mean() > 0.99
         assert changed.sum() == view(changed).sum()
         assert np.abs(plain(array) / x - 1).max() <= U32 * 1.001
+
+
+def test_a_matrix_for_many_products_is_rounded_like_any_other_and_cannot_be_changed() -> None:
+    rng = np.random.default_rng(16)
+    a, b = rng.standard_normal((30, 50)), rng.standard_normal((40, 50))
+    products = []
+    for prepare in (lambda matrix: matrix, for_many_products):
+        left, right = (rounded(values, seed=7) for values in (a, b))
+        prepared = prepare(right.T)
+        products.append(plain(left @ prepared))
+    np.testing.assert_array_equal(*products)
+    with pytest.raises(ValueError, match="read-only"):
+        prepared[0, 0] = 1.0
+    assert for_many_products(b) is b
 
 
 def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:

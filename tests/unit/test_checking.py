@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from harness.checking import Checking, outcomes_of_last, ran_out_at
-from harness.core.spec import Contender, DenseSpec, Workload
+from harness.checking import Checking, examples_compared, outcomes_of_last, ran_out_at
+from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
 from harness.results import Agreement, CaseResult
 from harness.timing import hung_in
 from tests.unit.result_samples import empty
@@ -30,6 +30,14 @@ def ran_out(cases=(), agreements=(), size=32):
 
 def everybody(size, **changes):
     return [case(size, contender, step, **changes) for contender in (A, B) for step in STEPS]
+
+
+def test_large_models_are_compared_on_fewer_examples_but_never_on_hardly_any():
+    def compared(hidden, batch_size):
+        return examples_compared(Workload(LstmSpec(hidden, hidden, 10, 25), batch_size, step="training"))
+
+    assert [compared(hidden, 1000) for hidden in (64, 1024, 4096)] == [64, 9, 4]
+    assert [compared(hidden, 2) for hidden in (64, 1024, 4096)] == [2, 2, 2]
 
 
 def test_the_smallest_batch_that_nobody_could_run_ends_a_sweep():

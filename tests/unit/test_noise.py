@@ -1,9 +1,11 @@
 """Noise that was found once is taken again only for the very same task, and a damaged file costs nothing."""
 
 import dataclasses
+import threading
 
 import pytest
 
+from harness import noise
 from harness.agreement import Expected
 from harness.core.spec import DenseSpec, Workload
 from harness.noise import remembered, task_key
@@ -59,3 +61,32 @@ def test_what_was_kept_is_what_would_be_computed(folder):
     assert len(list(folder.iterdir())) == 1
     assert Expected(task, 0).noise("float32") == computed
     assert Expected(task, 1).noise("float32") != computed
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_every_stochastic_run_is_made_once_and_keeps_its_number(at_once, monkeypatch):
+    monkeypatch.setattr(noise, "LONG_RUN_S", 0.0)
+    made = []
+
+    def run(number):
+        made.append(number)
+        return {"x": float(number)}
+
+    assert noise.run_all(run, at_once) == [{"x": float(number)} for number in range(noise.NOISE_RUNS)]
+    assert sorted(made) == list(range(noise.NOISE_RUNS))
+
+
+def test_long_runs_go_side_by_side_and_short_ones_do_not(monkeypatch):
+    def threads_used():
+        used = set()
+
+        def run(number):
+            used.add(threading.get_ident())
+            return {}
+
+        noise.run_all(run, 4)
+        return used
+
+    assert threads_used() == {threading.get_ident()}
+    monkeypatch.setattr(noise, "LONG_RUN_S", 0.0)
+    assert len(threads_used()) > 1
