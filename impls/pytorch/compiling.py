@@ -32,8 +32,8 @@ class FrozenNetwork:
         def frozen(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
             return network(**inputs)
 
-        # Isolated, for another model's constants must not serve this one.
-        self._compiled = torch.compile(frozen, dynamic=False, fullgraph=True, isolate_recompiles=True)
+        # While Inductor freezes, Dynamo guards the identity of every weight: another model's constants serve no other.
+        self._compiled = torch.compile(frozen, dynamic=False, fullgraph=True)
         self._shapes: set[torch.Size] = set()
 
     def __call__(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -70,4 +70,4 @@ def graphs_in_force() -> str:
 
     skipped = counters["inductor"]["cudagraph_skips"]
     without = f", but for {skipped} in this process, which Inductor launches kernel by kernel" if skipped else ""
-    return f"CUDA graphs, what is compiled{without}"
+    return f"CUDA graphs, what is compiled, inputs copied into the graphs' memory at every call{without}"

@@ -22,12 +22,15 @@ from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes, graphs_in_force
+from impls.pytorch.gpu import autocast_of_recurrent, held_by_graphs, weights_of_recurrent
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
 TUNED_MODES = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
 MODES = ("eager", "compile", "cuda-graphs")
+# Of the environment variables that the ledger shows.
+PREFIXES = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "TORCH", "ATEN_", "PYTORCH_", "GLIBC_", "TRITON_", "CU")
 
 
 class PlacedBatch(NamedTuple):
@@ -91,6 +94,8 @@ class PyTorchRuntime(Runtime):
             )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
         if self.device.type == "cuda":
+            if mode == "cuda-graphs":
+                torch.compiler.reset()  # Graphs of the models before would keep their memory.
             torch.cuda.empty_cache()  # Of the model before this one.
             mixed = isinstance(workload.model, RecurrentSpec) and workload.dtype == "mixed_bfloat16"
             if mixed and (found := autocast_of_recurrent(self.device)) != torch.bfloat16:
@@ -149,13 +154,12 @@ class PyTorchRuntime(Runtime):
             return {}
         return {
             "device_in_use_bytes": torch.cuda.memory_allocated(self.device),
-            "device_peak_bytes": torch.cuda.max_memory_allocated(self.device),
+            "device_peak_bytes": torch.cuda.max_memory_allocated(self.device) + held_by_graphs(self.device),
             "device_reserved_bytes": torch.cuda.memory_reserved(self.device),
         }
 
     def describe(self) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"
-        prefixes = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "TORCHINDUCTOR_", "ATEN_", "PYTORCH_", "GLIBC_")
         return {
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy")},
             "device": torch.cuda.get_device_name(self.device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
@@ -164,12 +168,14 @@ class PyTorchRuntime(Runtime):
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "partial_sums_in_bfloat16": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+            "partial_sums_in_float16": torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
             "mkl": torch.backends.mkl.is_available(),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version() if on_gpu else None,
-            "environment": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
+            "environment": {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)},
         }
 
 
@@ -243,9 +249,10 @@ class PyTorchModel(Model):
             self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
         with self._precision():
             loss = self._loss(self._network, batch.inputs, batch.targets)
-        self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()
+        # At the end, so that nothing of this step is held during the next one.
+        self._optimiser.zero_grad(set_to_none=True)
         return loss.detach()
 
     def weights(self) -> Weights:
@@ -307,6 +314,7 @@ class PyTorchModel(Model):
         return {
             **self._family.LEDGER,
             **({"runs as": self._mode} if self._tuned else {}),
+            **weights_of_recurrent(self._network),
             "kernels": self._kernels(),
             "precision": self._precision_in_force(),
             "compiled": compiled,
@@ -350,13 +358,6 @@ class PyTorchModel(Model):
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
-
-
-def autocast_of_recurrent(device: torch.device) -> torch.dtype:
-    """The dtype of a recurrent layer on a GPU under autocast to bfloat16: ATen has a cast of its own for cuDNN's."""
-    layer, x = nn.RNN(1, 1, batch_first=True).to(device), torch.zeros((1, 1, 1), device=device)
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        return layer(x)[0].dtype
 
 
 def reduce_products(wanted: bool) -> None:

@@ -220,8 +220,8 @@ TRAINING = (
         '                if not (self._phase and "running" in path):\n                    self._held[path].copy_(',
     ), "change of the starting weights by a reset"),
     Fault("loss after the step returned", EAGER, "dense", in_runtime(
-        "        self._optimiser.step()\n        return loss.detach()",
-        "        self._optimiser.step()\n"
+        "        self._optimiser.zero_grad(set_to_none=True)\n        return loss.detach()",
+        "        self._optimiser.zero_grad(set_to_none=True)\n"
         "        return self._loss(self._network, batch.inputs, batch.targets).detach()",
     ), "losses in training"),
 )  # fmt: skip

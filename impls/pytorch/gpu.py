@@ -1,0 +1,38 @@
+"""What PyTorch does on a GPU alone: what autocast and cuDNN make of recurrent layers, and what CUDA graphs hold."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def autocast_of_recurrent(device: torch.device) -> torch.dtype:
+    """The dtype of a recurrent layer on a GPU under autocast to bfloat16: ATen has a cast of its own for cuDNN's."""
+    layer, x = nn.RNN(1, 1, batch_first=True).to(device), torch.zeros((1, 1, 1), device=device)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        return layer(x)[0].dtype
+
+
+def weights_of_recurrent(network: nn.Module) -> dict[str, str]:
+    """Where the weights of recurrent layers on a GPU lie, for the ledger; nothing of a network that has none.
+
+    cuDNN wants those of all layers in one chunk, which `nn.RNNBase` makes in the dtypes that it knows cuDNN to have;
+    bfloat16, which cuDNN got later, is not among them.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.RNNBase)]
+    if not layers or next(network.parameters()).device.type != "cuda":
+        return {}
+    whole = all(is_in_one_chunk(layer) for layer in layers)
+    return {"recurrent weights": "in one chunk" if whole else "copied into one chunk at every call"}
+
+
+def is_in_one_chunk(layer: nn.RNNBase) -> bool:
+    """Whether all weights of stacked recurrent layers lie in the same storage."""
+    return len({weight.untyped_storage().data_ptr() for weight in layer.parameters()}) == 1
+
+
+def held_by_graphs(device: torch.device) -> int:
+    """Bytes that CUDA graphs keep for what they compute: replays allocate nothing, so no peak counts them."""
+    segments = torch.cuda.memory_snapshot()
+    of_graphs = [s for s in segments if s["segment_pool_id"] != (0, 0) and s["device"] == (device.index or 0)]
+    return sum(segment["total_size"] - segment["allocated_size"] for segment in of_graphs)
