@@ -126,6 +126,13 @@ class Model(ABC):
     def canonical(self, gradients: Any) -> Dict[str, Any]:
         """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy."""
 
+    def working_bytes(self, step: str, batch: Any) -> Optional[int]:
+        """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
+
+        For a framework whose own peak cannot be had for the timed calls alone; None where `Runtime.memory` has it.
+        """
+        return None
+
     @abstractmethod
     def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:
         """Intermediate values by `harness.core.weights.trace_names`, in order, canonical layouts, NumPy.

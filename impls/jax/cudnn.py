@@ -13,7 +13,11 @@ from harness.core.spec import LstmSpec, Workload
 from impls.jax import lstm
 
 NOT_SERVED = "as jit: what JAX has of cuDNN's recurrent layers is LSTM in float32 and TF32"
-LEDGER = {"kernel": "cuDNN's LSTM, all time steps of a layer in one call", "layout": "sequences batch-first"}
+LEDGER = {
+    "kernel": "cuDNN's LSTM, all time steps of a layer in one call; JAX waits for the device before each, and "
+    "inference runs as in training",
+    "layout": "sequences batch-first, kernels (4 * hidden_size, input_size)",
+}
 
 
 class Lstm(lstm.Network):
@@ -40,10 +44,19 @@ class Lstm(lstm.Network):
 
 
 def flat_weights(cell: lstm.Cell) -> jax.Array:
-    """A cell's weights as cuDNN wants them: kernels `(4 * hidden_size, ...)`, gates i, f, g, o, then two biases."""
+    """A cell's weights in a row, as cuDNN wants them: kernels as `weight_map` holds them, then two biases."""
     bias = cell.dense_h.bias[...]
-    kernels = cell.dense_i.kernel[...].T, cell.dense_h.kernel[...].T
+    kernels = cell.dense_i.kernel[...], cell.dense_h.kernel[...]
     return jnp.concatenate([part.reshape(-1) for part in (*kernels, bias, jnp.zeros_like(bias))])
+
+
+def weight_map(spec: LstmSpec) -> dict[str, tuple[tuple[Any, ...], tuple[int, ...]]]:
+    """As `lstm.weight_map`, with kernels `(4 * hidden_size, ...)`, which cuDNN takes as they are."""
+    found = lstm.weight_map(spec)
+    return {
+        name: (path, (0, 1) if name.startswith("layer.") and len(axes) == 2 else axes)
+        for name, (path, axes) in found.items()
+    }
 
 
 def serves(workload: Workload) -> bool:

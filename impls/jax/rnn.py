@@ -47,12 +47,15 @@ class Network(nnx.Module):
 
     def __init__(self, spec: RnnSpec, dtype: Any, rngs: nnx.Rngs) -> None:
         sizes = [spec.input_size] + [spec.hidden_size] * (spec.num_layers - 1)
-        activation = ACTIVATIONS[spec.activation]
-        cells = [
-            # Without a dtype of its own it computes in that of its weights and inputs.
-            Cell(size, spec.hidden_size, activation_fn=activation, dtype=None, param_dtype=dtype, rngs=rngs)
-            for size in sizes
-        ]
+        options: dict[str, Any] = {
+            "activation_fn": ACTIVATIONS[spec.activation],
+            # Values come later; an orthogonal start needs a decomposition that there is in wide dtypes alone.
+            "recurrent_kernel_init": nnx.initializers.zeros_init(),
+            # Without a dtype of its own a cell computes in that of its weights and inputs.
+            "dtype": None,
+            "param_dtype": dtype,
+        }
+        cells = [Cell(size, spec.hidden_size, rngs=rngs, **options) for size in sizes]
         self.layers = nnx.List([nnx.RNN(cell, time_major=True, return_carry=True, rngs=False) for cell in cells])
         self.head = nnx.Linear(spec.hidden_size, spec.output_size, param_dtype=dtype, rngs=rngs)
         self.many_to_many = spec.many_to_many

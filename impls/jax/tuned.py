@@ -61,9 +61,7 @@ class OneTanhCell(lstm.Cell):
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         """As `lstm.Cell`."""
         c, h = carry
-        kernel = jnp.concatenate([self.dense_i.kernel[...], self.dense_h.kernel[...]])
-        sums = jnp.concatenate([inputs, h], axis=-1) @ kernel + self.dense_h.bias[...]
-        i, f, g, o = through_time.by_one_tanh(sums)
+        i, f, g, o = through_time.by_one_tanh(self.sums(inputs, h))
         c = f * c + i * g
         h = o * jnp.tanh(c)
         return (c, h), h

@@ -25,11 +25,11 @@ for many in (False, True):
     spec = LstmSpec(5, 8, 4, 6, num_layers=2, many_to_many=many)
     weights, batch = seeded_weights(spec, 3), seeded_batch(Workload(spec, 7), 3)
     outputs = []
-    for network in (lstm.Network, cudnn.Lstm):
+    for network, places in ((lstm.Network, lstm), (cudnn.Lstm, cudnn)):
         module = network(spec, jnp.float32, nnx.Rngs(0))
         graph, state = nnx.split(module)
         flat = dict(nnx.to_flat_state(state))
-        for name, (path, axes) in lstm.weight_map(spec).items():
+        for name, (path, axes) in places.weight_map(spec).items():
             flat[path] = flat[path].replace(jnp.array(weights[name].transpose(axes), dtype=jnp.float32))
         module = nnx.merge(graph, nnx.from_flat_state(list(flat.items())))
         outputs.append(np.array(module(**{name: jnp.array(value) for name, value in batch.inputs.items()})))

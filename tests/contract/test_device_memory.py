@@ -1,0 +1,67 @@
+"""What a framework's own figures of a device's memory are made of, as far as that can be seen without a GPU."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.environments import FRAMEWORKS, Configuration, find_installation
+
+PLAN = """
+import numpy as np
+from harness.core.contract import Settings
+from harness.core.spec import DenseSpec, Workload
+from harness.core.weights import seeded_batch, seeded_weights
+from impls.jax import RUNTIME
+
+RUNTIME.configure(Settings(device="cpu", threads=1))
+workload = Workload(DenseSpec((64, 1000, 10)), 500, step="training")
+model = RUNTIME.build(workload, seeded_weights(workload.model, 0), "jit")
+batch = RUNTIME.place(seeded_batch(workload, 0), "float32")
+for step, call in (("inference", model.forward), ("gradients", model.gradients), ("training", model.train_step)):
+    RUNTIME.wait(call(batch))
+    print(step, model.working_bytes(step, batch))
+"""
+
+GRAPHS = """
+import torch
+from torch import nn
+from impls.pytorch.gpu import held_by_graphs, is_in_one_chunk
+
+common, graphs = (0, 0), (0, 7)
+torch.cuda.memory_snapshot = lambda: [
+    {"device": 0, "segment_pool_id": common, "total_size": 1000, "allocated_size": 10},
+    {"device": 0, "segment_pool_id": graphs, "total_size": 500, "allocated_size": 20},
+    {"device": 1, "segment_pool_id": graphs, "total_size": 300, "allocated_size": 0},
+]
+print(held_by_graphs(torch.device("cuda")), held_by_graphs(torch.device("cuda:1")))
+layer = nn.LSTM(3, 4)
+print(is_in_one_chunk(layer))
+sizes = [weight.numel() for weight in layer.parameters()]
+for weight, part in zip(layer.parameters(), torch.empty(sum(sizes)).split(sizes)):
+    weight.data = part.view(weight.shape)
+print(is_in_one_chunk(layer))
+"""
+
+
+def run(framework: str, program: str) -> list[str]:
+    installation = find_installation(FRAMEWORKS[framework], Configuration())
+    if not installation.installed:
+        pytest.skip(installation.reason)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_jax_says_what_a_call_takes_beside_what_is_held():
+    found = run("jax", PLAN)
+    taken = dict(zip(found[::2], map(int, found[1::2]), strict=True))
+    # Forward at least the logits; backward the hidden layer too, or what is made of it.
+    assert 500 * 10 * 4 <= taken["inference"] < 4 * 500 * 1000 * 4
+    assert 500 * 1000 * 4 <= taken["training"] < 6 * 500 * 1000 * 4
+    # Which returns a gradient for every weight and every input.
+    assert taken["gradients"] >= taken["training"] + 64 * 1000 * 4
+
+
+def test_pytorch_counts_what_cuda_graphs_hold_and_knows_weights_in_one_chunk():
+    assert run("pytorch", GRAPHS) == ["480", "300", "False", "True"]
