@@ -16,18 +16,22 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises `(batch_size, height, width, channels)` over all axes but the channels."""
-        if inputs.dtype != tf.float32:
+        if inputs.dtype == tf.float64:
             return super().call(inputs, training=training)
-        empty = tf.zeros((0,))
-        mean, variance = (empty, empty) if training else (self.moving_mean.value, self.moving_variance.value)
+        # The kernel takes narrow images, but scales and statistics in float32 alone.
+        held = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        scale, offset, mean, variance = (tf.cast(variable.value, tf.float32) for variable in held)
+        if training:
+            mean = variance = tf.zeros((0,))
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=self.gamma.value, offset=self.beta.value, mean=mean, variance=variance,
+            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance,
             epsilon=self.epsilon, is_training=training,
         )  # fmt: skip
         if training:
             # The kernel returns the unbiased variance; the one to keep is divided by n.
             n = math.prod(inputs.shape[:-1])
             variance *= (n - 1) / n
+            mean, variance = (tf.cast(found, self.moving_mean.dtype) for found in (mean, variance))
             self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
             self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
         return outputs
@@ -124,4 +128,5 @@ def weight_map(spec: ResidualSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
 def ledger(spec: ResidualSpec, mode: str) -> dict[str, str]:
     """Kernel and layout."""
     norm = "Keras' formula" if mode == "xla" else "TensorFlow's fused kernel (float64: Keras' formula)"
-    return {"kernel": f"convolutions; batch norm by {norm}", "layout": "images NHWC, kernels HWIO"}
+    on_gpu = ", as written; on a GPU TensorFlow's layout optimiser chooses" if mode != "xla" else ""
+    return {"kernel": f"convolutions; batch norm by {norm}", "layout": f"images NHWC, kernels HWIO{on_gpu}"}

@@ -19,12 +19,14 @@ from harness.core.errors import UnsupportedError
 from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
 from harness.core.tuning import TUNED, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trace_names, trainable_names
-from impls.tensorflow import dense, lstm, residual, rnn
-from impls.tensorflow.optimiser import held_state, make_optimiser
+from impls.tensorflow import dense, gpu_libraries, lstm, residual, rnn
+from impls.tensorflow.optimiser import held_state, lacks_kernel, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has oneDNN's kernels.
 TUNED_MODES = {"dense": "xla", "residual": "graph", "rnn": "graph", "lstm": "xla"}
+# XLA cannot compile cuDNN's LSTM.
+TUNED_MODES_ON_GPU = {**TUNED_MODES, "lstm": "graph"}
 MODES = ("eager", "graph", "graph-onednn", "xla")
 # A graph with its constants must stay under 2 GiB.
 FREEZE_LIMIT_BYTES = 2**29
@@ -43,6 +45,7 @@ class TensorFlowRuntime(Runtime):
 
     def __init__(self) -> None:
         self._device = "cpu"
+        self._float32_as = ""
 
     def configure(self, settings: Settings) -> None:
         """Fixes the device, true float32 products and the threads; memory on a GPU grows as needed.
@@ -65,6 +68,8 @@ class TensorFlowRuntime(Runtime):
         tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
         tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
         tf.config.experimental.enable_tensor_float_32_execution(False)
+        # An error then says what is wrong, and every layer's call has one `try` less.
+        keras.config.disable_traceback_filtering()
         keras.utils.set_random_seed(settings.seed)
 
     def modes(self, device: str) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ class TensorFlowRuntime(Runtime):
 
         Raises:
             InputError: an unknown mode, or weights that do not fit.
-            UnsupportedError: oneDNN is wanted and not in force.
+            UnsupportedError: oneDNN is wanted and not in force, or TF32 after float32.
         """
         require_choice(kind_of(mode), (*self.modes(self._device), TUNED), "tensorflow.mode")
         if mode == "graph-onednn" and not port.IsMklEnabled():
@@ -85,10 +90,26 @@ class TensorFlowRuntime(Runtime):
                 next_step="set TF_ENABLE_ONEDNN_OPTS=1 before the process starts",
             )  # fmt: skip
         check_weights(workload.model, weights)
+        self._use_tf32(workload)
+        return TensorFlowModel(workload, weights, mode)
+
+    def _use_tf32(self, workload: Workload) -> None:
+        """Whether products of float32 may round their operands to TF32.
+
+        Raises:
+            UnsupportedError: this process has chosen kernels for the other way, which TensorFlow would use again.
+        """
         # Keras' cuDNN layers compute in float32 what is in bfloat16, whose numbers TF32 holds exactly.
         exact = self._device == "gpu" and workload.dtype in ("bfloat16", "mixed_bfloat16")
+        if self._device == "gpu" and workload.dtype in ("float32", "tf32"):
+            self._float32_as = self._float32_as or workload.dtype
+            if self._float32_as != workload.dtype:
+                raise UnsupportedError(
+                    "TensorFlow keeps the kernels that a process has chosen for float32 products",
+                    where="tensorflow.dtype", got=f"{workload.dtype} after {self._float32_as}",
+                    next_step="run it for each dtype by itself",
+                )  # fmt: skip
         tf.config.experimental.enable_tensor_float_32_execution(workload.dtype == "tf32" or exact)
-        return TensorFlowModel(workload, weights, mode)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
         inputs = {name: tf.cast(tf.constant(value), dtype) for name, value in batch.inputs.items()}
@@ -133,9 +154,9 @@ class TensorFlowRuntime(Runtime):
             "onednn": bool(port.IsMklEnabled()),
             "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "xla_auto_jit": tf.config.optimizer.get_jit() or "off",
-            # TensorFlow tells for which it was built, and not which it has loaded.
             "built_for_cuda": tf.sysconfig.get_build_info().get("cuda_version"),
             "built_for_cudnn": tf.sysconfig.get_build_info().get("cudnn_version"),
+            **(gpu_libraries.loaded() if self._device == "gpu" else {}),
             "synchronous": tf.config.experimental.get_synchronous_execution(),
             "environment": {
                 name: value
@@ -158,7 +179,8 @@ class TensorFlowModel(Model):
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
         self._workload, self._tuned = workload, is_tuned(mode)
-        self._mode = mode = TUNED_MODES[workload.model.kind] if self._tuned else mode
+        modes = TUNED_MODES_ON_GPU if workload.device == "gpu" else TUNED_MODES
+        self._mode = mode = modes[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model)
@@ -239,7 +261,9 @@ class TensorFlowModel(Model):
             "compiled": compiled,
             "forward": "weights as constants until they change" if self._freezes else "weights as variables",
             "forward now": "weights as constants" if self._is_frozen else "weights as variables",
-            "optimiser": "TensorFlow's fused update kernels",
+            "optimiser": "plain operations, as TensorFlow's fused kernels lack this dtype"
+            if lacks_kernel(tf.as_dtype(self._workload.storage_dtype))
+            else "TensorFlow's fused update kernels",
             "precision": self._precision_in_force(),
         }
 
