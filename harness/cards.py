@@ -25,6 +25,8 @@ THROTTLING = {
     0x40: "temperature, hardware",
     0x80: "power brake",
 }
+# Libraries need some memory for themselves, which is never the last that there is.
+FULL_SHARE = 0.05
 # A large card at work lives at its power limit, whoever uses it best most of all.
 EVERYDAY = THROTTLING[0x04]
 
@@ -77,6 +79,11 @@ class Card:
             power_limit_w=limit_mw / 1000 if limit_mw else None,
             most_clock_mhz=_asked(pynvml.nvmlDeviceGetMaxClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
         )
+
+    def is_full(self) -> bool:
+        """Whether hardly any memory is left; False where the driver does not tell."""
+        memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        return memory is not None and memory.free < FULL_SHARE * memory.total
 
     def read(self) -> Reading:
         """The card now."""

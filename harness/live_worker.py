@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.cards import Card
 from harness.core.errors import MessageError, Outcome, WorkerError
 from harness.core.messages import Channel, ChannelTimeoutError, Message
 from harness.core.spec import Contender
 from harness.memory import out_of_memory_kills
 
 START_TIMEOUT_S = 180.0
+KILL_TIMEOUT_S = 30.0
 LOG_TAIL_LINES = 12
 
 
@@ -36,11 +38,13 @@ class Worker:
         self.start_reply: dict[str, Any] = {}
         self.timed_out = False
         self.device = ""
+        self.card: Card | None = None
         self._process = process
         self._channel = channel
         self._timeout_s = timeout_s
         self._paused = False
         self._kills = 0
+        self._given_up = False
 
     @property
     def process_id(self) -> int:
@@ -48,7 +52,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._given_up and self._process.poll() is None
 
     def request(self, kind: str, timeout_s: float | None = None, **body: Any) -> dict[str, Any]:
         """Sends a request and waits for its reply.
@@ -75,6 +79,8 @@ class Worker:
         reply = self._channel.receive(limit_s)
         if reply.kind == "error":
             outcome: Outcome = reply.body["outcome"]
+            if reply.body["out_of_memory_if_full"] and self.card is not None and self.card.is_full():
+                outcome = "out_of_memory"
             # A fresh process may find the device again; this one will not. And frameworks keep what they once took of a
             # card for themselves.
             if reply.body["device_lost"] or (outcome == "out_of_memory" and self.device == "gpu"):
@@ -120,7 +126,11 @@ class Worker:
     def kill(self) -> None:
         """Ends the process group at once and waits for it."""
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        try:
+            self._process.wait(KILL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            # A driver that has lost its card may hold it for ever.
+            self._given_up = True
         self._channel.close()
 
     def death(self, when: str) -> WorkerError:

@@ -31,7 +31,8 @@ from harness.environments import (
 from harness.live_worker import Worker
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_TIMEOUT_S = 180.0
+# A GPU's kernels are chosen by trying them, and for a new card some are compiled first.
+DEFAULT_TIMEOUT_S = {"cpu": 180.0, "gpu": 600.0}
 # A contender may hang on one size and not on the next; one that always hangs would cost its whole time limit each time.
 MAX_TIMEOUTS = 3
 
@@ -76,7 +77,7 @@ class Pool:
         self.failures: dict[Contender, WorkerError] = {}
         self._device, self._number_of_card, self.threads, self._seed = device, number_of_card, threads, seed
         self._log_directory = log_directory
-        self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S
+        self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S[device]
         self._workers: dict[Seat, Worker] = {}
         self._spawned: list[Worker] = []
         self._cold_caches: dict[Worker, Path] = {}
@@ -121,7 +122,10 @@ class Pool:
                 self.failures[contender] = error
         for contender in self.contenders:
             if contender not in self.failures:
-                self._finish(contender)
+                try:
+                    self._finish(contender)
+                except WorkerError as error:
+                    self.failures[contender] = error
             yield contender
 
     @property
@@ -161,8 +165,6 @@ class Pool:
         else:
             self._launch(Seat(contender))
             self._finish(contender)
-            if contender in self.failures:
-                raise self.failures[contender]
         return self._workers[Seat(contender)]
 
     def release(self) -> None:
@@ -265,7 +267,10 @@ class Pool:
         try:
             self._workers[Seat(contender)].finish_start()
         except WorkerError as error:
-            self.failures[contender] = error
+            if error.outcome != "out_of_memory":
+                self.failures[contender] = error
+            # On a card that is full; once others have left it, there may be room.
+            raise
 
     def _spawn(self, contender: Contender, cold: bool = False, untouched: bool = False) -> Worker:
         installation = self.installations[contender.framework]
@@ -288,6 +293,7 @@ class Pool:
         if untouched:
             for name in (*FRAMEWORKS[contender.framework].environment(contender.mode), *HIDING_VARIABLES):
                 environment.pop(name, None)
+            environment.update({name: os.environ[name] for name in HIDING_VARIABLES if name in os.environ})
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
@@ -305,6 +311,7 @@ class Pool:
                 cwd=self._temporary.name,
             )
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
+        worker.card = self.card
         self._spawned.append(worker)
         if cold:
             self._cold_caches[worker] = compile_cache

@@ -23,7 +23,7 @@ import importlib
 import os
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Server:
         self._batches: List[Any] = []
         self._device, self._dtype = "cpu", "float32"
         self._last: Any = None
+        self._timed: Optional[Tuple[str, Any]] = None
         self._slowdown = 0.0
 
     def serve(self) -> None:
@@ -74,6 +75,8 @@ class Server:
                 traceback.print_exc()
                 reply = Message("error", _describe_error(error))
             self._channel.send(reply)
+            # Their arrays would stay in memory until the next request has come.
+            del request, reply
 
     @property
     def runtime(self) -> Runtime:
@@ -115,7 +118,7 @@ class Server:
         return {**self.runtime.describe(), "process": process}
 
     def do_build(self, workload: Dict[str, Any], mode: str, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
-        self._model, self._batches, self._last = None, [], None
+        self._model, self._batches, self._last, self._timed = None, [], None, None
         if self._device == "gpu":
             # Models refer to themselves in circles, and would keep their place on the card until some later collection.
             gc.collect()
@@ -126,6 +129,7 @@ class Server:
         return {"build_s": (monotonic_ns() - begin) / 1e9}
 
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
+        self._timed = None
         self._batches = [self.runtime.place(Batch.from_json(batch), self._dtype) for batch in batches]
         return {}
 
@@ -162,7 +166,12 @@ class Server:
         return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}
 
     def do_memory(self) -> Dict[str, Any]:
-        return {**host_memory(), **self.runtime.memory()}
+        found = {**host_memory(), **self.runtime.memory()}
+        if self._timed and "device_in_use_bytes" in found and "device_peak_bytes" not in found:
+            working_bytes = self.model.working_bytes(*self._timed)
+            if working_bytes is not None:
+                found["device_peak_bytes"] = found["device_in_use_bytes"] + working_bytes
+        return found
 
     def do_forget_peak(self) -> Dict[str, Any]:
         """From now on `memory` gives the peaks since now, where they can be had."""
@@ -213,7 +222,7 @@ class Server:
         finally:
             if collecting:
                 gc.enable()
-        self._last = value
+        self._last, self._timed = value, (step, rotated[-1])
         return {
             "duration_ns": end - begin,
             "device_s": device_s,
@@ -278,6 +287,19 @@ WORDS_FOR_NO_MEMORY = (
     "allocation_failed",
     "dst tensor is not initialized",
     "failed to allocate request for",
+    "resource_exhausted: failed to allocate",
+    "bytes for new constant",
+)
+# How libraries fail that find the card too full for themselves, and for other reasons too.
+WORDS_OF_A_CARD_PERHAPS_FULL = (
+    "cudnn_status_not_initialized",
+    "cublas_status_not_initialized",
+    "dnn library initialization failed",
+    "unable to find an engine",
+    "failed to call dornnforward",
+    "failed to call dornnbackward",
+    "without blas support",
+    "blas xgemm launch failed",
 )
 # What a device, mostly one too old, has no kernel for.
 WORDS_FOR_NO_KERNEL = (
@@ -286,7 +308,13 @@ WORDS_FOR_NO_KERNEL = (
     "no kernel image is available",
     "could not find device for node",
     "no opkernel was registered",
+    "cudnn_status_not_supported",
+    "requires .target sm_",
+    "device kernel image is invalid",
+    "failed to find c compiler",
 )
+# Lines that come before the one that says what is wrong.
+WORDS_BEFORE_THE_REASON = ("exception encountered when calling", "graph execution error", "detected at node")
 # After these a process can use its device no more: the next call fails too, whatever it is.
 WORDS_FOR_NO_DEVICE = (
     "cuda error",
@@ -295,6 +323,10 @@ WORDS_FOR_NO_DEVICE = (
     "illegal memory access",
     "unspecified launch failure",
     "gpu is lost",
+    "cuda driver error",
+    "triton error [cuda]",
+    "cudnn_status_execution_failed",
+    "cudnn_status_internal_error",
 )
 
 
@@ -317,8 +349,11 @@ def _describe_error(error: Exception) -> Dict[str, Any]:
     else:
         outcome = "crashed"
     kind = "" if isinstance(error, HarnessError) else f"{name}: "
+    lines = text.splitlines()
+    telling = [line for line in lines if line.strip() and not line.lower().startswith(WORDS_BEFORE_THE_REASON)]
     return {
         "outcome": outcome,
-        "reason": kind + text.splitlines()[-1 if isinstance(error, ImportError) else 0],
+        "out_of_memory_if_full": outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL),
+        "reason": kind + (telling or lines)[-1 if isinstance(error, ImportError) else 0],
         "device_lost": outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE),
     }

@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from harness import memory
+from harness import live_worker, memory
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.presets import choose
 from harness.task import Task
@@ -113,6 +115,9 @@ def test_an_error_inside_the_worker_leaves_it_alive_and_is_in_its_log(pool, ligh
         ("\"addmm_impl_cpu_\" not implemented for 'Half'", "unsupported"),
         ("CUDA error: no kernel image is available for execution on the device", "unsupported"),
         ("CUDA error: an illegal memory access was encountered", "crashed"),
+        ("RESOURCE_EXHAUSTED: Failed to allocate 17179869184 bytes", "out_of_memory"),
+        ("CUDNN_STATUS_NOT_SUPPORTED", "unsupported"),
+        ("Graph execution error:\n\nOut of memory while trying to allocate", "out_of_memory"),
         ("anything else", "crashed"),
     ],
 )
@@ -120,6 +125,53 @@ def test_what_a_framework_says_becomes_an_outcome(pool, lightest, text, outcome)
     with pytest.raises(WorkerError) as caught:
         pool.worker(lightest).request("fail", text=text)
     assert caught.value.outcome == outcome
+
+
+def test_the_reason_is_the_line_that_tells_it(pool, lightest):
+    text = "Exception encountered when calling Conv2D.call().\n\nno algorithm worked!"
+    with pytest.raises(WorkerError, match="no algorithm worked"):
+        pool.worker(lightest).request("fail", text=text)
+
+
+def test_what_a_full_card_may_have_caused_is_out_of_memory_on_a_full_card_alone(pool, lightest):
+    def outcome():
+        with pytest.raises(WorkerError) as caught:
+            worker.request("fail", text="DNN library initialization failed.")
+        return caught.value.outcome
+
+    worker = pool.worker(lightest)
+    assert outcome() == "crashed"
+    for full, expected in ((False, "crashed"), (True, "out_of_memory")):
+        worker.card = SimpleNamespace(is_full=lambda full=full: full)
+        assert outcome() == expected
+    worker.card = None
+
+
+def test_a_contender_that_finds_a_card_full_is_asked_again_once_there_is_room(pool, lightest, monkeypatch):
+    pool.worker(lightest).kill()
+    full = WorkerError("no room", outcome="out_of_memory", where=str(lightest))
+
+    def refuse(worker):
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "finish_start", refuse)
+        with pytest.raises(WorkerError, match="no room"):
+            pool.worker(lightest)
+    pool.release()
+    assert pool.worker(lightest).request("sleep", seconds=0) == {}
+
+
+def test_a_process_that_does_not_die_is_given_up(pool, lightest, monkeypatch):
+    worker = pool.worker(lightest)
+    monkeypatch.setattr(live_worker, "KILL_TIMEOUT_S", 0.1)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_signal", lambda number: None)
+        worker.kill()
+    assert not worker.alive
+    assert pool.worker(lightest) is not worker
+    monkeypatch.setattr(live_worker, "KILL_TIMEOUT_S", 30.0)
+    worker.kill()
 
 
 def test_a_worker_that_has_lost_its_device_is_replaced_and_one_that_ran_out_of_memory_is_not(pool, lightest):

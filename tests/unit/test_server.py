@@ -20,6 +20,9 @@ class Circular:
     def forward(self):
         return None
 
+    def working_bytes(self, step, batch):
+        return 3 if step == "training" else None
+
 
 class MadeUp:
     """A runtime that notes which of its models were alive when it built the next."""
@@ -27,6 +30,7 @@ class MadeUp:
     def __init__(self):
         self.models, self.alive = [], []
         self.peaks_forgotten = 0
+        self.device_memory = {"device_peak_bytes": 7}
 
     def build(self, workload, weights, mode):
         self.alive.append([model() is not None for model in self.models])
@@ -35,7 +39,7 @@ class MadeUp:
         return model
 
     def memory(self):
-        return {"device_peak_bytes": 7}
+        return self.device_memory
 
     def forget_peak(self):
         self.peaks_forgotten += 1
@@ -64,3 +68,15 @@ def test_memory_is_the_host_s_and_the_device_s_and_both_peaks_are_forgotten(serv
     assert 2**20 < found["host_in_use_bytes"] <= found["host_peak_bytes"]
     server.do_forget_peak()
     assert server.runtime.peaks_forgotten == 1
+
+
+def test_a_peak_that_a_device_does_not_tell_is_what_is_in_use_and_what_the_timed_call_takes(server):
+    server.do_build(WORKLOAD, "mode", {})
+    server.runtime.device_memory = {"device_in_use_bytes": 5}
+    assert "device_peak_bytes" not in server.do_memory()
+    for step, peak in (("training", 8), ("inference", None)):
+        server._timed = step, None
+        assert server.do_memory().get("device_peak_bytes") == peak
+    server.runtime.device_memory = {"device_in_use_bytes": 5, "device_peak_bytes": 9}
+    server._timed = "training", None
+    assert server.do_memory()["device_peak_bytes"] == 9
