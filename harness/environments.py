@@ -56,11 +56,11 @@ class Framework:
         """The modes that its users get on a device."""
         return tuple(mode for mode in self.modes if self.only_on.get(mode, device) == device)
 
-    def environment(self, mode: str) -> Mapping[str, str]:
+    def environment(self, mode: str, device: str = "cpu") -> Mapping[str, str]:
         """The environment variables that a worker in `mode` needs before it starts."""
         if is_tuned(mode):
             # Starts from what its users get.
-            return {**next(iter(self.modes.values())), **variables_of(self.name, left_out(mode))}
+            return {**next(iter(self.modes.values())), **variables_of(self.name, left_out(mode), device)}
         return self.modes[mode]
 
 
@@ -86,8 +86,10 @@ FRAMEWORKS: dict[str, Framework] = {
                 "graph-onednn": {"TF_ENABLE_ONEDNN_OPTS": "1"},
                 "xla": {"TF_ENABLE_ONEDNN_OPTS": "0"},
             },
-            # XLA's cache in TensorFlow grows with every process and hardly ever hits: its keys hold counters.
-            {},
+            # XLA's cache in TensorFlow grows with every process and hardly ever hits: its keys hold counters. For a new
+            # card the driver compiles most of TensorFlow's kernels, and keeps them.
+            {"CUDA_CACHE_PATH": "{}/cuda", "CUDA_CACHE_MAXSIZE": "4294967296"},
+            caches_by_default=True,
             only_on={"graph-onednn": "cpu"},
         ),
         Framework(
@@ -95,7 +97,12 @@ FRAMEWORKS: dict[str, Framework] = {
             "jax",
             ("jax", "jaxlib", "flax", "optax"),
             {"jit": {}, "cudnn": {}},
-            {"JAX_COMPILATION_CACHE_DIR": "{}", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"},
+            {
+                "JAX_COMPILATION_CACHE_DIR": "{}",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+                # Or one process's choice of kernels would be that of all others for good.
+                "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+            },
             only_on={"cudnn": "gpu"},
         ),
     )
@@ -126,12 +133,27 @@ TILTING_VARIABLES = (
     "PYTORCH_CUDA_ALLOC_CONF",
     "NVIDIA_TF32_OVERRIDE",
     "CUDA_LAUNCH_BLOCKING",
-    "TORCH_COMPILE_DISABLE",
-    "TORCHINDUCTOR_FREEZING",
+    "CUDA_CACHE_DISABLE",
+    "CUDA_FORCE_PTX_JIT",
+    "DISABLE_ADDMM_CUDA_LT",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "PYTORCH_TUNABLEOP_ENABLED",
+    "TF_DETERMINISTIC_OPS",
     "PYTHONSTARTUP",
     "LD_PRELOAD",
 )
-
+# And everything that begins so.
+TILTING_PREFIXES = (
+    "CUBLAS",
+    "CUDNN_",
+    "TF_CUDNN_",
+    "TORCHDYNAMO_",
+    "TORCHINDUCTOR_",
+    "TORCH_BLAS_",
+    "TORCH_COMPILE_",
+    "TORCH_CUDNN_",
+    "TRITON_",
+)
 
 # What shows a worker one card alone, or none.
 HIDING_VARIABLES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES")
@@ -341,16 +363,21 @@ def worker_environment(
         card: which GPU; the worker sees no other.
     """
     framework = FRAMEWORKS[contender.framework]
-    environment = {name: value for name, value in os.environ.items() if name not in TILTING_VARIABLES}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in TILTING_VARIABLES and not name.startswith(TILTING_PREFIXES)
+    }
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     environment.update(
         PYTHONUNBUFFERED="1",
         KERAS_BACKEND="tensorflow",
-        TF_CPP_MIN_LOG_LEVEL="2",
+        # On a GPU it says in its warnings alone why it sees none.
+        TF_CPP_MIN_LOG_LEVEL="1" if device == "gpu" else "2",
         CUDA_DEVICE_ORDER="PCI_BUS_ID",
         CUDA_VISIBLE_DEVICES=visible_cards(device, card),
     )
     if framework.caches_by_default or not cold:
         environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})
-    environment.update(framework.environment(contender.mode))
+    environment.update(framework.environment(contender.mode, device))
     return environment

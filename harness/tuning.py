@@ -76,7 +76,7 @@ def settings_in_force(contender: Contender, workload: Workload) -> list[Setting]
     return [s for s in settings if does(contender.mode, s.name) and s.has_part_in(workload)]
 
 
-def variables_of(framework: str, left_out: str) -> dict[str, str]:
-    """The environment variables of a framework's mode `tuned` without one of its settings."""
-    settings = [setting for setting in settings_of(framework) if setting.name != left_out]
+def variables_of(framework: str, left_out: str, device: str) -> dict[str, str]:
+    """The environment variables of a framework's mode `tuned` on a device, without one of its settings."""
+    settings = [s for s in settings_of(framework) if s.name != left_out and device in s.devices]
     return {name: value for setting in settings for name, value in setting.variables.items()}

@@ -65,7 +65,7 @@ def test_it_agrees_in_meaning_and_precision(tuned: Contender, tuned_pool: Pool, 
 
 def test_the_environment_is_what_the_mode_says(tuned: Contender, tuned_pool: Pool) -> None:
     environment = tuned_pool.worker(tuned).request("describe")["settings"]["environment"]
-    variables = variables_of(tuned.framework, left_out(tuned.mode))
+    variables = variables_of(tuned.framework, left_out(tuned.mode), "cpu")
     assert variables["GLIBC_TUNABLES"] == ALLOCATOR.variables["GLIBC_TUNABLES"]
     assert {name: environment[name] for name in variables} == variables
 

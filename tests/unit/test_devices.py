@@ -63,6 +63,23 @@ def test_a_worker_sees_one_card_alone_and_on_the_cpu_none(tmp_path):
     assert environment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize("name", ["TORCHINDUCTOR_MAX_AUTOTUNE", "TRITON_CACHE_DIR", "CUBLAS_WORKSPACE_CONFIG"])
+def test_settings_of_the_shell_that_would_tilt_a_contender_do_not_reach_it(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
+    found = environment(tmp_path, "gpu")
+    assert name not in found
+    assert found["CUDA_HOME"] == "/usr/local/cuda"
+
+
+def test_tensorflow_s_settings_for_a_processor_do_not_reach_its_process_on_a_card(tmp_path):
+    def found(device):
+        return worker_environment(Contender("tensorflow", "tuned"), 1, tmp_path, device=device)
+
+    assert found("cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert found("gpu")["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+
 def test_cards_are_counted_among_those_that_the_shell_shows(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-abc")
     assert environment(tmp_path, "gpu", 1)["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
