@@ -32,13 +32,15 @@ from rich.table import Table
 from scipy import stats
 
 from harness.budget import BUDGETS
-from harness.core.errors import InputError, WorkerError
+from harness.core.errors import DeviceError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation, parse_contenders
+from harness.devices import parse_device, resolve_device
+from harness.environments import FRAMEWORKS, Configuration, find_installation, parse_contenders, parse_frameworks
 from harness.machine import describe_machine
 from harness.measure import measure, precision_of
 from harness.pool import Pool, Seat
 from harness.presets import choose
+from harness.processor import usable_cores
 from harness.result_file import write_text
 from harness.rounds import Rounds
 from harness.statistics import adjusted, verdict
@@ -278,12 +280,12 @@ def study_set(
     with (
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
         Pool(
-            contenders, device="cpu", threads=len(os.sched_getaffinity(0)), seed=0, log_directory=Path(logs),
-            configuration=Configuration(), timeout_s=600,
+            contenders, device=asked.device[0], number_of_card=asked.device[1], threads=usable_cores(), seed=0,
+            log_directory=Path(logs), configuration=Configuration(), timeout_s=600,
         ) as pool,
     ):  # fmt: skip
         for item in sized:
-            workload = Workload(item.model, item.batch_size, step="training")
+            workload = Workload(item.model, item.batch_size, device=asked.device[0], step="training")
             names = ", ".join(str(contender) for contender in contenders)
             print(f"{item.model.kind}: building {names}", file=sys.stderr, flush=True)
             ready = prepare(pool, contenders, workload)
@@ -308,8 +310,8 @@ def study_set(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    everybody = [str(contender) for contender in all_contenders()]
-    parser.add_argument("--contenders", nargs="*", default=everybody, help="in sets of three; by default all")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, gpu or gpu:N")
+    parser.add_argument("--contenders", nargs="*", default=[], help="in sets of three; by default all of the device")
     parser.add_argument("--models", nargs="*", default=list(MODEL_KINDS))
     parser.add_argument("--minutes", type=float, default=60.0, help="of measuring, shared by models and conditions")
     parser.add_argument("--conditions", nargs="+", default=["quiet", "loaded"], choices=["quiet", "loaded"])
@@ -325,13 +327,16 @@ def main() -> int:
         parser.error(f"--equals: got {asked.equals}, expected a share from 0 to 1 for all conditions or for each")
     made_with: dict[str, Any] = {
         "budget": asdict(BUDGETS["standard"]),
-        "machine": describe_machine(),
         "versions": {name: find_installation(f, Configuration()).versions for name, f in FRAMEWORKS.items()},
     }
     try:
-        sets = sets_of(parse_contenders(asked.contenders))
+        kind, card = parse_device(asked.device)
+        kind, _ = resolve_device(kind, card, parse_frameworks(asked.contenders), Configuration())
+        asked.device = kind, card
+        made_with["machine"] = describe_machine(kind, card)
+        sets = sets_of(parse_contenders(asked.contenders, device=kind))
         old = earlier(asked.out.with_suffix(".json"), made_with) if asked.add else {"comparisons": []}
-    except InputError as error:
+    except (InputError, DeviceError) as error:
         parser.error(str(error))
     study = {**made_with, "comparisons": old["comparisons"]}
     for contenders in sets:

@@ -83,8 +83,11 @@ def test_an_lstm_runs_the_fused_kernel_where_a_framework_has_one(pool, framework
             assert FUSED[str(contender)] in str(worker.request("describe")["ledger"])
 
 
-def test_rounds_know_the_card_and_its_memory(pool):
-    contender = pool.available[0]
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_rounds_know_the_card_and_its_memory(pool, framework):
+    contender = next((one for one in pool.available if one.framework == framework), None)
+    if contender is None:
+        pytest.skip(f"{framework} sees no GPU")
     item = PRESETS["small"].sized[0]
     seats = [Seat(contender, number) for number in (1, 2)]
     for seat in seats:
