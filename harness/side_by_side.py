@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -85,5 +86,7 @@ class SideBySide:
 def _in_background(compute: Callable[[], Found]) -> Found:
     """Computes on one thread that gives way to the workers; their thread pools stall when one core is taken away."""
     if sys.platform == "linux":
-        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        # Kernels with one policy alone refuse: then it competes.
+        with suppress(OSError):
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
     return compute()
