@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.comparison import compare_all
+from harness.comparison import compare_all, compared_rows
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
@@ -71,14 +71,16 @@ class Expected:
         self._lock = threading.RLock()
 
     def forward(self, index: int, dtype: str) -> np.ndarray:
-        """The reference's logits of batch `index` with the starting weights, both as rounded to `dtype`."""
+        """The reference's logits of the `compared_rows` of batch `index`, starting weights and batch in `dtype`.
+
+        In inference no example depends on another.
+        """
         with self._lock:
             if (index, dtype) not in self._logits:
-                task = self.task.rounded(dtype)
+                task = self.task.part(index, compared_rows(self.task.workload.batch_size)).rounded(dtype)
                 model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact())
-                batch, step = task.batches[index], EXAMPLES_AT_A_TIME
-                begins = range(0, len(batch.targets), step)
-                parts = [model.forward(batch.examples(begin, begin + step)) for begin in begins]
+                rows, step = np.arange(task.workload.batch_size), EXAMPLES_AT_A_TIME
+                parts = [model.forward(task.batches[0].pick(rows[begin : begin + step])) for begin in rows[::step]]
                 self._logits[index, dtype] = np.concatenate(parts)
             return self._logits[index, dtype]
 

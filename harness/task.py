@@ -41,6 +41,10 @@ class Task:
             [seeded_batch(workload.replace(dtype="float64"), seed, index) for index in range(batches)],
         )
 
+    def part(self, index: int, rows: np.ndarray) -> Task:
+        """The same on these examples of batch `index` alone."""
+        return Task(self.workload.replace(batch_size=len(rows)), self.weights, [self.batches[index].pick(rows)])
+
     def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
         """Weights and batches rounded to the working dtype."""
         return {name: round_to(value, dtype) for name, value in self.weights.items()}, [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from harness.agreement import Expected
-from harness.comparison import compare_quantity
+from harness.comparison import compare_quantity, compared_rows
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
@@ -170,11 +170,17 @@ class Timing:
         """What is wrong with the value of the last timed call of a process; empty when nothing is."""
         with self._pool.quiet(), self._pool.awake(seat) as worker:
             value = last_value(worker, workload.step)
+        name = f"{'outputs' if workload.step == 'inference' else 'loss'} of the last timed call"
+        if not np.isfinite(value).all():
+            return f"{name}: not finite"
         if workload.step != "inference":
-            return "" if np.isfinite(value).all() else "the loss of the last timed call is not finite"
+            return ""
+        if value.shape[:1] != (workload.batch_size,):
+            return f"{name}: wrong shape: got {list(value.shape)}, expected {workload.batch_size} examples"
+        value = value[compared_rows(workload.batch_size)]
         reference = expected.forward(rounds.last_batch, workload.dtype)
         noise = expected.noise(workload.dtype)["outputs"]
-        quantity = compare_quantity("outputs of the last timed call", value, reference, workload.dtype, noise)
+        quantity = compare_quantity(name, value, reference, workload.dtype, noise)
         if quantity.agrees:
             return ""
         what = quantity.problem or f"{quantity.noise_units} noise units off"

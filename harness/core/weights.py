@@ -214,11 +214,11 @@ class Batch:
         """The same batch with its inputs rounded to `dtype` (see `round_to`)."""
         return Batch({name: round_to(value, dtype) for name, value in self.inputs.items()}, self.targets)
 
-    def examples(self, begin: int, end: int) -> Batch:
-        """Some of the examples."""
+    def pick(self, rows: np.ndarray) -> Batch:
+        """The examples with these numbers."""
         # Initial states have the layers first.
-        inputs = {n: value[begin:end] if n == "x" else value[:, begin:end] for n, value in self.inputs.items()}
-        return Batch(inputs, self.targets[begin:end])
+        inputs = {n: value[rows] if n == "x" else value[:, rows] for n, value in self.inputs.items()}
+        return Batch(inputs, self.targets[rows])
 
     def to_json(self) -> Dict[str, Any]:
         """The batch as a message body."""

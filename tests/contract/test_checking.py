@@ -1,4 +1,4 @@
-"""Batches of thousands: compared on fewer examples, once for all sizes, and what was timed is checked as a whole."""
+"""Large batches: compared on fewer examples, once for all sizes, and of what was timed more are checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_large_batches_share_one_comparison_on_fewer_examples(
     assert all("--batch-size 64 --workload lstm-" in checks[200, kind].again for kind in ("meaning", "precision"))
     # Neither of the large ones was computed by the reference as a whole, but for the outputs.
     assert set(asked) == {4, 64}
-    assert "Compared on a batch of 64" in (tmp_path / "sweep" / "page.html").read_text()
+    page = (tmp_path / "sweep" / "page.html").read_text()
+    assert "Compared on a batch of 64" in page
+    assert "1,024 examples from the first to the last were compared where there are more" in page
 
 
 def test_a_wrong_output_beyond_those_examples_is_found(
