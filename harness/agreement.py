@@ -25,7 +25,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
 from harness.live_worker import Worker
-from harness.memory import passes_at_once
+from harness.memory import passes_at_once, reason_of
 from harness.noise import Values, distances, noise_from, remembered, run_all, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
 from harness.reference import ReferenceModel
@@ -164,8 +164,9 @@ def check_agreement(
 
 def ended(agreement: Agreement, error: WorkerError) -> Agreement:
     """The same agreement, ended by `error`."""
+    reason = reason_of(error, str(agreement.workload["device"]))
     return agreement.model_copy(
-        update={"outcome": error.outcome, "reason": str(error), "log_tail": error.log_tail, "quantities": []}
+        update={"outcome": error.outcome, "reason": reason, "log_tail": error.log_tail, "quantities": []}
     )
 
 

@@ -10,13 +10,13 @@ from threadpoolctl import threadpool_limits
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.memory import as_outcome, require_memory
+from harness.memory import as_outcome, require_memory, timed_batches
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
 from harness.results import Agreement, CaseResult, Result
 from harness.side_by_side import SideBySide
-from harness.task import Task
+from harness.task import TRAINING_STEPS, Task
 from harness.timing import Timing
 from harness.turns import Turns
 from harness.work import count_work
@@ -67,6 +67,8 @@ class Checking:
             timed: it will be timed: let further processes of those that agree compile it meanwhile.
         """
         self._reporter.stage(_stage(workload))
+        # Large batches make room for the next.
+        self._expected.clear()
         if self._options.device == "gpu" and "out_of_memory" in outcomes_of_last(self._result):
             # Whoever took what there was keeps it, and the next model would find a card that is full already.
             self._pool.release()
@@ -75,7 +77,8 @@ class Checking:
             self._end(workload, WorkerError(what, outcome="out_of_memory", where=workload.name))
             return
         try:
-            require_memory(workload)
+            as_compared = self._compared_for(workload) == workload
+            require_memory(workload, TRAINING_STEPS if as_compared else timed_batches(workload))
             self._check(workload, timed)
         except MemoryError as error:
             self._end(workload, as_outcome(error))
@@ -160,7 +163,8 @@ class Checking:
         return workload.replace(batch_size=examples_compared(workload))
 
     def _whole(self, workload: Workload, fewer: Expected) -> Expected:
-        return Expected(Task.seeded(workload, self._options.seed), self._options.seed, noise_from=fewer)
+        task = Task.seeded(workload, self._options.seed, timed_batches(workload))
+        return Expected(task, self._options.seed, noise_from=fewer)
 
     def _compute_expected(self, workload: Workload) -> Expected:
         with threadpool_limits(1):

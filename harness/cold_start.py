@@ -8,7 +8,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.cost_records import ColdStart
 from harness.live_worker import Worker
-from harness.memory import require_memory
+from harness.memory import as_outcome, reason_of, require_memory
 from harness.pool import Pool
 from harness.task import Task
 
@@ -38,7 +38,7 @@ def start_cold_one(
         try:
             if failed is not None:
                 raise failed
-            require_memory(workload)
+            require_memory(workload, batches=1)
             weights, batches = Task.seeded(workload, seed, batches=1).cast(workload.dtype)
             if worker is None or not worker.alive:
                 worker = pool.start_cold(contender)
@@ -53,9 +53,9 @@ def start_cold_one(
                 start["configure_s"],
             )
         except WorkerError as error:
-            record.outcome, record.reason = error.outcome, str(error)
+            record.outcome, record.reason = error.outcome, reason_of(error, workload.device)
             if worker is None or error.outcome == "timeout":
                 failed = error
         except MemoryError as error:
-            record.outcome, record.reason = "out_of_memory", str(error)
+            record.outcome, record.reason = "out_of_memory", reason_of(as_outcome(error), workload.device)
     return records, worker if worker is not None and worker.alive else None

@@ -22,6 +22,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights, seeded_batch, seeded_weights
 from harness.live_worker import Worker
+from harness.memory import reason_of
 from harness.noise import NOISE_RUNS, noise_of, remembered, rms, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Rounded, noise_generator, unit_roundoff
@@ -267,5 +268,6 @@ def judge_norms(
         with busy:
             curves = contender_curves(get_worker(), contender.mode, references, dtype, steps_left(contender))
     except WorkerError as error:
-        return [record.model_copy(update={"outcome": error.outcome, "reason": str(error)}) for record in records]
+        reason = reason_of(error, references[0].task.workload.device)
+        return [record.model_copy(update={"outcome": error.outcome, "reason": reason}) for record in records]
     return [judge_curve(*parts) for parts in zip(records, references, curves, strict=True)]

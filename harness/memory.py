@@ -18,6 +18,21 @@ CGROUP = Path("/sys/fs/cgroup")
 VMSTAT = Path("/proc/vmstat")
 # Peak memory of a stochastic training over what `needed_bytes` says: measured 3.6 to 4.9 for LSTM and dense models.
 COPIES_OF_A_PASS = 5
+# Inputs this large in float64 are in no cache when they come round again, so timing needs no others between.
+LARGE_BATCH_BYTES = 256 * 2**20
+# How it is said that memory ran out on the host. On a GPU all else is the card's.
+WORDS_FOR_THE_HOST = (
+    "in the harness",
+    "the kernel ended",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    ": memoryerror",
+    "bad_alloc",
+    "device:cpu",
+    "on host",
+)
+OF_THE_HOST, OF_THE_CARD = "memory of the host", "memory of the card"
 
 
 def available_bytes() -> int:
@@ -33,17 +48,27 @@ def available_bytes() -> int:
     return min(available, max(0, limit - used + files))
 
 
-def needed_bytes(workload: Workload) -> int:
-    """What batches and weights take at least in the process of the harness, all of a task's batches together."""
-    inputs = sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
+def timed_batches(workload: Workload) -> int:
+    """How many batches timing rotates over, so that inputs are not found in a cache: of a large one that alone."""
+    return 1 if ITEM_BYTES["float64"] * _input_count(workload) > LARGE_BATCH_BYTES else TRAINING_STEPS
+
+
+def _input_count(workload: Workload) -> int:
+    return sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
+
+
+def needed_bytes(workload: Workload, batches: int = TRAINING_STEPS) -> int:
+    """What so many batches and the weights take at least in the process of the harness."""
     weights = sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
     # In float64, in the working dtype, and once more on the way to a worker.
-    return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.storage_dtype]) * (TRAINING_STEPS * inputs + weights)
+    return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.storage_dtype]) * (
+        batches * _input_count(workload) + weights
+    )
 
 
-def require_memory(workload: Workload) -> None:
+def require_memory(workload: Workload, batches: int) -> None:
     """Raises MemoryError when the data of a workload do not fit: the kernel would end some process instead."""
-    needed, available = needed_bytes(workload), available_bytes()
+    needed, available = needed_bytes(workload, batches), available_bytes()
     if needed > available:
         raise MemoryError(
             f"its batches and weights alone take {needed / 2**30:.1f} GiB beside the framework, "
@@ -60,6 +85,15 @@ def as_outcome(error: MemoryError) -> WorkerError:
     """What a case ends with when memory runs out in the harness's own process; other sizes may fit."""
     what, next_step = f"out of memory in the harness: {error}", "choose smaller sizes"
     return WorkerError(what, outcome="out_of_memory", where="reference", next_step=next_step)
+
+
+def reason_of(error: WorkerError, device: str) -> str:
+    """What an error says; where memory ran out, with work for `device` under way, also whose."""
+    text = str(error)
+    if error.outcome != "out_of_memory" or error.what.startswith("not run"):
+        return text
+    of_the_host = device != "gpu" or any(words in text.lower() for words in WORDS_FOR_THE_HOST)
+    return f"{OF_THE_HOST if of_the_host else OF_THE_CARD}: {text}"
 
 
 def out_of_memory_kills() -> int:

@@ -47,9 +47,11 @@ class Task:
 
     def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
         """Weights and batches rounded to the working dtype."""
-        return {name: round_to(value, dtype) for name, value in self.weights.items()}, [
-            batch.astype(dtype) for batch in self.batches
-        ]
+        return self.cast_weights(dtype), [batch.astype(dtype) for batch in self.batches]
+
+    def cast_weights(self, dtype: str) -> Weights:
+        """The weights rounded to the working dtype."""
+        return {name: round_to(value, dtype) for name, value in self.weights.items()}
 
     def rounded(self, dtype: str) -> Task:
         """The task as a contender in `dtype` meets it, in float64: its numbers are exact in `dtype`."""

@@ -12,7 +12,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
 from harness.measure import Measured, compare_speeds, compare_tuned, last_value, measure, summarise
-from harness.memory import as_outcome
+from harness.memory import as_outcome, reason_of
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
@@ -130,10 +130,10 @@ class Timing:
         return {}
 
     def _load(self, seat: Seat, worker: Worker, workload: Workload, expected: Expected) -> None:
-        weights, batches = expected.task.cast(workload.dtype)
         if self._built.get(seat) == (worker.process_id, workload):
-            worker.request("reset", weights=weights)
+            worker.request("reset", weights=expected.task.cast_weights(workload.dtype))
             return
+        weights, batches = expected.task.cast(workload.dtype)
         worker.request("build", workload=workload.to_json(), mode=seat.contender.mode, weights=weights)
         worker.request("load", batches=[batch.to_json() for batch in batches])
         self._built[seat] = (worker.process_id, workload)
@@ -202,4 +202,5 @@ def hung_in(result: Result, workload: Workload, contender: Contender) -> str:
 
 def end_case(case: CaseResult, error: WorkerError) -> None:
     """The case ends as `error` says."""
-    case.outcome, case.reason, case.log_tail = error.outcome, str(error), error.log_tail
+    reason = reason_of(error, str(case.workload["device"]))
+    case.outcome, case.reason, case.log_tail = error.outcome, reason, error.log_tail

@@ -22,6 +22,7 @@ from harness.core.errors import WorkerError
 from harness.core.spec import Contender
 from harness.core.weights import Weights, round_to, seeded_weights
 from harness.live_worker import Worker
+from harness.memory import reason_of
 from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, noise_generator, stochastic
@@ -187,7 +188,7 @@ def judge_training(
         with busy:
             got = train_contender(worker, task, seed)
     except WorkerError as error:
-        return run.model_copy(update={"outcome": error.outcome, "reason": str(error)})
+        return run.model_copy(update={"outcome": error.outcome, "reason": reason_of(error, task.workload.device)})
     judge_trained(run, task, got, expected())
     return run
 

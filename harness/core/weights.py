@@ -164,7 +164,9 @@ def carrier_dtype(dtype: str) -> str:
 
 
 def _exact_in_float32(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32).astype(np.float64)
+    # In place: a large batch may fit into memory once and not twice.
+    values[...] = values.astype(np.float32)
+    return values
 
 
 def seeded_weights(spec: ModelSpec, seed: int) -> Weights:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.report.sections import check_label, worst_figure
 from harness.report.speed import SpeedGroup
-from harness.report.words import OUTCOMES, WorkloadText, contender_names, describe_workload
+from harness.report.words import OUTCOMES, WorkloadText, contender_names, describe_workload, outcome_word
 from harness.results import Agreement, Result
 
 MOST_WORKLOADS = 24
@@ -40,7 +40,9 @@ def speed_overview(result: Result, groups: Sequence[SpeedGroup]) -> list[Overvie
     names = contender_names(result)
     rows = []
     for group in groups:
-        cells = {left.contender: OverviewCell(_outcome(left.outcome), "left-out") for left in group.left_out}
+        cells = {
+            left.contender: OverviewCell(_outcome(left.outcome, left.reason), "left-out") for left in group.left_out
+        }
         for at, row in enumerate(group.rows):
             ratio = f" ({row.ratio}×)" if row.ratio else ""
             mark = "lead" if at == 0 else row.verdict
@@ -74,5 +76,5 @@ def _agreement_cell(checks: dict[str, Agreement]) -> OverviewCell:
     return OverviewCell(f"{_outcome(bad)}: {figures}" if bad else figures, "left-out" if bad else "")
 
 
-def _outcome(outcome: str) -> str:
-    return f"{OUTCOMES[outcome].symbol} {OUTCOMES[outcome].word}" if outcome != "ok" else "no time"
+def _outcome(outcome: str, reason: str = "") -> str:
+    return f"{OUTCOMES[outcome].symbol} {outcome_word(outcome, reason)}" if outcome != "ok" else "no time"

@@ -265,6 +265,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals.update(
         outcomes=words.OUTCOMES,
+        outcome_word=words.outcome_word,
         phases=charts.PHASES,
         quantity_rows=sections.quantity_rows,
         describe=words.describe_workload,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.report.speed import SpeedGroup
+from harness.report.speed import LeftOut, SpeedGroup
 from harness.report.words import WorkloadText
 
 # Two sizes are two workloads; a course needs more.
@@ -20,13 +20,13 @@ class Sweep:
         workload: the first of them.
         sizes: ascending.
         per_example_s: contender to time, low and high for each size, divided by it; None where it has no time.
-        gaps: contender and batch size to the outcome that stands in the place of a time.
+        gaps: contender and batch size to what stands in the place of a time.
     """
 
     workload: WorkloadText
     sizes: list[int]
     per_example_s: dict[str, list[tuple[float, float, float] | None]] = field(default_factory=dict)
-    gaps: dict[tuple[str, int], str] = field(default_factory=dict)
+    gaps: dict[tuple[str, int], LeftOut] = field(default_factory=dict)
 
 
 def sweeps(groups: Sequence[SpeedGroup]) -> list[Sweep]:
@@ -47,5 +47,5 @@ def _sweep(by_size: dict[int, SpeedGroup]) -> Sweep:
             series = found.per_example_s.setdefault(row.contender, [None] * len(sizes))
             series[at] = (times[0] / size, times[1] / size, times[2] / size)
         for left in by_size[size].left_out:
-            found.gaps[left.contender, size] = left.outcome
+            found.gaps[left.contender, size] = left
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from harness.memory import OF_THE_CARD, OF_THE_HOST
 from harness.report.text import clip, printable, with_interval
 from harness.results import Result, TunedSetting
 
@@ -51,6 +52,12 @@ OUTCOMES = {
     "unsupported": OutcomeWords("–", "unsupported", "none"),
     "missing": OutcomeWords("–", "missing", "none"),
 }
+
+
+def outcome_word(outcome: str, reason: str) -> str:
+    """An outcome in words; of memory that ran out also whose it was, where the reason begins with that."""
+    whose = next((memory for memory in (OF_THE_HOST, OF_THE_CARD) if reason.startswith(memory)), None)
+    return f"out of {whose}" if whose and outcome == "out_of_memory" else OUTCOMES[outcome].word
 
 
 @dataclass(frozen=True)

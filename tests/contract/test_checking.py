@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import checking
+from harness import checking, memory
 from harness.agreement import Expected
 from harness.core.spec import Contender
 from tests.contract.sweeps import outcomes, sweep
@@ -52,3 +52,19 @@ def test_a_wrong_output_beyond_those_examples_is_found(
     assert (small.outcome, large.outcome) == ("ok", "disagrees")
     assert "outputs of the last timed call" in large.reason
     assert result.exit_status == 1
+
+
+def test_one_batch_alone_serves_every_timed_call_where_it_is_large(
+    lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "LARGE_BATCH_BYTES", 0)
+    made: list[int] = []
+
+    class Noted(Expected):
+        def forward(self, index: int, dtype: str) -> np.ndarray:
+            made.append(len(self.task.batches))
+            return super().forward(index, dtype)
+
+    monkeypatch.setattr(checking, "Expected", Noted)
+    assert outcomes(sweep("lstm", lightest, tmp_path / "sweep", (4, 100))) == {4: "ok", 100: "ok"}
+    assert set(made) == {3, 1}

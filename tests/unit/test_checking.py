@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import harness.checking
 from harness.checking import Checking, examples_compared, outcomes_of_last, ran_out_at
 from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
 from harness.results import Agreement, CaseResult
@@ -9,6 +10,8 @@ from harness.timing import hung_in
 from tests.unit.result_samples import empty
 
 MODEL = DenseSpec((4, 3))
+# 33 inputs in float64 are more than 256 MiB.
+WIDE = DenseSpec((2**20, 3))
 A, B = Contender("jax", "jit"), Contender("pytorch", "eager")
 STEPS = ("inference", "training")
 
@@ -67,6 +70,41 @@ def test_who_ran_out_of_memory_in_its_check_has_no_step_left():
     ]
     assert ran_out(agreements=checks) == 8
     assert ran_out(agreements=checks[:1]) == 0
+
+
+def test_a_batch_too_large_for_caches_is_made_once_and_after_the_last_ones_have_gone(monkeypatch):
+    asked = []
+
+    def require(workload, batches):
+        asked.append((batches, dict(checking._expected)))
+        raise MemoryError("9 GiB")
+
+    monkeypatch.setattr(harness.checking, "require_memory", require)
+    checking = object.__new__(Checking)
+    checking._options = SimpleNamespace(
+        command="bench",
+        device="cpu",
+        contenders=(A,),
+        steps=STEPS,
+        dtypes=("float64",),
+        seed=0,
+        again=lambda *a: "again",
+    )
+    checking._reporter = SimpleNamespace(stage=lambda text: None, advance=lambda units: None)
+    checking._pool = SimpleNamespace(failures={})
+    # What is compared as it is trains on three batches, whatever their size.
+    for workload in (at(64), at(65), at(64, model=WIDE), at(65, model=WIDE)):
+        checking._expected, checking._result = {at(4): "the last one's batches"}, empty()
+        checking.check(workload, timed=True)
+    assert asked == [(3, {}), (3, {}), (3, {}), (1, {})]
+    assert checking._result.agreements[0].reason.startswith("memory of the host: ")
+
+
+def test_the_batches_of_what_is_timed_are_those_that_were_counted():
+    checking = object.__new__(Checking)
+    checking._options = SimpleNamespace(seed=0)
+    made = [checking._whole(workload, None).task for workload in (at(100), at(33, model=WIDE))]
+    assert [len(task.batches) for task in made] == [3, 1]
 
 
 def check(dtype, outcome, size=8):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import psutil
 import pytest
 
 from harness import memory
+from harness.core.errors import WorkerError
 from harness.core.spec import DenseSpec, Workload
+from harness.task import Task
 
 SMALL = Workload(DenseSpec((4, 3, 2)), 5)
 GIB = 2**30
@@ -35,9 +38,9 @@ def test_what_is_needed_grows_with_inputs_and_weights() -> None:
     numbers = 3 * 5 * 4 + (4 * 3 + 3 + 3 * 2 + 2)
     assert memory.needed_bytes(SMALL) == (8 + 4 + 4) * numbers
     assert memory.needed_bytes(SMALL.replace(dtype="float64")) == 3 * 8 * numbers
-    memory.require_memory(SMALL)
+    memory.require_memory(SMALL, 3)
     with pytest.raises(MemoryError, match=r"GiB beside the framework, .* GiB are free"):
-        memory.require_memory(SMALL.replace(batch_size=10**12))
+        memory.require_memory(SMALL.replace(batch_size=10**12), 1)
 
 
 def test_what_the_kernel_says_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +51,64 @@ def test_what_the_kernel_says_it_has_ended(tmp_path: Path, monkeypatch: pytest.M
     assert memory.out_of_memory_kills() == 3
     path.write_text("oom_kill_of_another_kernel 3\n")
     assert memory.out_of_memory_kills() == 0
+
+
+LARGE = Workload(DenseSpec((3072, 10)), 65536)
+
+
+def test_timing_rotates_over_batches_unless_one_is_too_large_for_any_cache() -> None:
+    limit = memory.LARGE_BATCH_BYTES // 8 // 3072
+    assert memory.timed_batches(LARGE.replace(batch_size=limit)) == 3
+    assert memory.timed_batches(LARGE.replace(batch_size=limit + 1)) == 1
+    inputs, weights = 65536 * 3072, 3073 * 10
+    assert memory.needed_bytes(LARGE, memory.timed_batches(LARGE)) == (8 + 4 + 4) * (inputs + weights)
+
+
+def test_what_is_counted_is_what_making_and_rounding_batches_takes() -> None:
+    workload = Workload(DenseSpec((500, 10)), 2000)
+    tracemalloc.start()
+    try:
+        for batches in (1, 3):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            Task.seeded(workload, 0, batches).cast("float32")
+            peak = tracemalloc.get_traced_memory()[1] - before
+            assert 0.7 * memory.needed_bytes(workload, batches) < peak < 1.05 * memory.needed_bytes(workload, batches)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("what", "device", "whose"),
+    [
+        ("`time` failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB", "gpu", "card"),
+        ("`time` failed: JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate", "gpu", "card"),
+        ("`load` failed: RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "gpu", "host"),
+        ("`load` failed: MemoryError: Unable to allocate 9.00 GiB", "gpu", "host"),
+        ("`load` failed: MemoryError: MemoryError", "gpu", "host"),
+        ("`build` failed: ResourceExhaustedError: OOM when allocating tensor on device:CPU:0", "gpu", "host"),
+        ("`build` failed: ResourceExhaustedError: OOM when allocating tensor on device:GPU:0", "gpu", "card"),
+        ("the kernel ended the worker during `load`: memory ran out", "gpu", "host"),
+        ("`time` failed: RuntimeError: std::bad_alloc", "cpu", "host"),
+        ("`time` failed: ResourceExhaustedError: failed to allocate request", "cpu", "host"),
+    ],
+)
+def test_whose_memory_ran_out_is_said(what: str, device: str, whose: str) -> None:
+    error = WorkerError(what, outcome="out_of_memory", where="jax:jit")
+    assert memory.reason_of(error, device) == f"memory of the {whose}: jax:jit: {what}"
+
+
+def test_it_is_the_hosts_where_the_harness_has_none_left() -> None:
+    reason = memory.reason_of(memory.as_outcome(MemoryError("9 GiB")), "gpu")
+    assert reason == "memory of the host: reference: out of memory in the harness: 9 GiB; choose smaller sizes"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerError("`time` failed: it hung", outcome="timeout", where="jax:jit"),
+        WorkerError("not run: at a batch of 8 memory ran out already", outcome="out_of_memory", where="dense"),
+    ],
+)
+def test_nobodys_memory_is_named_where_none_ran_out_just_now(error: WorkerError) -> None:
+    assert memory.reason_of(error, "gpu") == str(error)
