@@ -27,6 +27,8 @@ THROTTLING = {
 }
 # Libraries need some memory for themselves, which is never the last that there is.
 FULL_SHARE = 0.05
+# The second one is raised, and is no kind of the first, where a driver is older than a function.
+NO_ANSWER = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
 # A large card at work lives at its power limit, whoever uses it best most of all.
 EVERYDAY = THROTTLING[0x04]
 
@@ -99,10 +101,10 @@ class Card:
 
 
 def _asked(call: Any, *arguments: Any) -> Any:
-    """What NVML answers, or None: virtual cards and partitions do not tell everything."""
+    """What NVML answers, or None: virtual cards, partitions and old drivers do not tell everything."""
     try:
         return call(*arguments)
-    except pynvml.NVMLError:
+    except NO_ANSWER:
         return None
 
 
@@ -143,7 +145,7 @@ def open_card(device: str, card: int) -> Iterator[Card | None]:
         return
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    except NO_ANSWER:
         yield None
         return
     try:
@@ -166,7 +168,7 @@ def find_cards() -> tuple[list[CardInfo], str]:
     """Every card that can be asked for, in the order of `gpu:N`, and why there is none; else the reason is empty."""
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+    except NO_ANSWER as error:
         return [], f"no NVIDIA driver answers ({error})"
     try:
         shown = shown_cards()

@@ -224,6 +224,20 @@ def test_a_card_that_tells_next_to_nothing_is_a_card_all_the_same(monkeypatch):
     assert (use.clock_mhz, use.temperature_c, use.throttled) == (None, None, None)
 
 
+def test_a_driver_that_lacks_a_function_is_no_traceback(monkeypatch):
+    def lacks(*arguments):
+        raise pynvml.NVMLLibraryMismatchError("Unversioned function called")
+
+    Driver(monkeypatch, nvmlDeviceGetHandleByIndex=0, nvmlDeviceGetMemoryInfo=lacks, nvmlDeviceGetClockInfo=lacks)
+    with open_card("gpu", 0) as card:
+        assert card.describe().memory_bytes is None
+        assert card.read().clock_mhz is None
+    monkeypatch.setattr(cards.pynvml, "nvmlInit", lacks)
+    with open_card("gpu", 0) as card:
+        assert card is None
+    assert "no NVIDIA driver answers (Unversioned" in find_cards()[1]
+
+
 def test_cards_are_numbered_as_they_can_be_asked_for(monkeypatch):
     Driver(
         monkeypatch,
