@@ -281,11 +281,15 @@ def _disturbed_share(groups: Collection[Sequence[Rounds]]) -> float:
 
 
 def _lost_share(groups: Collection[Sequence[Rounds]]) -> float:
-    """Processor time that other processes and other machines had while rounds were timed, over the rounds' own."""
+    """Processor time that other processes and other machines had while rounds were timed, over the rounds' own.
+
+    A process that waits for a card takes next to none, so there it is over the time that the rounds took, if longer.
+    """
     every = [rounds for processes in groups for rounds in processes]
     own_s = sum(rounds.cpu_s for rounds in every)
     lost_s = sum(rounds.busy_s + sum(rounds.taken_s) for rounds in every) - own_s
-    return lost_s / own_s if own_s > 0 else 0.0
+    over_s = sum(max(rounds.cpu_s, rounds.length_s.sum() if rounds.on_gpu else 0.0) for rounds in every)
+    return float(lost_s / over_s) if over_s > 0 else 0.0
 
 
 def decide(comparisons: Sequence[Comparison]) -> None:

@@ -44,6 +44,7 @@ class Rounds:
     fastest_s: float
     process_id: int = 0
     warm: bool = True
+    on_gpu: bool = False
     durations_s: list[float] = field(default_factory=list)
     taken_s: list[float] = field(default_factory=list)
     waiting_s: list[float] = field(default_factory=list)
@@ -59,15 +60,19 @@ class Rounds:
     memory: dict[str, int] = field(default_factory=dict)
 
     @property
+    def length_s(self) -> np.ndarray:
+        """How long each round took."""
+        return np.array(self.durations_s) * self.iterations
+
+    @property
     def disturbed(self) -> np.ndarray:
-        """In which rounds something other than the work took time, by the kernel's accounting, never by their duration.
+        """In which rounds something other than the work took time, as kernel and card account for it, not by duration.
 
         Threads of a process wait for a core in every round where there are more of them than cores. So what counts is
         how much longer they waited than in the process's median round.
         """
-        length_s = np.array(self.durations_s) * self.iterations
-        taken, waiting = np.array(self.taken_s) / length_s, np.array(self.waiting_s) / length_s
-        lost = taken + np.maximum(0.0, waiting - np.median(waiting)) if len(length_s) else taken
+        taken, waiting = np.array(self.taken_s) / self.length_s, np.array(self.waiting_s) / self.length_s
+        lost = taken + np.maximum(0.0, waiting - np.median(waiting)) if len(waiting) else taken
         disturbed: np.ndarray = (lost > DISTURBED_SHARE) | np.array(self.broken, dtype=bool)
         return disturbed
 
@@ -100,7 +105,8 @@ def warm_up(worker: Worker, step: str, budget: Budget) -> Rounds:
     worker.request("forget_peak")
     round_s = max(budget.min_round_s, LEAST_TICKS * tick_s)
     iterations = max(1, round(round_s / fastest_s))
-    return Rounds(iterations, calls, fastest_s, worker.process_id, warm or not budget.max_warmup_s)
+    warm = warm or not budget.max_warmup_s
+    return Rounds(iterations, calls, fastest_s, worker.process_id, warm, on_gpu=worker.device == "gpu")
 
 
 def _duration_s(worker: Worker, reply: Mapping[str, Any]) -> float:

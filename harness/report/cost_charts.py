@@ -64,7 +64,10 @@ def rounds_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
                 alt.Tooltip("contender:N"),
                 alt.Tooltip("process:O"),
                 alt.Tooltip("time:Q", title=group.unit),
-                alt.Tooltip("disturbed:N", title="by the kernel's accounting"),
+                alt.Tooltip(
+                    "disturbed:N",
+                    title="by the kernel's and the card's accounting" if group.card else "by the kernel's accounting",
+                ),
             ],
         )
     )

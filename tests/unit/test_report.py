@@ -343,7 +343,7 @@ class TestNoiseFloor:
         assert "This machine was busy while this was timed." in shown
         assert "Differences below 3.4 % cannot be told from none here" in shown
         assert "differed most with pytorch:eager: slowest over fastest 1.021" in shown
-        assert "12.5 % of the rounds" in shown
+        assert "Disturbed by other work, as the kernel accounts for it: 12.5 % of the rounds" in shown
         assert f"No steady state was reached by {first.contender} (-8.1 % from" in shown
         first.speed.processes[1].drift, first.speed.processes[0].warm = 0.0, False
         result.cases[1].speed.processes[0].passes = 6

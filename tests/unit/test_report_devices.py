@@ -7,6 +7,7 @@ import pytest
 from harness.core.spec import DenseSpec
 from harness.report import render
 from harness.report.devices import crossings
+from harness.results import NoiseFloor
 from tests.unit.device_samples import JIT, result, with_card
 
 CPU = {1: 1e-4, 8: 8e-4, 64: 6e-3}
@@ -87,6 +88,17 @@ def test_the_page_says_how_the_card_ran_what_its_memory_held_and_its_own_time():
     assert "1,200 to 1,980 MHz; 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
     assert "300 MiB, 900 MiB" in page
     assert "400 µs" in page
+
+
+def test_the_words_for_disturbed_rounds_name_the_card_where_one_was_read():
+    found = result("gpu", {1: 5e-4})
+    at = found.cases[0].parsed_workload().name
+    found.noise_floors = [NoiseFloor(workload=at, resolvable=1.03, twins={}, disturbed=0.25, noisy=False)]
+    said = "Disturbed by other work, as the kernel accounts for it"
+    assert f"{said}: 25.0 % of the rounds" in render([("gpu", found)])
+    page = render([("gpu", with_card(found))])
+    assert f"{said}, or by the card's own throttling: 25.0 % of the rounds" in page
+    assert "disturbed by other work or by the card&#39;s own throttling" in page
 
 
 def test_a_page_of_one_device_has_no_such_section():

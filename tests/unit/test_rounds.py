@@ -59,7 +59,7 @@ def test_after_a_pause_calls_go_untimed_until_threads_have_settled(call_s, calls
 class Answering:
     """A worker whose rounds are all alike."""
 
-    process_id = 4711
+    process_id, device = 4711, "cpu"
     start_reply = MappingProxyType({"clock_tick_s": 1e-9})
 
     def request(self, kind, **body):
@@ -142,6 +142,7 @@ class Counting(Answering):
 def test_warm_up_of_short_calls_takes_as_long_as_of_others_and_not_as_many_requests(call_s):
     worker = Counting(call_s)
     rounds = warm_up(worker, "inference", Budget())
+    assert not rounds.on_gpu
     assert Budget().min_warmup_s <= worker.calls * call_s < 2 * Budget().min_warmup_s
     assert worker.requests < 80
     assert rounds.warmup_calls == worker.calls
@@ -188,6 +189,12 @@ def test_rounds_are_so_long_that_a_coarse_clock_tells_them():
     assert warm_up(Coarse(5e-5), "inference", Budget()).iterations * 5e-5 == pytest.approx(1.0, rel=0.1)
 
 
+def test_rounds_know_whether_they_wait_for_a_card():
+    worker = Counting(1e-3)
+    worker.device = "gpu"
+    assert warm_up(worker, "inference", Budget()).on_gpu
+
+
 def test_a_clock_that_stands_still_is_said():
     worker = Counting(0.0)
     with pytest.raises(WorkerError, match="clock stands still"):
@@ -209,7 +216,7 @@ def floor_of(**changed):
     workload, passes = Workload(DenseSpec((4, 3)), 2), 6
     measured = {}
     for name in ("pytorch:eager", "jax:jit"):
-        processes = [replace(rounds([0.0] * passes), cpu_s=0.1, **changed) for _ in range(2)]
+        processes = [replace(rounds([0.0] * passes), **{"cpu_s": 0.1} | changed) for _ in range(2)]
         measured[Contender.parse(name)] = processes
     _, floor = compare_speeds(workload, measured)
     return floor
@@ -228,6 +235,15 @@ def test_a_machine_is_busy_when_others_have_its_cores_or_most_rounds_are_disturb
     assert floor_of(busy_s=0.115).noisy
     assert floor_of(busy_s=0.1, taken_s=[0.002] * 6).noisy
     assert floor_of(broken=[True] * 4 + [False] * 2).noisy
+
+
+def test_who_waits_for_a_card_does_not_make_a_machine_busy_by_taking_no_processor_time():
+    waiting = {"cpu_s": 0.01, "busy_s": 0.01 + 0.05 * 6 * LENGTH_S}
+    assert floor_of(**waiting).noisy
+    assert not floor_of(**waiting, on_gpu=True).noisy
+    assert floor_of(cpu_s=0.01, busy_s=0.01 + 0.2 * 6 * LENGTH_S, on_gpu=True).noisy
+    # Whoever computes on several cores meanwhile is judged by those.
+    assert not floor_of(cpu_s=24 * LENGTH_S, busy_s=25 * LENGTH_S, on_gpu=True).noisy
 
 
 def test_what_tuning_brings_is_told_against_the_fastest_other_mode_of_the_same_framework():

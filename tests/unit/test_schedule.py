@@ -21,7 +21,7 @@ A, B, C = (Contender("pytorch", mode) for mode in ("eager", "compile", "a"))
 class SimulatedWorker:
     """Calls take `call_s`, give or take `noise`; fails in its round number `fails_in`."""
 
-    start_reply = MappingProxyType({"clock_tick_s": 1e-9})
+    start_reply, device = MappingProxyType({"clock_tick_s": 1e-9}), "cpu"
 
     def __init__(self, seat, call_s, noise, fails_in):
         self.contender, self.process_id = seat.contender, 100 + seat.process
