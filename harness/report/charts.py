@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -24,6 +24,17 @@ LOSS_HEIGHT = 240
 MARKED_POINTS = 8
 # Below, at and above 1 look apart from one another; the contenders' own colours would say something else.
 RADIUS_COLOURS = ("var(--p2)", "var(--p1)", "var(--p5)", "var(--c3)", "var(--c4)", "var(--c7)")
+# Labels of sizes on an axis, so that none is dropped on a telephone.
+MOST_SIZES = 4
+MOST_DECADES_IN_PARTS = 2
+# Vega would write 2 ms as 2m. Ticks of a logarithmic axis are a little off the powers of ten.
+TIME_LABELS = " : ".join(
+    [
+        f"datum.value > {0.999 * unit} ? format(datum.value / {unit}, '~r') + ' {name}'"
+        for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+    ]
+    + ["format(datum.value / 1e-9, '~r') + ' ns'"]
+)
 PHASES = ("interpreter", "import", "configure", "build", "first call")
 CONFIG: Spec = {
     "background": "var(--surface)",
@@ -337,6 +348,25 @@ def lines_with_intervals(base: alt.Chart, identities: Identities, names: list[st
     interval = held.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     point = held.mark_point(filled=True, size=60, opacity=1).encode(shape=shape_of(identities, names))
     return alt.LayerChart(layer=[line, interval, point])
+
+
+def time_axis(times_s: Iterable[float]) -> alt.Axis:
+    """Labels of a logarithmic axis of times, each in the unit that it is read in: decades, of few their parts too."""
+    logarithms = [math.log10(time_s) for time_s in times_s if 0 < time_s < math.inf]
+    low, high = math.floor(min(logarithms, default=0)), math.ceil(max(logarithms, default=0))
+    parts = (1,) if high - low > MOST_DECADES_IN_PARTS else (1, 2, 5)
+    values = [float(f"{part}e{exponent}") for exponent in range(low, high + 1) for part in parts]
+    return alt.Axis(values=values, labelExpr=TIME_LABELS)
+
+
+def size_axis(sizes: list[int]) -> alt.Axis:
+    """Labels of a logarithmic axis of sizes (ascending) that leave each other room, that of the largest among them."""
+    room = math.log(sizes[-1] / sizes[0]) / MOST_SIZES
+    shown = [sizes[-1]]
+    for size in reversed(sizes):
+        if math.log(shown[-1] / size) > max(room, 0.1):
+            shown.append(size)
+    return alt.Axis(values=shown[::-1], format=",d")
 
 
 def finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import altair as alt
 
 from harness.cost_records import ColdStart
-from harness.report.charts import ROW_HEIGHT, Identities, Spec, colour_of, finish, lines_with_intervals, shape_of
+from harness.report.charts import (
+    ROW_HEIGHT,
+    Identities,
+    Spec,
+    colour_of,
+    finish,
+    lines_with_intervals,
+    shape_of,
+    size_axis,
+    time_axis,
+)
 from harness.report.sections import ColdGroup
 from harness.report.speed import SpeedGroup
 from harness.report.sweeps import Sweep
@@ -116,14 +126,15 @@ def batch_chart(sweep: Sweep, identities: Identities) -> Spec | None:
                 row |= {key: float(f"{value:.5g}") for key, value in zip(("time", "low", "high"), times, strict=True)}
                 row["shown"] = f"{significant(times[0] * 1e6)} µs"
             rows.append(row)
+    times_s = [times[0] for name in names for times in sweep.per_example_s[name] if times]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "batch:Q",
             title="batch size",
             scale=alt.Scale(type="log", nice=False, padding=12),
-            axis=alt.Axis(values=sweep.sizes, format="d"),
+            axis=size_axis(sweep.sizes),
         ),
-        y=alt.Y("time:Q", title="s per example", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s")),
+        y=alt.Y("time:Q", title="per example", scale=alt.Scale(type="log", nice=True), axis=time_axis(times_s)),
         color=colour_of(identities, names),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("batch:Q"), alt.Tooltip("shown:N", title="per example")],
     )
@@ -179,13 +190,12 @@ def total_chart(found: Sequence[Total], identities: Identities) -> Spec:
             shown = {"contender": identities[total.contender].label, "calls": calls}
             rows.append(shown | {"total": float(f"{total.after(calls):.5g}"), "marked": quarter % 4 == 0})
     names = [total.contender for total in found]
+    times_s = [total.after(calls) for total in found for calls in (1, 10**MOST_CALLS_EXPONENT)]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X(
             "calls:Q", title="calls", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s", tickCount=6)
         ),
-        y=alt.Y(
-            "total:Q", title="s from process start", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s")
-        ),
+        y=alt.Y("total:Q", title="from process start", scale=alt.Scale(type="log", nice=True), axis=time_axis(times_s)),
         color=colour_of(identities, names),
         tooltip=[alt.Tooltip("contender:N"), alt.Tooltip("calls:Q", format="~s"), alt.Tooltip("total:Q", title="s")],
     )

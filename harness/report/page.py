@@ -82,6 +82,7 @@ def render(shown: Shown) -> str:
     identities = words.identify(result for _, result in results)
     drawn = Charts()
     views = [_view(f"r{number}", name, result, identities, drawn) for number, (name, result) in enumerate(results, 1)]
+    crossings = devices.crossings([result for _, result in results])
     environment = _environment()
     return environment.get_template("page.html.j2").render(
         results=views,
@@ -90,9 +91,11 @@ def render(shown: Shown) -> str:
             for number, found in enumerate(history.histories(results), 1)
         ],
         crossings=[
-            (crossing, drawn.add(f"x{number}", devices.crossing_chart(crossing, identities)))
-            for number, crossing in enumerate(devices.crossings([result for _, result in results]), 1)
+            _crossing_view(f"x{number}", crossing, identities, drawn)
+            for number, crossing in enumerate(crossings[: overview.MOST_WORKLOADS], 1)
         ],
+        more_crossings=crossings[overview.MOST_WORKLOADS :],
+        frameworks=devices.identities_of_frameworks(identities),
         atlases=[_atlas_view(f"d{number}", *found, drawn) for number, found in enumerate(atlases, 1)],
         identities=identities,
         shapes=words.SHAPES,
@@ -203,6 +206,21 @@ def _view(
         "packed": _packed(result),
         "failed": failed,
         "passed": passed,
+    }
+
+
+def _crossing_view(
+    prefix: str, crossing: devices.Crossing, identities: dict[str, words.Identity], drawn: Charts
+) -> dict[str, Any]:
+    """What the template needs of a model on two devices."""
+    frameworks = devices.identities_of_frameworks(identities)
+    charts_of = {"points": (crossing.points, identities), "fastest": (crossing.fastest, frameworks)}
+    return {
+        "crossing": crossing,
+        **{
+            kind: drawn.add(f"{prefix}-{kind}", devices.crossing_chart(curves, crossing.measure, known))
+            for kind, (curves, known) in charts_of.items()
+        },
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -95,7 +95,7 @@ class SpeedGroup:
         clocks = [clock for use in uses for clock in use.clock_mhz or ()]
         degrees = [celsius for use in uses for celsius in use.temperature_c or ()]
         told = (clocks, "MHz"), (degrees, "°C")
-        said = [f"{min(values):,} to {max(values):,} {unit}" for values, unit in told if values]
+        said = [f"{_span(values)} {unit}" for values, unit in told if values]
         reasons = [use.throttled for use in uses if use.throttled is not None]
         throttled = Counter[str]()
         for rounds_by_reason in reasons:
@@ -147,6 +147,11 @@ class Floor:
     twin: tuple[str, str] | None
     disturbed: str
     noisy: bool
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def speed_groups(result: Result) -> list[SpeedGroup]:

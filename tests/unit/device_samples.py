@@ -48,6 +48,14 @@ def result(device, times, model=LSTM, name=JIT, outcome="out_of_memory", **chang
     )
 
 
+def joined(first, *others):
+    """The first run with the contenders and cases of the others."""
+    for other in others:
+        first.contenders += [info for info in other.contenders if info not in first.contenders]
+        first.cases += other.cases
+    return first
+
+
 def with_card(found):
     """The same with what a card said of itself."""
     use = CardUse(
