@@ -132,7 +132,7 @@ class Process(Record):
         warm: whether they got no faster any more before the time for warming up was over.
         memory: of the process after its rounds, in bytes: in use, and at peak since it was warm where that is told.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
-        device_s: seconds per call by the device's own clock, median of the pipelined rounds; None where there is none.
+        device_s: seconds per call between the device's events around a pipelined round, median; None without such.
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 

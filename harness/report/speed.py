@@ -127,7 +127,7 @@ class SpeedGroup:
 
     @property
     def device_times(self) -> list[tuple[str, str]]:
-        """Contender and median time per call by the device's own clock, where it has one."""
+        """Contender and median time per call between the device's events around a round, where it has such."""
         found = [(row.contender, [p.device_s for p in row.speed.processes if p.device_s]) for row in self.rows]
         return [(name, f"{significant(median(times) / self.unit_s)} {self.unit}") for name, times in found if times]
 

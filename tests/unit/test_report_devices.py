@@ -172,7 +172,8 @@ def test_the_page_says_how_the_card_ran_what_its_memory_held_and_its_own_time():
     page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", with_card(result("gpu", {1: 5e-4})))])).split())
     assert "1,200 to 1,980 MHz; 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
     assert "300 MiB, 900 MiB" in page
-    assert "400 µs" in page
+    assert "between its events around a round of calls of which only the last is waited for" in page
+    assert "waiting for launches included, over the number of calls: jax:jit 400 µs" in page
 
 
 def test_a_range_of_one_is_one_number():
