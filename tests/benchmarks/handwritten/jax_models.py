@@ -6,7 +6,8 @@ What a contender is measured against, so nothing here imports one. `build` and `
     steps["training"](place(batch))
 
 Products are true float32, and weights are kept the way XLA's kernels read them: `(input_size, output_size)` and
-`(kernel_height, kernel_width, input_channels, output_channels)`.
+`(kernel_height, kernel_width, input_channels, output_channels)`. Mode `cudnn`, on a GPU, is `jit` with cuDNN's LSTM
+where JAX reaches it (see `jax_cudnn`).
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from jax import lax
 
 from harness.core.errors import UnsupportedError
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch
+from harness.core.weights import Batch, is_statistic
+from tests.benchmarks.handwritten import jax_cudnn
 
 Arrays = dict[str, jax.Array]
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
-def place(batch: Batch) -> tuple[Arrays, jax.Array]:
-    """Inputs and int32 targets on the device, in the dtype they have; waits."""
+def place(batch: Batch, workload: Workload) -> tuple[Arrays, jax.Array]:
+    """Inputs and int32 targets on the workload's device; waits."""
+    device = jax.devices(workload.device)[0]
     with jax.enable_x64(True):
-        placed = {name: jnp.array(value) for name, value in batch.inputs.items()}, jnp.array(batch.targets, jnp.int32)
+        inputs = {name: jnp.array(value, workload.dtype, device=device) for name, value in batch.inputs.items()}
+        placed = inputs, jnp.array(batch.targets, jnp.int32, device=device)
     return jax.block_until_ready(placed)
 
 
@@ -41,7 +45,7 @@ def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> d
     Args:
         workload: what to compute.
         weights: canonical weights and running statistics.
-        mode: `jit`.
+        mode: `jit` or `cudnn`.
 
     Returns:
         `inference` gives logits, `gradients` `(loss, weight gradients, input gradients)`, `training` the loss before
@@ -50,38 +54,14 @@ def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> d
     Raises:
         UnsupportedError: another mode.
     """
-    if mode != "jit":
-        raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected="jit")
+    if mode not in ("jit", "cudnn"):
+        raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected="jit or cudnn")
     jax.config.update("jax_enable_x64", workload.dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
-    spec, rule = workload.model, workload.optimiser
-    network = NETWORKS[type(spec)]
-    turned = {name: _turn(value).astype(workload.dtype) for name, value in weights.items()}
-    names = [name for name in turned if name.endswith((".mean", ".variance"))]
-    statistics = {name: jnp.array(turned.pop(name)) for name in names}
-    trained = {name: jnp.array(value) for name, value in turned.items()}
-    slots = [jax.tree.map(jnp.zeros_like, trained) for _ in range({"sgd": 0, "momentum": 1, "adam": 2}[rule.kind])]
-    held = [trained, statistics, (slots, jnp.zeros((), workload.dtype))]
-
-    def loss(trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array) -> tuple[jax.Array, Arrays]:
-        logits, moved = network(spec, trained | statistics, inputs, True)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)
-        return -chosen.mean(), moved
-
-    @jax.jit
-    def infer(trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
-        return network(spec, trained | statistics, inputs, False)[0]
-
-    @jax.jit
-    def differentiate(trained: Arrays, statistics: Arrays, inputs: Arrays, targets: jax.Array) -> Any:
-        (value, _), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(trained, inputs, statistics, targets)
-        return value, *gradients
-
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def train(trained: Arrays, statistics: Arrays, state: Any, inputs: Arrays, targets: jax.Array) -> Any:
-        (value, moved), gradients = jax.value_and_grad(loss, has_aux=True)(trained, inputs, statistics, targets)
-        trained, state = _update(rule, trained, gradients, state)
-        return value, trained, moved, state
+    device = jax.devices(workload.device)[0]
+    network, held = make(workload, weights, mode)
+    held = jax.tree.map(lambda value: jnp.array(value, workload.dtype, device=device), held)
+    infer, differentiate, train = compiled(workload, network)
 
     def train_step(batch: Any) -> jax.Array:
         value, *held[:] = train(*held, *batch)
@@ -92,6 +72,53 @@ def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> d
         "gradients": lambda batch: differentiate(held[0], held[1], *batch),
         "training": train_step,
     }
+
+
+def make(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> tuple[Callable[..., Any], list[Any]]:
+    """The network, and what a training step changes: weights, running statistics, the optimiser's state."""
+    spec, network = workload.model, NETWORKS[type(workload.model)]
+    turned = {name: _turn(value) for name, value in weights.items()}
+    if mode == "cudnn" and jax_cudnn.serves(workload):
+        assert isinstance(spec, LstmSpec)
+        head = {name: value for name, value in turned.items() if name.startswith("head.")}
+        network, turned = jax_cudnn.lstm, {**head, jax_cudnn.FLAT: jax_cudnn.flatten(spec, weights)}
+    elif isinstance(spec, RecurrentSpec):
+        network = partial(network, projects=workload.device == "gpu")
+    statistics = {name: turned.pop(name) for name in list(turned) if is_statistic(name)}
+    count = {"sgd": 0, "momentum": 1, "adam": 2}[workload.optimiser.kind]
+    slots = [{name: np.zeros_like(value) for name, value in turned.items()} for _ in range(count)]
+    return partial(network, spec), [turned, statistics, (slots, np.zeros(()))]
+
+
+def compiled(workload: Workload, network: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """The three steps as programs of everything that they read: weights, statistics, in training the optimiser's state,
+    inputs, and but for inference the targets.
+    """
+    spec, rule = workload.model, workload.optimiser
+
+    def loss(trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array) -> tuple[jax.Array, Arrays]:
+        logits, moved = network(trained | statistics, inputs, True)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)
+        return -chosen.mean(), moved
+
+    @jax.jit
+    def infer(trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
+        return network(trained | statistics, inputs, False)[0]
+
+    @jax.jit
+    def differentiate(trained: Arrays, statistics: Arrays, inputs: Arrays, targets: jax.Array) -> Any:
+        (value, _), (by, by_inputs) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+            trained, inputs, statistics, targets
+        )
+        return value, jax_cudnn.without_second_bias(spec, by), by_inputs
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def train(trained: Arrays, statistics: Arrays, state: Any, inputs: Arrays, targets: jax.Array) -> Any:
+        (value, moved), by = jax.value_and_grad(loss, has_aux=True)(trained, inputs, statistics, targets)
+        trained, state = _update(rule, trained, jax_cudnn.without_second_bias(spec, by), state)
+        return value, trained, moved, state
+
+    return infer, differentiate, train
 
 
 def _turn(value: np.ndarray) -> np.ndarray:
@@ -160,37 +187,45 @@ def residual(spec: ResidualSpec, w: Arrays, inputs: Arrays, training: bool) -> t
 
 
 def _recurrent(
-    spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], cell: Any, training: bool
+    spec: RecurrentSpec, w: Arrays, x: jax.Array, states: list[Any], cell: Any, training: bool, projects: bool
 ) -> tuple[jax.Array, Arrays]:
-    """Runs `cell(state, pre-activations)` over time, layer by layer; the first part of the state is h."""
+    """Runs `cell(state, pre-activations)` over time, layer by layer; the first part of the state is h.
+
+    With `projects` the inputs of all time steps are multiplied at once before the loop, whose product is then as small
+    as can be: what a GPU wants, which reads the weights anew in every step.
+    """
     sequence = x.swapaxes(0, 1)
     for index, state in enumerate(states):
         ih, hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
 
-        def products(x_t: jax.Array, h: jax.Array, ih: jax.Array = ih, hh: jax.Array = hh) -> jax.Array:
+        def sums(x_t: jax.Array, h: jax.Array, ih: Any = ih, hh: Any = hh, bias: Any = bias) -> jax.Array:
+            if projects:
+                return x_t + h @ hh
             if not training and isinstance(spec, RnnSpec):
-                return x_t @ ih + h @ hh
+                return x_t @ ih + h @ hh + bias
             # One product is faster in the LSTM, and in training has one gradient to sum over time. XLA lifts the
             # joining of the weights out of the loop; joined before the scan, the gradient was a tenth slower.
-            return jnp.concatenate([x_t, h], axis=-1) @ jnp.concatenate([ih, hh])
+            return jnp.concatenate([x_t, h], axis=-1) @ jnp.concatenate([ih, hh]) + bias
 
-        def step(state: Any, x_t: jax.Array, products: Any = products, bias: jax.Array = bias) -> tuple[Any, jax.Array]:
-            state = cell(state, products(x_t, state[0]) + bias)
+        def step(state: Any, x_t: jax.Array, sums: Any = sums) -> tuple[Any, jax.Array]:
+            state = cell(state, sums(x_t, state[0]))
             return state, state[0]
 
+        if projects:
+            sequence = sequence @ ih + bias
         state, sequence = lax.scan(step, state, sequence)
     out = sequence.swapaxes(0, 1) if spec.many_to_many else state[0]
     return out @ w["head.weight"] + w["head.bias"], {}
 
 
-def rnn(spec: RnnSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+def rnn(spec: RnnSpec, w: Arrays, inputs: Arrays, training: bool, projects: bool = False) -> tuple[jax.Array, Arrays]:
     """Logits `(batch_size, output_size)`, or with `sequence_length` in between for many-to-many."""
     activation = ACTIVATIONS[spec.activation]
     states = [(h,) for h in inputs["h0"]]
-    return _recurrent(spec, w, inputs["x"], states, lambda _, z: (activation(z),), training)
+    return _recurrent(spec, w, inputs["x"], states, lambda _, z: (activation(z),), training, projects)
 
 
-def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool, projects: bool = False) -> tuple[jax.Array, Arrays]:
     """Logits `(batch_size, output_size)`, or with `sequence_length` in between for many-to-many."""
 
     def cell(state: tuple[jax.Array, jax.Array], z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -199,7 +234,7 @@ def lstm(spec: LstmSpec, w: Arrays, inputs: Arrays, training: bool) -> tuple[jax
         return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
     states = list(zip(inputs["h0"], inputs["c0"], strict=True))
-    return _recurrent(spec, w, inputs["x"], states, cell, training)
+    return _recurrent(spec, w, inputs["x"], states, cell, training, projects)
 
 
 NETWORKS: dict[type[ModelSpec], Any] = {DenseSpec: dense, ResidualSpec: residual, RnnSpec: rnn, LstmSpec: lstm}

@@ -1,7 +1,11 @@
 """The four models in PyTorch as one would write them by hand, each step on its own: the contender's yardstick.
 
-Nothing here knows of `impls`. Modes: `eager`, `compile`. Eager runs the layers as they are written; folding batch norm
-and packing weights is left to the compiler (`freezing`). Where it does not pay (dense, RNN) compile goes without.
+Nothing here knows of `impls`. Modes: `eager`, `compile`, and on a GPU `cuda-graphs`: what `compile` runs, each step,
+optimiser included, captured as one graph. Eager runs the layers as they are written; folding batch norm and packing
+weights is left to the compiler (`freezing`). Where it does not pay (dense, RNN) or packs nothing (a GPU) compile goes
+without. While Inductor freezes, Dynamo guards the identity of every weight; else weights are inputs of compiled code.
+
+Recurrent layers on a GPU are cuDNN's, images and kernels channels-last, convolutions searched for.
 """
 
 from __future__ import annotations
@@ -14,21 +18,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.core.errors import UnsupportedError
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch
+from tests.benchmarks.handwritten.cuda_graphs import captured
 
 Placed = tuple[list[Tensor], Tensor]
 Steps = dict[str, Callable[[Placed], object]]
+MODES = ("eager", "compile", "cuda-graphs")
 
 
-def place(batch: Batch) -> Placed:
-    """Inputs in the order x, h0, c0, and targets, as tensors."""
+def place(batch: Batch, workload: Workload) -> Placed:
+    """Inputs in the order x, h0, c0, and targets, as tensors on the workload's device."""
     names = [name for name in ("x", "h0", "c0") if name in batch.inputs]
-    return [torch.tensor(batch.inputs[name]) for name in names], torch.tensor(batch.targets)
+    dtype, device = getattr(torch, workload.dtype), device_of(workload)
+    inputs = [torch.tensor(batch.inputs[name], dtype=dtype, device=device) for name in names]
+    return inputs, torch.tensor(batch.targets, device=device)
+
+
+def device_of(workload: Workload) -> str:
+    """PyTorch's name for the device."""
+    return "cuda" if workload.device == "gpu" else "cpu"
 
 
 def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Steps:
     """Makes `inference`, `gradients` and `training`, each with a network of its own and taking a placed batch."""
+    if mode not in MODES:
+        raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected=", ".join(MODES))
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    if mode != "eager":
+        # One function serves the networks of all sizes; beyond the limit it would be run eagerly.
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
     return {
         "inference": inference(workload, weights, mode),
         "gradients": gradients(workload, weights, mode),
@@ -40,15 +62,18 @@ def inference(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) 
     """The logits."""
     network = make_network(workload, weights).eval()
     call: Callable[..., Tensor] = network
-    freezes = isinstance(workload.model, (ResidualSpec, LstmSpec)) and workload.dtype == "float32"
-    if mode == "compile":
-        call = torch.compile(lambda *inputs: network(*inputs), dynamic=False, isolate_recompiles=True)
+    packs = workload.dtype == "float32" and workload.device == "cpu"
+    freezes = mode == "compile" and packs and isinstance(workload.model, (ResidualSpec, LstmSpec))
+    if mode != "eager":
+        call = torch.compile(lambda *inputs: network(*inputs), dynamic=False)
 
     @torch.inference_mode()
     def run(batch: Placed) -> Tensor:
         return call(*batch[0])
 
-    if not (mode == "compile" and freezes):
+    if mode == "cuda-graphs":
+        return captured(run, network)
+    if not freezes:
         return run
     first = [True]
 
@@ -75,7 +100,7 @@ def gradients(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) 
         loss = loss_of(inputs, batch[1])
         return [loss.detach(), *torch.autograd.grad(loss, parameters + inputs)]
 
-    return run
+    return captured(run, network) if mode == "cuda-graphs" else run
 
 
 def training(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Callable[[Placed], Tensor]:
@@ -83,15 +108,7 @@ def training(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -
     network = make_network(workload, weights).train()
     loss_of = make_loss(network, mode)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    wanted = workload.optimiser
-    if wanted.kind == "adam":
-        betas = wanted.beta1, wanted.beta2
-        optimiser: torch.optim.Optimizer = torch.optim.Adam(
-            parameters, lr=wanted.learning_rate, betas=betas, eps=wanted.epsilon, fused=True
-        )
-    else:
-        momentum = wanted.momentum if wanted.kind == "momentum" else 0.0
-        optimiser = torch.optim.SGD(parameters, lr=wanted.learning_rate, momentum=momentum, fused=True)
+    optimiser = make_optimiser(workload, parameters, mode)
     variances = [norm.running_var for norm in batch_norms(network)]
     shares = biased_shares(workload)
 
@@ -107,7 +124,20 @@ def training(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -
             torch._foreach_mul_(variances, shares)
         return loss.detach()
 
-    return run
+    return captured(run, network, optimiser) if mode == "cuda-graphs" else run
+
+
+def make_optimiser(workload: Workload, parameters: list[nn.Parameter], mode: str) -> torch.optim.Optimizer:
+    """PyTorch's fused optimiser, but for SGD in half types on a CPU, where its kernel leaves weights unchanged."""
+    wanted = workload.optimiser
+    if wanted.kind == "adam":
+        betas, in_graph = (wanted.beta1, wanted.beta2), mode == "cuda-graphs"
+        return torch.optim.Adam(
+            parameters, lr=wanted.learning_rate, betas=betas, eps=wanted.epsilon, fused=True, capturable=in_graph
+        )
+    momentum = wanted.momentum if wanted.kind == "momentum" else 0.0
+    fused = workload.device == "gpu" or workload.dtype in ("float32", "float64")
+    return torch.optim.SGD(parameters, lr=wanted.learning_rate, momentum=momentum, fused=fused)
 
 
 def make_loss(network: nn.Module, mode: str) -> Callable[[list[Tensor], Tensor], Tensor]:
@@ -117,7 +147,7 @@ def make_loss(network: nn.Module, mode: str) -> Callable[[list[Tensor], Tensor],
         logits = network(*inputs)
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 
-    return torch.compile(loss_of, dynamic=False, isolate_recompiles=True) if mode == "compile" else loss_of
+    return loss_of if mode == "eager" else torch.compile(loss_of, dynamic=False)
 
 
 def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
@@ -218,7 +248,8 @@ def make_network(workload: Workload, weights: Mapping[str, np.ndarray]) -> nn.Mo
     else:
         assert isinstance(spec, (RnnSpec, LstmSpec))
         network = Recurrent(spec)
-    network.to(getattr(torch, workload.dtype))
+    # All at once, which puts cuDNN's recurrent weights into one block.
+    network.to(device=device_of(workload), dtype=getattr(torch, workload.dtype))
     tensors = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
     for name in [name for name in tensors if "bias_hh" in name]:
         nn.init.zeros_(tensors.pop(name))

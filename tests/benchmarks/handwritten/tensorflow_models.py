@@ -3,10 +3,12 @@
 Nothing here imports one. `build` and `place` are all that a runner needs:
 
     steps = build(workload, weights, "graph")
-    steps["training"](place(batch))
+    steps["training"](place(batch, workload))
 
 Eager execution runs Keras layers, one after the other; their cost for each call belongs to that mode. The graph modes
-are plain functions on tensors, one graph a step: there the weights of dense and residual inference are constants.
+are plain functions on tensors, one graph a step: there the weights of inference are constants, up to a size. On a GPU
+recurrent layers are cuDNN's, called directly (see `tensorflow_cudnn`), in eager mode too; XLA, which cannot compile
+them, has its own loops.
 """
 
 from __future__ import annotations
@@ -15,25 +17,27 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from harness.core.errors import UnsupportedError
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, is_statistic
+from tests.benchmarks.handwritten import tensorflow_cudnn
+from tests.benchmarks.handwritten.tensorflow_eager import eager_steps
+from tests.benchmarks.handwritten.tensorflow_update import Placed, Steps, Tensors, Update, mean_loss, on_gpu
 
-Tensors = dict[str, tf.Tensor]
-Placed = tuple[Tensors, tf.Tensor]
-Steps = dict[str, Callable[[Placed], Any]]
 MODES = ("eager", "graph", "graph-onednn", "xla")
 ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh}
 AXES = {1: (0,), 2: (1, 0), 4: (1, 2, 3, 0)}
+# A graph with its constants must stay under 2 GiB.
+CONSTANTS_LIMIT_BYTES = 2**29
 
 
-def place(batch: Batch) -> Placed:
-    """Inputs and targets as tensors."""
-    return {name: tf.constant(value) for name, value in batch.inputs.items()}, tf.constant(batch.targets)
+def place(batch: Batch, workload: Workload) -> Placed:
+    """Inputs and targets as tensors; TensorFlow puts them on the GPU if it sees one."""
+    inputs = {name: tf.cast(tf.constant(value), workload.dtype) for name, value in batch.inputs.items()}
+    return inputs, tf.constant(batch.targets)
 
 
 def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Steps:
@@ -53,73 +57,43 @@ def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> S
     """
     if mode not in MODES:
         raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected=", ".join(MODES))
-    turned = {name: value.transpose(AXES[value.ndim]).astype(workload.dtype) for name, value in weights.items()}
-    if mode == "eager":
+    # cuDNN's recurrent layers compute in float32 what is in bfloat16, whose numbers TF32 holds exactly.
+    exact = workload.device == "gpu" and workload.dtype == "bfloat16"
+    tf.config.experimental.enable_tensor_float_32_execution(exact)
+    by_cudnn = workload.device == "gpu" and mode != "xla" and isinstance(workload.model, RecurrentSpec)
+    if mode == "eager" and not by_cudnn:
+        turned = {name: value.transpose(AXES[value.ndim]) for name, value in weights.items()}
         return eager_steps(workload, turned)
-    return graph_steps(workload, turned, mode)
+    network = tensorflow_cudnn.recurrent if by_cudnn else NETWORKS[type(workload.model)]
+    turned = {
+        name: value if by_cudnn and name.startswith("layer.") else value.transpose(AXES[value.ndim])
+        for name, value in weights.items()
+    }
+    return function_steps(workload, network, turned, mode)
 
 
-def mean_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Mean softmax cross-entropy."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits))
-
-
-class Update:
-    """An optimiser by TensorFlow's fused kernels.
-
-    Args:
-        rule: its constants.
-        variables: what it moves.
-    """
-
-    def __init__(self, rule: Optimiser, variables: list[tf.Variable]) -> None:
-        self.rule, self.variables = rule, variables
-        count = {"sgd": 0, "momentum": 1, "adam": 2}[rule.kind]
-        self.slots = [[tf.Variable(tf.zeros_like(v)) for v in variables] for _ in range(count)]
-        self.step = tf.Variable(0, dtype=variables[0].dtype)
-
-    def __call__(self, gradients: list[tf.Tensor]) -> None:
-        """Moves the variables in place."""
-        rule, ops = self.rule, tf.raw_ops
-        rate, momentum, beta1, beta2 = (
-            tf.constant(v, self.step.dtype) for v in (rule.learning_rate, rule.momentum, rule.beta1, rule.beta2)
-        )
-        if rule.kind == "sgd":
-            for w, g in zip(self.variables, gradients, strict=True):
-                ops.ResourceApplyGradientDescent(var=w.handle, alpha=rate, delta=g)
-        elif rule.kind == "momentum":
-            for w, v, g in zip(self.variables, *self.slots, gradients, strict=True):
-                ops.ResourceApplyMomentum(var=w.handle, accum=v.handle, lr=rate, grad=g, momentum=momentum)
-        else:
-            self.step.assign_add(1)
-            power1, power2 = beta1**self.step, beta2**self.step
-            # The kernel corrects the root after adding epsilon.
-            epsilon = rule.epsilon * tf.sqrt(1 - power2)
-            for w, m, v, g in zip(self.variables, *self.slots, gradients, strict=True):
-                ops.ResourceApplyAdam(
-                    var=w.handle, m=m.handle, v=v.handle, beta1_power=power1, beta2_power=power2, lr=rate,
-                    beta1=beta1, beta2=beta2, epsilon=epsilon, grad=g,
-                )  # fmt: skip
-
-
-def graph_steps(workload: Workload, turned: Mapping[str, np.ndarray], mode: str) -> Steps:
-    """One graph a step over plain variables."""
-    spec, compiles = workload.model, mode == "xla"
-    network = NETWORKS[type(spec)]
-    variables = {name: tf.Variable(value) for name, value in turned.items()}
+def function_steps(
+    workload: Workload, network: Callable[..., tf.Tensor], turned: Mapping[str, np.ndarray], mode: str
+) -> Steps:
+    """Functions over plain variables, in all modes but eager one graph each."""
+    spec, compiles, dtype = workload.model, mode == "xla", workload.dtype
+    variables = {name: tf.Variable(tf.cast(tf.constant(value), dtype)) for name, value in turned.items()}
     trained = {name: value for name, value in variables.items() if not is_statistic(name)}
     update = Update(workload.optimiser, list(trained.values()))
+    size_bytes = sum(value.size for value in turned.values()) * tf.as_dtype(dtype).size
+    freezes = mode != "eager" and size_bytes <= CONSTANTS_LIMIT_BYTES
 
     def read() -> Tensors:
         return {name: tf.convert_to_tensor(value) for name, value in variables.items()}
 
     def infer(inputs: Tensors, targets: tf.Tensor) -> tf.Tensor:
-        return network(spec, {name: tf.constant(value) for name, value in turned.items()}, inputs, None, compiles)
+        held = {name: tf.constant(value, dtype) for name, value in turned.items()} if freezes else read()
+        return network(spec, held, inputs, None, compiles)
 
     def differentiate(inputs: Tensors, targets: tf.Tensor) -> Any:
         held = read()
         by = {name: held[name] for name in trained}
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((by, inputs))
             loss = mean_loss(network(spec, held, inputs, {}, compiles), targets)
         return loss, *tape.gradient(loss, (by, inputs))
@@ -127,15 +101,20 @@ def graph_steps(workload: Workload, turned: Mapping[str, np.ndarray], mode: str)
     def train(inputs: Tensors, targets: tf.Tensor) -> tf.Tensor:
         held, moved = read(), {}
         by = [held[name] for name in trained]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(by)
             loss = mean_loss(network(spec, held, inputs, moved, compiles), targets)
-        update(tape.gradient(loss, by))
+        gradients = tape.gradient(loss, by)
+        # A weight whose value is still held somewhere would be copied before its update.
+        del held, by, tape
+        update(gradients)
         for name, value in moved.items():
             variables[name].assign(value)
         return loss
 
     def compiled(step: Callable[..., Any]) -> Callable[[Placed], Any]:
+        if mode == "eager":
+            return lambda batch: step(*batch)
         function = tf.function(step, jit_compile=compiles, autograph=False)
         graphs: list[Callable[..., Any]] = []
 
@@ -171,18 +150,20 @@ def residual(spec: ResidualSpec, w: Tensors, inputs: Tensors, moved: Tensors | N
     def norm(x: tf.Tensor, name: str) -> tf.Tensor:
         scale, bias, mean, variance = (w[f"{name}.{part}"] for part in ("scale", "bias", "mean", "variance"))
         old = mean, variance
-        if compiles or x.dtype != tf.float32:
+        if compiles or x.dtype == tf.float64:
             if moved is not None:
                 mean, variance = tf.nn.moments(x, (0, 1, 2))
             y = tf.nn.batch_normalization(x, mean, variance, bias, scale, spec.epsilon)
         else:
-            known = (tf.zeros((0,)),) * 2 if moved is not None else old
+            # The kernel takes narrow images, but scales and statistics in float32 alone.
+            scale, bias, mean, variance = (tf.cast(part, tf.float32) for part in (scale, bias, mean, variance))
+            known = (tf.zeros((0,)),) * 2 if moved is not None else (mean, variance)
             y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=x, scale=scale, offset=bias, mean=known[0], variance=known[1], epsilon=spec.epsilon,
                 is_training=moved is not None,
             )  # fmt: skip
             n = math.prod(x.shape[:-1])
-            variance *= (n - 1) / n
+            mean, variance = tf.cast(mean, x.dtype), tf.cast(variance * ((n - 1) / n), x.dtype)
         if moved is not None:
             for part, before, now in zip(("mean", "variance"), old, (mean, variance), strict=True):
                 moved[f"{name}.{part}"] = before + spec.momentum * (now - before)
@@ -206,8 +187,9 @@ def recurrent(
     XLA gains from its own loop, but not in training the vanilla cell; elsewhere loops are written out.
     """
     steps = tf.unstack(inputs["x"], axis=1)
-    # One product for the inputs of all time steps: a fifth faster for a written-out LSTM, slower for the others.
-    projects = isinstance(spec, LstmSpec) and not compiles
+    # One product for the inputs of all time steps: a fifth faster for a written-out LSTM, slower for the others. A GPU
+    # reads the weights anew in every step.
+    projects = on_gpu() or (isinstance(spec, LstmSpec) and not compiles)
     loops = compiles and (isinstance(spec, LstmSpec) or moved is None)
     for index in range(spec.num_layers):
         w_ih, w_hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
@@ -258,112 +240,3 @@ def loop(
 NETWORKS: dict[type[ModelSpec], Callable[..., tf.Tensor]] = {
     DenseSpec: dense, ResidualSpec: residual, RnnSpec: recurrent, LstmSpec: recurrent,
 }  # fmt: skip
-
-
-def eager_steps(workload: Workload, turned: Mapping[str, np.ndarray]) -> Steps:
-    """Keras layers without a graph."""
-    network = EagerNetwork(workload)
-    values = iter(turned.values())
-    for layer in network.canonical:
-        layer.set_weights([next(values) for _ in layer.weights])
-    trained = [variable.value for layer in network.canonical for variable in layer.trainable_weights]
-    update = Update(workload.optimiser, trained)
-
-    def loss_of(batch: Placed) -> tf.Tensor:
-        return mean_loss(network(batch[0], training=True), batch[1])
-
-    def gradients(batch: Placed) -> Any:
-        with keras.StatelessScope(), tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((trained, batch[0]))
-            loss = loss_of(batch)
-        return loss, *tape.gradient(loss, (trained, batch[0]))
-
-    def training(batch: Placed) -> tf.Tensor:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(trained)
-            loss = loss_of(batch)
-        update(tape.gradient(loss, trained))
-        return loss
-
-    return {"inference": lambda batch: network(batch[0], training=False), "gradients": gradients, "training": training}
-
-
-class EagerNetwork(keras.Model):
-    """Any of the four models in Keras layers.
-
-    Attributes:
-        canonical: the layers that hold weights, in canonical order.
-    """
-
-    def __init__(self, workload: Workload) -> None:
-        super().__init__()
-        self.spec, kinds = workload.model, keras.layers
-        keras.config.set_dtype_policy(workload.dtype)
-        spec = self.spec
-        if isinstance(spec, DenseSpec):
-            activations = [spec.activation] * (spec.num_layers - 1) + [None]
-            self.canonical = [kinds.Dense(n, a) for n, a in zip(spec.layer_sizes[1:], activations, strict=True)]
-        elif isinstance(spec, ResidualSpec):
-            self.pad = kinds.ZeroPadding2D(1)
-            self.canonical = list(self.convolutions(spec))
-        else:
-            options = {"activation": spec.activation} if isinstance(spec, RnnSpec) else {}
-            kind = kinds.SimpleRNN if isinstance(spec, RnnSpec) else kinds.LSTM
-            last = spec.num_layers - 1
-            self.canonical = [
-                kind(spec.hidden_size, return_sequences=spec.many_to_many or index < last, unroll=True, **options)
-                for index in range(spec.num_layers)
-            ]
-        if not isinstance(spec, DenseSpec):
-            self.canonical.append(kinds.Dense(spec.output_size))
-        shapes = {"x": (1, *self.input_shape_of(spec))}
-        for name in getattr(spec, "state_names", ()):
-            shapes[name] = (spec.num_layers, 1, spec.hidden_size)
-        self({name: tf.zeros(shape, workload.dtype) for name, shape in shapes.items()})
-
-    @staticmethod
-    def input_shape_of(spec: Any) -> tuple[int, ...]:
-        """The shape of one example; one time step is enough to make the weights."""
-        if isinstance(spec, ResidualSpec):
-            return spec.height, spec.width, spec.channels
-        return (spec.input_size,) if isinstance(spec, DenseSpec) else (1, spec.input_size)
-
-    def convolutions(self, spec: ResidualSpec) -> Iterator[keras.layers.Layer]:
-        """Convolutions and batch norms, without the dense layer."""
-
-        def pair(filters: int, kernel: int, stride: int) -> Iterator[keras.layers.Layer]:
-            padding = "valid" if stride > 1 and kernel == 3 else "same"
-            yield keras.layers.Conv2D(filters, kernel, stride, padding, use_bias=False)
-            yield keras.layers.BatchNormalization(momentum=1 - spec.momentum, epsilon=spec.epsilon)
-
-        yield from pair(spec.stage_widths[0], 3, 1)
-        for _, incoming, outgoing, stride in spec.blocks():
-            yield from pair(outgoing, 3, stride)
-            yield from pair(outgoing, 3, 1)
-            if stride != 1 or incoming != outgoing:
-                yield from pair(outgoing, 1, stride)
-
-    def call(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Logits."""
-        x, layers, spec = inputs["x"], iter(self.canonical), self.spec
-        if isinstance(spec, DenseSpec):
-            for layer in layers:
-                x = layer(x)
-            return x
-        if isinstance(spec, RnnSpec | LstmSpec):
-            for index in range(spec.num_layers):
-                x = next(layers)(x, initial_state=[inputs[name][index] for name in spec.state_names])
-            return next(layers)(x)
-
-        def convolve(x: tf.Tensor) -> tf.Tensor:
-            x = next(layers)(x)
-            return next(layers)(x, training=training)
-
-        x = tf.nn.relu(convolve(x))
-        for _, incoming, outgoing, stride in spec.blocks():
-            y = tf.nn.relu(convolve(self.pad(x) if stride > 1 else x))
-            y = convolve(y)
-            if stride != 1 or incoming != outgoing:
-                x = convolve(x)
-            x = tf.nn.relu(y + x)
-        return next(layers)(tf.reduce_mean(x, (1, 2)))

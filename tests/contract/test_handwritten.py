@@ -1,0 +1,21 @@
+"""The comparison with hand-written code runs, and says what it cannot run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "tests.benchmarks.handwritten"]
+
+
+def test_a_contender_is_compared_with_hand_written_code(lightest, tmp_path):
+    options = ["--preset", "small", "--models", "dense", "--passes", "1", "--json", str(tmp_path / "found.json")]
+    done = subprocess.run(
+        [*COMMAND, str(lightest), *options], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["step"] for row in found["rows"]] == ["inference", "gradients", "training"], done.stdout
+    assert found["not_run"] == []
+    assert found["settings"][str(lightest)]["versions"]
+    assert done.returncode == int(any(row["ratio"] > found["limit"] for row in found["rows"]))
