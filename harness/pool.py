@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from harness.cards import open_card
+from harness.compile_cache import remove_unfinished
 from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
@@ -115,6 +116,9 @@ class Pool:
 
     def start(self) -> Iterator[Contender]:
         """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""
+        for installation in self.installations.values():
+            with suppress(OSError):
+                remove_unfinished(cache_directory(installation.versions))
         for contender in self.contenders:
             try:
                 self._launch(Seat(contender))
