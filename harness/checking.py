@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.memory import as_outcome, require_memory, timed_batches
+from harness.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
@@ -77,8 +77,9 @@ class Checking:
             self._end(workload, WorkerError(what, outcome="out_of_memory", where=workload.name))
             return
         try:
-            as_compared = self._compared_for(workload) == workload
-            require_memory(workload, TRAINING_STEPS if as_compared else timed_batches(workload))
+            compared = self._compared_for(workload)
+            require_memory(workload, TRAINING_STEPS if compared == workload else timed_batches(workload))
+            require_memory_of_reference(compared)
             self._check(workload, timed)
         except MemoryError as error:
             self._end(workload, as_outcome(error))

@@ -16,8 +16,10 @@ from harness.work import ITEM_BYTES
 
 CGROUP = Path("/sys/fs/cgroup")
 VMSTAT = Path("/proc/vmstat")
-# Peak memory of a stochastic training over what `needed_bytes` says: measured 3.6 to 4.9 for LSTM and dense models.
-COPIES_OF_A_PASS = 5
+# Peak memory by weight, and by number in the inputs of all batches: of one stochastic training, and of the reference as
+# a whole while it makes one at a time. Measured with models that are mostly weights, or mostly inputs; activations are
+# not counted.
+BYTES_OF_A_PASS, BYTES_OF_THE_REFERENCE = (86, 23), (136, 34)
 # Inputs this large in float64 are in no cache when they come round again, so timing needs no others between.
 LARGE_BATCH_BYTES = 256 * 2**20
 # How it is said that memory ran out on the host. On a GPU all else is the card's.
@@ -57,12 +59,15 @@ def _input_count(workload: Workload) -> int:
     return sum(math.prod(shape) for shape in input_shapes(workload.model, workload.batch_size).values())
 
 
+def _weight_count(workload: Workload) -> int:
+    return sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
+
+
 def needed_bytes(workload: Workload, batches: int = TRAINING_STEPS) -> int:
     """What so many batches and the weights take at least in the process of the harness."""
-    weights = sum(math.prod(shape) for shape in weight_shapes(workload.model).values())
     # In float64, in the working dtype, and once more on the way to a worker.
     return (ITEM_BYTES["float64"] + 2 * ITEM_BYTES[workload.storage_dtype]) * (
-        batches * _input_count(workload) + weights
+        batches * _input_count(workload) + _weight_count(workload)
     )
 
 
@@ -76,9 +81,23 @@ def require_memory(workload: Workload, batches: int) -> None:
         )
 
 
+def require_memory_of_reference(workload: Workload) -> None:
+    """Raises MemoryError when the reference's training of a workload does not fit."""
+    needed, available = _weigh(workload, BYTES_OF_THE_REFERENCE), available_bytes()
+    if needed > available:
+        raise MemoryError(
+            f"the reference's training takes at least {needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free"
+        )
+
+
+def _weigh(workload: Workload, by_weight_and_input: tuple[int, int]) -> int:
+    by_weight, by_input = by_weight_and_input
+    return by_weight * _weight_count(workload) + by_input * TRAINING_STEPS * _input_count(workload)
+
+
 def passes_at_once(workload: Workload) -> int:
     """How many trainings of the reference can go on side by side: one for each core, as far as memory allows."""
-    return max(1, min(usable_cores(), available_bytes() // (COPIES_OF_A_PASS * needed_bytes(workload))))
+    return max(1, min(usable_cores(), available_bytes() // _weigh(workload, BYTES_OF_A_PASS)))
 
 
 def as_outcome(error: MemoryError) -> WorkerError:

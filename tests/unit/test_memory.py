@@ -10,7 +10,7 @@ import pytest
 
 from harness import memory
 from harness.core.errors import WorkerError
-from harness.core.spec import DenseSpec, Workload
+from harness.core.spec import DenseSpec, LstmSpec, Workload
 from harness.task import Task
 
 SMALL = Workload(DenseSpec((4, 3, 2)), 5)
@@ -41,6 +41,26 @@ def test_what_is_needed_grows_with_inputs_and_weights() -> None:
     memory.require_memory(SMALL, 3)
     with pytest.raises(MemoryError, match=r"GiB beside the framework, .* GiB are free"):
         memory.require_memory(SMALL.replace(batch_size=10**12), 1)
+
+
+def test_the_reference_is_not_begun_where_its_training_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Workload(LstmSpec(4096, 4096, 10, 25), 4)
+    weights = 4096 * 4 * 4096 * 2
+    for free, fits in ((136 * weights * 1.02, True), (136 * weights * 0.98, False)):
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free: int(free))
+        if fits:
+            memory.require_memory_of_reference(wide)
+        else:
+            with pytest.raises(MemoryError, match="the reference's training takes at least 17"):
+                memory.require_memory_of_reference(wide)
+
+
+def test_as_many_of_its_trainings_go_side_by_side_as_there_are_cores_and_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "usable_cores", lambda: 16)
+    wide = Workload(LstmSpec(2048, 2048, 10, 25), 4)
+    for free_gib, at_once in ((1, 1), (9, 3), (500, 16)):
+        monkeypatch.setattr(memory, "available_bytes", lambda free_gib=free_gib: free_gib * GIB)
+        assert memory.passes_at_once(wide) == at_once
 
 
 def test_what_the_kernel_says_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
