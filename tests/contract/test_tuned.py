@@ -44,11 +44,10 @@ def tuned(request: pytest.FixtureRequest) -> Contender:
 
 @pytest.fixture(scope="module")
 def tuned_pool(tuned: Contender, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = new_pool([tuned], tmp_path_factory.mktemp("logs"))
-    if tuned in pool.failures and pool.failures[tuned].outcome == "missing":
-        pytest.skip(str(pool.failures[tuned]))
-    yield pool
-    pool.close()
+    with new_pool([tuned], tmp_path_factory.mktemp("logs")) as pool:
+        if tuned in pool.failures and pool.failures[tuned].outcome == "missing":
+            pytest.skip(str(pool.failures[tuned]))
+        yield pool
 
 
 def test_it_agrees_in_meaning_and_precision(tuned: Contender, tuned_pool: Pool, tmp_path: Path) -> None:
