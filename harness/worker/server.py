@@ -73,7 +73,7 @@ class Server:
                 reply = Message("ok", handler(**request.body))
             except Exception as error:
                 traceback.print_exc()
-                reply = Message("error", _describe_error(error))
+                reply = Message("error", describe_error(error))
             self._channel.send(reply)
             # Their arrays would stay in memory until the next request has come.
             del request, reply
@@ -330,7 +330,8 @@ WORDS_FOR_NO_DEVICE = (
 )
 
 
-def _describe_error(error: Exception) -> Dict[str, Any]:
+def describe_error(error: Exception) -> Dict[str, Any]:
+    """What an exception means for a case: its outcome, the reason in a line, and whether the process can go on."""
     text = str(error).strip() or type(error).__name__
     name, lower = type(error).__name__, text.lower()
     if isinstance(error, (UnsupportedError, NotImplementedError)) or any(

@@ -24,7 +24,7 @@ from harness.core.contract import Runtime, Settings
 from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.core.weights import seeded_batch, seeded_weights
-from harness.worker.server import VERBS, _describe_error
+from harness.worker.server import VERBS, describe_error
 
 MIN_ROUND_S = 0.02
 # Largest distance between both versions, as a share of the largest value: finds other models, not other roundings.
@@ -145,7 +145,7 @@ def prepare(runtime: Runtime, by_hand: ModuleType, workload: Workload, mode: str
 
 def failure(error: Exception) -> dict[str, Any]:
     """What is said of a failure; `device_lost` where the process can use its device no more."""
-    found = _describe_error(error)
+    found = describe_error(error)
     outcome = "disagrees" if isinstance(error, DifferenceError) else found["outcome"]
     said = {"outcome": outcome, "reason": found["reason"], "device_lost": found["device_lost"]}
     return {**said, "traceback": traceback.format_exc()}
