@@ -24,8 +24,8 @@ from harness.work import count_work
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 AGREEMENT_UNITS = 2.5
 # Where time is measured, no more examples are compared, and of large models no more than these operations forward, as
-# far as that leaves a few: the reference, which trains 18 times, would take minutes otherwise. Of what
-# timed inference returns more are compared (`compared_rows`).
+# far as that leaves a few: the reference, which trains 18 times, would take minutes otherwise. Of what timed inference
+# returns more are compared (`compared_rows`).
 MOST_EXAMPLES, FEWEST_EXAMPLES = 64, 4
 MOST_FLOPS = 4e9
 

@@ -83,6 +83,7 @@ def render(shown: Shown) -> str:
     drawn = Charts()
     views = [_view(f"r{number}", name, result, identities, drawn) for number, (name, result) in enumerate(results, 1)]
     crossings = devices.crossings([result for _, result in results])
+    frameworks = devices.identities_of_frameworks(identities)
     environment = _environment()
     return environment.get_template("page.html.j2").render(
         results=views,
@@ -91,11 +92,11 @@ def render(shown: Shown) -> str:
             for number, found in enumerate(history.histories(results), 1)
         ],
         crossings=[
-            _crossing_view(f"x{number}", crossing, identities, drawn)
+            _crossing_view(f"x{number}", crossing, identities, frameworks, drawn)
             for number, crossing in enumerate(crossings[: overview.MOST_WORKLOADS], 1)
         ],
         more_crossings=crossings[overview.MOST_WORKLOADS :],
-        frameworks=devices.identities_of_frameworks(identities),
+        frameworks=frameworks,
         atlases=[_atlas_view(f"d{number}", *found, drawn) for number, found in enumerate(atlases, 1)],
         identities=identities,
         shapes=words.SHAPES,
@@ -210,10 +211,13 @@ def _view(
 
 
 def _crossing_view(
-    prefix: str, crossing: devices.Crossing, identities: dict[str, words.Identity], drawn: Charts
+    prefix: str,
+    crossing: devices.Crossing,
+    identities: dict[str, words.Identity],
+    frameworks: dict[str, words.Identity],
+    drawn: Charts,
 ) -> dict[str, Any]:
     """What the template needs of a model on two devices."""
-    frameworks = devices.identities_of_frameworks(identities)
     charts_of = {"points": (crossing.points, identities), "fastest": (crossing.fastest, frameworks)}
     return {
         "crossing": crossing,
