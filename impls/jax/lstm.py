@@ -9,28 +9,29 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.core.spec import LstmSpec
+from impls.jax.products import projects
 
 LEDGER = {
-    "kernel": "scan over time, one matrix product a step (on a GPU two in inference)",
+    "kernel": "scan over time, one matrix product a step (on a GPU one for all inputs before it)",
     "layout": "time-major, kernels (input_size, output_size)",
 }
 
 
 class Cell(nnx.OptimizedLSTMCell):
-    """Flax's LSTM cell, with its two matrix products joined.
+    """Flax's LSTM cell with one matrix product a time step: of (x_t, h_{t-1}), or of h_{t-1} where `projects`.
 
-    On a CPU one product of (x_t, h_{t-1}) takes a seventh less time in inference than two, and in training there is one
-    gradient to sum over time instead of two.
+    On a CPU the joined product takes a seventh less time in inference than two, and in training there is one gradient
+    to sum over time instead of two.
     """
 
-    # What `Module.train` and `Module.eval` set in every layer that has it.
-    deterministic = True
+    def project(self, sequence: jax.Array) -> jax.Array:
+        """The inputs of all time steps as `sums` wants them: on a GPU their product and the bias, else as they are."""
+        return self.dense_i(sequence) + self.dense_h.bias[...] if projects() else sequence
 
     def sums(self, inputs: jax.Array, h: jax.Array) -> jax.Array:
-        """What the gates are computed from, `(batch_size, 4 * hidden_size)`."""
-        if self.deterministic and jax.default_backend() == "gpu":
-            # In inference XLA would copy both kernels together there, in every time step.
-            return self.dense_i(inputs) + self.dense_h(h)
+        """What the gates are computed from, `(batch_size, 4 * hidden_size)`; `inputs` come from `project`."""
+        if projects():
+            return inputs + h @ self.dense_h.kernel[...]
         kernel = jnp.concatenate([self.dense_i.kernel[...], self.dense_h.kernel[...]])
         return jnp.concatenate([inputs, h], axis=-1) @ kernel + self.dense_h.bias[...]
 
@@ -77,7 +78,7 @@ class Network(nnx.Module):
         """
         hidden = x.swapaxes(0, 1)
         for index, layer in enumerate(self.layers):
-            (_, last), hidden = layer(hidden, initial_carry=(c0[index], h0[index]))
+            (_, last), hidden = layer(layer.cell.project(hidden), initial_carry=(c0[index], h0[index]))
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else last)
 

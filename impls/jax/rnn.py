@@ -9,16 +9,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.core.spec import RnnSpec
+from impls.jax.products import projects
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {
-    "kernel": "scan over time, two matrix products a step, in training one",
+    "kernel": "scan over time, two matrix products a step, in training one (on a GPU one for all inputs before it)",
     "layout": "time-major, kernels (input_size, output_size)",
 }
 
 
 class Cell(nnx.SimpleCell):
-    """Flax's simple cell, with its two matrix products joined in training.
+    """Flax's simple cell, with its two matrix products joined in training, or where `projects` that of inputs made.
 
     One product of (x_t, h_{t-1}) has one gradient to sum over time where two have two: backward it is up to a fifth
     faster, forward on its own it gains nothing.
@@ -27,8 +28,15 @@ class Cell(nnx.SimpleCell):
     # What `Module.train` and `Module.eval` set in every layer that has it.
     deterministic = True
 
+    def project(self, sequence: jax.Array) -> jax.Array:
+        """The inputs of all time steps as a step wants them: on a GPU their product and the bias, else as they are."""
+        return self.dense_i(sequence) if projects() else sequence
+
     def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """One time step; `carry` is h `(batch_size, hidden_size)`."""
+        """One time step; `carry` is h `(batch_size, hidden_size)`, `inputs` come from `project`."""
+        if projects():
+            h = self.activation_fn(inputs + self.dense_h(carry))
+            return h, h
         if self.deterministic:
             return super().__call__(carry, inputs)
         kernel = jnp.concatenate([self.dense_i.kernel[...], self.dense_h.kernel[...]])
@@ -72,7 +80,7 @@ class Network(nnx.Module):
         """
         hidden = x.swapaxes(0, 1)
         for index, layer in enumerate(self.layers):
-            last, hidden = layer(hidden, initial_carry=h0[index])
+            last, hidden = layer(layer.cell.project(hidden), initial_carry=h0[index])
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else last)
 

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from impls.jax.products import over_time
+
 SLOPES = {"tanh": lambda h: 1 - h * h, "relu": lambda h: (h > 0).astype(h.dtype)}
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 Arrays = tuple[jax.Array, ...]
@@ -26,14 +28,14 @@ def rnn(activation: str, x: jax.Array, h0: jax.Array, w_x: jax.Array, w_h: jax.A
 
 
 def _rnn_forward(activation: str, x: jax.Array, h0: jax.Array, *weights: jax.Array) -> tuple[jax.Array, Any]:
-    w_x, w_h, bias = weights
-    kernel = jnp.concatenate([w_x, w_h])
+    w_x, w_h, _ = weights
+    inputs, sums = over_time(x, *weights)
 
     def step(h: jax.Array, x_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = ACTIVATIONS[activation](jnp.concatenate([x_t, h], axis=-1) @ kernel + bias)
+        h = ACTIVATIONS[activation](sums(x_t, h))
         return h, h
 
-    hidden = jax.lax.scan(step, h0, x)[1]
+    hidden = jax.lax.scan(step, h0, inputs)[1]
     return hidden, (x, h0, w_x, w_h, hidden)
 
 
@@ -85,17 +87,17 @@ def lstm(
 def _lstm_forward(
     gates: Callable[[jax.Array], Arrays], x: jax.Array, h0: jax.Array, c0: jax.Array, *weights: jax.Array
 ) -> tuple[jax.Array, Any]:
-    w_x, w_h, bias = weights
-    kernel = jnp.concatenate([w_x, w_h])
+    w_x, w_h, _ = weights
+    inputs, sums = over_time(x, *weights)
 
     def step(carry: Arrays, x_t: jax.Array) -> tuple[Arrays, Arrays]:
         h, c = carry
-        i, f, g, o = gates(jnp.concatenate([x_t, h], axis=-1) @ kernel + bias)
+        i, f, g, o = gates(sums(x_t, h))
         c = f * c + i * g
         h = o * jnp.tanh(c)
         return (h, c), (h, c, jnp.concatenate([i, f, g, o], axis=-1))
 
-    hidden, cells, opened = jax.lax.scan(step, (h0, c0), x)[1]
+    hidden, cells, opened = jax.lax.scan(step, (h0, c0), inputs)[1]
     return hidden, (x, h0, c0, w_x, w_h, hidden, cells, opened)
 
 

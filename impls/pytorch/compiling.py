@@ -62,12 +62,3 @@ class OperationCounter(TorchDispatchMode):
         if not func.is_view:
             self.calls[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
-
-
-def graphs_in_force() -> str:
-    """How what is compiled is launched, for the ledger: Inductor silently does without graphs that it cannot use."""
-    from torch._dynamo.utils import counters
-
-    skipped = counters["inductor"]["cudagraph_skips"]
-    without = f", but for {skipped} in this process, which Inductor launches kernel by kernel" if skipped else ""
-    return f"CUDA graphs, what is compiled, inputs copied into the graphs' memory at every call{without}"

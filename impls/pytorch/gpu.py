@@ -1,9 +1,15 @@
-"""What PyTorch does on a GPU alone: what autocast and cuDNN make of recurrent layers, and what CUDA graphs hold."""
+"""What PyTorch does on a GPU alone: TF32, recurrent layers under autocast and by cuDNN, and what CUDA graphs hold."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+
+def reduce_products(wanted: bool) -> None:
+    """Whether products of float32 may round their operands to TF32; on a CPU they never do."""
+    torch.set_float32_matmul_precision("high" if wanted else "highest")
+    torch.backends.cudnn.allow_tf32 = wanted
 
 
 def autocast_of_recurrent(device: torch.device) -> torch.dtype:

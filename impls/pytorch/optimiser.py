@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -11,13 +11,19 @@ from harness.core.spec import Optimiser
 STATES = {"momentum": "momentum_buffer", "first moment": "exp_avg", "second moment": "exp_avg_sq"}
 
 
-def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`)."""
+def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor], in_graph: bool) -> torch.optim.Optimizer:
+    """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`).
+
+    Args:
+        optimiser: the rule.
+        parameters: what it moves.
+        in_graph: whether its steps are captured as CUDA graphs.
+    """
     fused = is_fused(optimiser, parameters[0])
     if optimiser.kind == "adam":
         return torch.optim.Adam(
             parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
-            weight_decay=0.0, amsgrad=False, maximize=False, fused=fused,
+            weight_decay=0.0, amsgrad=False, maximize=False, fused=fused, capturable=in_graph,
         )  # fmt: skip
     momentum = optimiser.momentum if optimiser.kind == "momentum" else 0.0
     return torch.optim.SGD(
@@ -46,3 +52,9 @@ def held_state(
         return torch.zeros_like(parameter) if value is None else value
 
     return {name: [find(parameter, name) for parameter in parameters] for name in rule.state_names}
+
+
+def state_tensors(optimiser: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    """All tensors that an optimiser holds, in the order of its parameters."""
+    for state in optimiser.state.values():
+        yield from (value for value in state.values() if isinstance(value, torch.Tensor))

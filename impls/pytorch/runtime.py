@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, 
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
-from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes, graphs_in_force
-from impls.pytorch.gpu import autocast_of_recurrent, held_by_graphs, weights_of_recurrent
-from impls.pytorch.optimiser import held_state, is_fused, make_optimiser
+from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
+from impls.pytorch.gpu import autocast_of_recurrent, held_by_graphs, reduce_products, weights_of_recurrent
+from impls.pytorch.graphs import PlacedBatch, Step, StepGraphs
+from impls.pytorch.optimiser import held_state, is_fused, make_optimiser, state_tensors
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
@@ -31,13 +32,6 @@ TUNED_MODES = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": 
 MODES = ("eager", "compile", "cuda-graphs")
 # Of the environment variables that the ledger shows.
 PREFIXES = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "TORCH", "ATEN_", "PYTORCH_", "GLIBC_", "TRITON_", "CU")
-
-
-class PlacedBatch(NamedTuple):
-    """A batch on the device: inputs by name, and class numbers."""
-
-    inputs: dict[str, torch.Tensor]
-    targets: torch.Tensor
 
 
 class PyTorchRuntime(Runtime):
@@ -94,8 +88,6 @@ class PyTorchRuntime(Runtime):
             )  # fmt: skip
         reduce_products(workload.dtype == "tf32")
         if self.device.type == "cuda":
-            if mode == "cuda-graphs":
-                torch.compiler.reset()  # Graphs of the models before would keep their memory.
             torch.cuda.empty_cache()  # Of the model before this one.
             mixed = isinstance(workload.model, RecurrentSpec) and workload.dtype == "mixed_bfloat16"
             if mixed and (found := autocast_of_recurrent(self.device)) != torch.bfloat16:
@@ -183,7 +175,7 @@ class PyTorchModel(Model):
     """A torch.nn module with its optimiser, run eagerly or compiled.
 
     Compiled are the network (for `forward`) and the training loss (for `gradients` and `train_step`, each with its own
-    backward pass); the optimiser is PyTorch's own fused kernel in both modes.
+    backward pass); the optimiser is PyTorch's own fused kernel. `cuda-graphs` replays what `compile` runs in a step.
 
     Args:
         workload: what to compute.
@@ -210,12 +202,11 @@ class PyTorchModel(Model):
         self._mixed = workload.dtype == "mixed_bfloat16"
         self._loss: Callable[..., torch.Tensor] = training_loss
         self._constant: FrozenNetwork | None = None
-        self._graphs = mode == "cuda-graphs"
+        self._graphs = StepGraphs(self._changing) if mode == "cuda-graphs" else None
+        self._optimiser: torch.optim.Optimizer | None = None
         if mode in ("compile", "cuda-graphs"):
             allow_many_sizes()
             options: dict[str, Any] = {"dynamic": False, "fullgraph": not isinstance(workload.model, RecurrentSpec)}
-            if self._graphs:
-                options["mode"] = "reduce-overhead"
             self._infer = torch.compile(self._network, **options)
             self._loss = torch.compile(training_loss, **options)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
@@ -224,29 +215,36 @@ class PyTorchModel(Model):
         self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> torch.Tensor:
-        self._begin()
-        self._enter("inference")
+        return self._run("inference", self._infer_batch, batch)
+
+    def gradients(self, batch: PlacedBatch) -> tuple[torch.Tensor, ...]:
+        return self._run("gradients", self._differentiate, batch)
+
+    def train_step(self, batch: PlacedBatch) -> torch.Tensor:
+        self._is_constant = False
+        if self._optimiser is None:
+            # Not before it is wanted: the first one imports TorchDynamo, a second that inference need not spend.
+            self._optimiser = make_optimiser(self._workload.optimiser, self._trained, self._graphs is not None)
+        return self._run("training", self._train, batch)
+
+    def _run(self, phase: str, step: Step, batch: PlacedBatch) -> Any:
+        self._enter(phase)
+        return self._graphs.run(step, batch) if self._graphs else step(batch)
+
+    def _infer_batch(self, batch: PlacedBatch) -> torch.Tensor:
         with torch.inference_mode(), self._precision():
             if self._is_constant:
                 return self._constant(batch.inputs)
             return self._infer(**batch.inputs)
 
-    def gradients(self, batch: PlacedBatch) -> tuple[torch.Tensor, ...]:
-        self._begin()
-        self._enter("gradients")
+    def _differentiate(self, batch: PlacedBatch) -> tuple[torch.Tensor, ...]:
         inputs = {name: value.detach().requires_grad_() for name, value in batch.inputs.items()}
         with self._precision():
             loss = self._loss(self._network, inputs, batch.targets)
         wanted = [*self._trained, *(inputs[name] for name in self._inputs)]
         return loss.detach(), *torch.autograd.grad(loss, wanted)
 
-    def train_step(self, batch: PlacedBatch) -> torch.Tensor:
-        self._begin()
-        self._enter("training")
-        self._is_constant = False
-        if self._optimiser is None:
-            # Not before it is wanted: the first one imports TorchDynamo, a second that inference need not spend.
-            self._optimiser = make_optimiser(self._workload.optimiser, self._trained)
+    def _train(self, batch: PlacedBatch) -> torch.Tensor:
         with self._precision():
             loss = self._loss(self._network, batch.inputs, batch.targets)
         loss.backward()
@@ -271,7 +269,12 @@ class PyTorchModel(Model):
         with torch.no_grad():
             for name, (path, axes) in self._map.items():
                 self._held[path].copy_(torch.tensor(weights[name]).permute(axes))
-        self._optimiser: torch.optim.Optimizer | None = None
+        if self._graphs and self._optimiser:
+            # Its graph goes on with the same tensors, and before the first step they would be zero.
+            for value in state_tensors(self._optimiser):
+                value.zero_()
+        else:
+            self._optimiser = None
         # Constants are not compiled anew: other weights are served by the graph that reads them.
         self._is_constant = self._constant is not None and all(
             np.array_equal(weights[name], value) for name, value in self._first_weights.items()
@@ -308,7 +311,7 @@ class PyTorchModel(Model):
         if self._mode != "eager":
             compiled = dict(self._family.COMPILED)
             if self._graphs:
-                compiled["launched as"] = graphs_in_force()
+                compiled["launched as"] = "one CUDA graph a step, the batch copied into its memory at every call"
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
         return {
@@ -318,7 +321,7 @@ class PyTorchModel(Model):
             "kernels": self._kernels(),
             "precision": self._precision_in_force(),
             "compiled": compiled,
-            "optimiser": f"{self._workload.optimiser.kind}, {kernel}, eager",
+            "optimiser": f"{self._workload.optimiser.kind}, {kernel}, {'in the graph' if self._graphs else 'eager'}",
         }
 
     def _kernels(self) -> dict[str, int]:
@@ -343,11 +346,6 @@ class PyTorchModel(Model):
         reduced = torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.allow_tf32
         return "TF32 products" if reduced and self._device.type == "cuda" else self._workload.dtype
 
-    def _begin(self) -> None:
-        if self._graphs:
-            # What an earlier replay returned may be written over from here on.
-            torch.compiler.cudagraph_mark_step_begin()
-
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
             self._network.train(phase != "inference")
@@ -355,15 +353,15 @@ class PyTorchModel(Model):
                 norm.track_running_stats = phase != "gradients"
             self._phase = phase
 
+    def _changing(self) -> Iterator[torch.Tensor]:
+        """What a training step changes."""
+        yield from self._held.values()
+        if self._optimiser:
+            yield from state_tensors(self._optimiser)
+
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
-
-
-def reduce_products(wanted: bool) -> None:
-    """Whether products of float32 may round their operands to TF32; on a CPU they never do."""
-    torch.set_float32_matmul_precision("high" if wanted else "highest")
-    torch.backends.cudnn.allow_tf32 = wanted
 
 
 def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:

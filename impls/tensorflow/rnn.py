@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from harness.core.spec import RnnSpec
+from impls.tensorflow.recurrent import CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
 
 # A graph grows with every time step, and so does the time to build or compile it.
 UNROLL_LIMIT = 128
@@ -23,6 +24,15 @@ class Cell(keras.layers.SimpleRNNCell):
         return h, [h]
 
 
+class ProjectedCell(keras.layers.SimpleRNNCell):
+    """Keras' simple cell for inputs that its kernel and bias have met already."""
+
+    def call(self, sequence: tf.Tensor, states: list[tf.Tensor], training: bool = False) -> tuple[tf.Tensor, Any]:
+        """One time step; `sequence` is `(batch_size, hidden_size)`, `states` is `[h]`."""
+        h = self.activation(sequence + tf.matmul(states[0], self.recurrent_kernel))
+        return h, [h]
+
+
 class Network(keras.Model):
     """Recurrent layers, then one dense layer on the last hidden state or on all of them.
 
@@ -33,15 +43,19 @@ class Network(keras.Model):
 
     def __init__(self, spec: RnnSpec, mode: str) -> None:
         super().__init__(name="network")
-        self.recurrent = [
-            keras.layers.RNN(
+        self.recurrent = []
+        for index in range(spec.num_layers):
+            cell = (ProjectedCell if on_gpu() else Cell)(
                 # Values come later; an orthogonal start would take minutes for wide layers.
-                Cell(spec.hidden_size, activation=spec.activation, recurrent_initializer="zeros", name="cell"),
-                return_sequences=spec.many_to_many or index < spec.num_layers - 1,
-                name=f"layer.{index}",
-            )
-            for index in range(spec.num_layers)
-        ]
+                spec.hidden_size, activation=spec.activation, recurrent_initializer="zeros", name="cell",
+            )  # fmt: skip
+            every = spec.many_to_many or index < spec.num_layers - 1
+            options = {"return_sequences": every, "name": f"layer.{index}"}
+            if by_cudnn(mode):
+                layer = CudnnLayer(cell, f"rnn_{spec.activation}", **options)
+            else:
+                layer = (ProjectedLayer if on_gpu() else keras.layers.RNN)(cell, **options)
+            self.recurrent.append(layer)
         self.head = keras.layers.Dense(spec.output_size, name="head")
         self.unrolls = {training: unrolls(spec, mode, training) for training in (False, True)}
 
@@ -84,8 +98,11 @@ def weight_map(spec: RnnSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def ledger(spec: RnnSpec, mode: str) -> dict[str, str]:
     """Kernel and layout."""
+    if by_cudnn(mode):
+        return {"kernel": "cuDNN", "layout": "sequences (batch_size, sequence_length, input_size)"}
+    products = "one matrix product for all inputs, one a step" if on_gpu() else "two matrix products a step"
     loops = {training: "unrolled" if unrolls(spec, mode, training) else "while loop" for training in (False, True)}
     return {
-        "kernel": f"two matrix products a step; inference {loops[False]}, gradients and training {loops[True]}",
+        "kernel": f"{products}; inference {loops[False]}, gradients and training {loops[True]}",
         "layout": "sequences (batch_size, sequence_length, input_size), time-major inside",
     }

@@ -28,7 +28,9 @@ LSTM = (
     Fault("gates i, f, o, g", JIT, "lstm", (
         ("lstm.py", "i, f, g, o = jnp.split", "i, f, o, g = jnp.split"),
     ), "layer.0 (inference)"),
-    Fault("bias dropped", JIT, "lstm", (("lstm.py", " + self.dense_h.bias[...]", ""),), "layer.0 (inference)"),
+    Fault("bias dropped", JIT, "lstm", (
+        ("lstm.py", "@ kernel + self.dense_h.bias[...]", "@ kernel"),
+    ), "layer.0 (inference)"),
     Fault("carry taken as (h, c)", JIT, "lstm", (("lstm.py", "c, h = carry", "h, c = carry"),), "layer.0 (inference)"),
     Fault("initial carry given as (h, c)", JIT, "lstm", (
         ("lstm.py", "(c0[index], h0[index])", "(h0[index], c0[index])"),
@@ -52,7 +54,7 @@ LSTM = (
         ("lstm.py", "time_major=True, return_carry", "time_major=True, reverse=True, return_carry"),
     ), "layer.0 (inference)"),
     Fault("last hidden state of the first layer", JIT, "lstm-last", (
-        ("lstm.py", "(_, last), hidden = layer(hidden, initial_carry=(c0[index], h0[index]))",
+        ("lstm.py", "(_, last), hidden = layer(layer.cell.project(hidden), initial_carry=(c0[index], h0[index]))",
          "(_, final), hidden = layer(hidden, initial_carry=(c0[index], h0[index]))\n"
          "            last = final if index == 0 else last"),
     ), "head (inference)"),

@@ -44,8 +44,8 @@ LSTM = (
     ), "layer.0 (inference)"),
     Fault("second bias trained as well", EAGER, "lstm", (
         ("lstm.py", "nn.init.zeros_(parameter.requires_grad_(False))", "nn.init.zeros_(parameter)"),
-        ("runtime.py", "make_optimiser(self._workload.optimiser, self._trained)",
-         "make_optimiser(self._workload.optimiser, list(self._network.parameters()))"),
+        ("runtime.py", "make_optimiser(self._workload.optimiser, self._trained,",
+         "make_optimiser(self._workload.optimiser, list(self._network.parameters()),"),
     ), "layer.0 (inference)"),
     Fault("h and c swapped", EAGER, "lstm", (("lstm.py", "(x, (h0, c0))", "(x, (c0, h0))"),), "layer.0 (inference)"),
     Fault("initial cell state given to the first layer only", EAGER, "lstm", (
@@ -205,15 +205,15 @@ TRAINING = (
         "if self._optimiser is None:", "if True:",
     ), "momentum of all weights after training step 2", "momentum"),
     Fault("head's bias left out of training", EAGER, "rnn", in_runtime(
-        "make_optimiser(self._workload.optimiser, self._trained)",
-        "make_optimiser(self._workload.optimiser, self._trained[:-1])",
+        "make_optimiser(self._workload.optimiser, self._trained,",
+        "make_optimiser(self._workload.optimiser, self._trained[:-1],",
     ), "'head.bias' after training step 1"),
     Fault("biases frozen", EAGER, "dense", in_runtime(
-        "make_optimiser(self._workload.optimiser, self._trained)",
-        "make_optimiser(self._workload.optimiser, [w for w in self._trained if w.ndim > 1])",
+        "make_optimiser(self._workload.optimiser, self._trained,",
+        "make_optimiser(self._workload.optimiser, [w for w in self._trained if w.ndim > 1],",
     ), "'layer.0.bias' after training step 1"),
     Fault("velocity kept in a reset", EAGER, "rnn", in_runtime(
-        "self._optimiser: torch.optim.Optimizer | None = None", 'self._optimiser = getattr(self, "_optimiser", None)',
+        "        else:\n            self._optimiser = None\n", "",
     ), "optimiser state after a reset", "momentum"),
     Fault("running statistics kept in a reset", EAGER, "residual", in_runtime(
         "                self._held[path].copy_(",

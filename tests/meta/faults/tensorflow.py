@@ -55,7 +55,7 @@ LSTM = (
         ("lstm.py", '"unroll": kernel', '"go_backwards": True, "unroll": kernel'),
     ), "layer.0 (inference)"),
     Fault("input product in float32", EAGER, "lstm", (
-        ("lstm.py", "        return super().call(projected,",
+        ("recurrent.py", "        return super().call(projected,",
          "        projected = tf.cast(tf.cast(projected, tf.float32), sequences.dtype)\n"
          "        return super().call(projected,"),
     ), "layer.0 (inference)"),
@@ -69,11 +69,11 @@ RNN = (
         ("rnn.py", "self.activation(products + self.bias)", "self.activation(products) + self.bias"),
     ), "layer.0 (inference)"),
     Fault("state passed on before its activation", EAGER, "rnn", (
-        ("rnn.py", "return h, [h]", "return h, [products + self.bias]"),
+        ("rnn.py", "+ self.bias)\n        return h, [h]", "+ self.bias)\n        return h, [products + self.bias]"),
     ), "layer.0 (inference)"),
     Fault("recurrent kernel transposed", EAGER, "rnn", (
-        ("rnn.py", "tf.matmul(states[0], self.recurrent_kernel)",
-         "tf.matmul(states[0], self.recurrent_kernel, transpose_b=True)"),
+        ("rnn.py", "self.kernel) + tf.matmul(states[0], self.recurrent_kernel)",
+         "self.kernel) + tf.matmul(states[0], self.recurrent_kernel, transpose_b=True)"),
     ), "layer.0 (inference)"),
     Fault("initial states off by one layer", EAGER, "rnn", (
         ("rnn.py", "[h0[index]]", "[h0[index - 1]]"),
@@ -82,7 +82,7 @@ RNN = (
         ("rnn.py", "layer(hidden, initial", "layer(tf.nn.dropout(hidden, 0.1), initial"),
     ), "layer.0 (inference)"),
     Fault("last but one hidden state", EAGER, "rnn", (
-        ("rnn.py", "return_sequences=spec.many_to_many or index < spec.num_layers - 1", "return_sequences=True"),
+        ("rnn.py", "every = spec.many_to_many or index < spec.num_layers - 1", "every = True"),
         ("rnn.py", "return self.head(hidden)", "return self.head(hidden[:, -2:][:, 0])"),
     ), "head (inference)"),
     Fault("sequence reversed in training", EAGER, "rnn", (

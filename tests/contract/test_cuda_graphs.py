@@ -1,0 +1,118 @@
+"""PyTorch's mode `cuda-graphs` on a CPU: everything but the capture itself, for which the step is called anew."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.environments import FRAMEWORKS, Configuration, find_installation
+
+STEPS = """
+import numpy as np
+import torch
+from harness.core.contract import Settings
+from harness.core.spec import OPTIMISERS, Optimiser, Workload
+from harness.core.weights import seeded_batch, seeded_weights
+from harness.presets import PRESETS
+from impls.pytorch import RUNTIME, graphs
+from impls.pytorch.runtime import PyTorchModel
+
+captured = []
+
+def capture(run):
+    captured.append(run)
+    return run
+
+def warm_up(run):
+    for _ in range(graphs.WARM_UP_CALLS):
+        run()
+
+graphs.capture, graphs.warm_up = capture, warm_up
+# What is compiled has tests of its own.
+torch.compile = lambda function, **options: function
+RUNTIME.configure(Settings(device="cpu", threads=1))
+
+def same(ours, theirs):
+    assert ours.keys() == theirs.keys() and theirs
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), [
+        name for name in theirs if not np.array_equal(ours[name], theirs[name])
+    ]
+
+for sized in PRESETS["small"].sized:
+    for kind in OPTIMISERS:
+        rate = 0.01 if kind == "adam" else 0.1
+        workload = Workload(sized.model, sized.batch_size, optimiser=Optimiser(kind, learning_rate=rate))
+        weights = seeded_weights(sized.model, 1)
+        mode, device = "eager", torch.device("cpu")
+        eager, graphed = (PyTorchModel(workload, weights, mode, device) for mode in ("eager", "cuda-graphs"))
+        batches = [RUNTIME.place(seeded_batch(workload, seed), "float32") for seed in range(3)]
+        captured.clear()
+        # The second time from the first weights again, with what is captured already.
+        for _ in range(2):
+            for batch in batches:
+                assert torch.equal(graphed.forward(batch), eager.forward(batch))
+                ours, theirs = (model.canonical(model.gradients(batch)) for model in (graphed, eager))
+                assert np.array_equal(ours["loss"], theirs["loss"])
+                same(ours["weights"], theirs["weights"])
+                same(ours["inputs"], theirs["inputs"])
+            for batch in batches:
+                assert torch.equal(graphed.train_step(batch), eager.train_step(batch))
+            same(graphed.weights(), eager.weights())
+            assert not all(np.array_equal(eager.weights()[name], weights[name]) for name in weights)
+            for name, held in eager.optimiser_state().items():
+                same(graphed.optimiser_state()[name], held)
+            for model in (graphed, eager):
+                model.reset(weights)
+            same(graphed.weights(), weights)
+        assert len(captured) == 3, (sized, kind, len(captured))
+print("same")
+"""
+
+FAILURES = """
+import torch
+from impls.pytorch import graphs
+
+class Graph:
+    pass
+
+class Capture:
+    def __init__(self, graph):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+torch.cuda.CUDAGraph, torch.cuda.graph = Graph, Capture
+
+def run():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+for step in (run, lambda: 1):
+    try:
+        graphs.capture(step)
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def run(program: str) -> str:
+    installation = find_installation(FRAMEWORKS["pytorch"], Configuration())
+    if not installation.installed:
+        pytest.skip(installation.reason)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_steps_that_are_captured_once_compute_what_eager_ones_do():
+    assert run(STEPS) == "same"
+
+
+def test_why_a_capture_failed_is_what_is_raised():
+    assert run(FAILURES).splitlines() == [
+        "OutOfMemoryError CUDA out of memory. Tried to allocate 9 GiB",
+        "RuntimeError CUDA error: operation failed due to a previous error during capture",
+    ]

@@ -1,0 +1,166 @@
+"""Recurrent layers as a GPU runs them compute what those of a CPU do: tried on a CPU, where JAX's own statement of
+cuDNN's LSTM, and one of ours for TensorFlow, stand in for kernels that are not there."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.environments import FRAMEWORKS, Configuration, find_installation
+
+FLAT_WEIGHTS = """
+import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
+from jax.experimental import rnn as kernel
+from harness.core.spec import DenseSpec, LstmSpec
+from harness.core.weights import seeded_batch, seeded_weights
+from harness.core.spec import Workload
+from impls.jax import cudnn, lstm
+
+def stated(x, h, c, weights, lengths, input_size, hidden_size, num_layers, dropout, bidirectional):
+    parts = kernel.unpack_lstm_weights(weights, input_size, hidden_size, num_layers, bidirectional)
+    return kernel.lstm_ref(x, h, c, *parts, lengths, input_size, hidden_size, num_layers, dropout, bidirectional)
+
+cudnn.cudnn.lstm = stated
+for many in (False, True):
+    spec = LstmSpec(5, 8, 4, 6, num_layers=2, many_to_many=many)
+    weights, batch = seeded_weights(spec, 3), seeded_batch(Workload(spec, 7), 3)
+    outputs = []
+    for network, places in ((lstm.Network, lstm), (cudnn.Lstm, cudnn)):
+        module = network(spec, jnp.float32, nnx.Rngs(0))
+        graph, state = nnx.split(module)
+        flat = dict(nnx.to_flat_state(state))
+        for name, (path, axes) in places.weight_map(spec).items():
+            flat[path] = flat[path].replace(jnp.array(weights[name].transpose(axes), dtype=jnp.float32))
+        module = nnx.merge(graph, nnx.from_flat_state(list(flat.items())))
+        outputs.append(np.array(module(**{name: jnp.array(value) for name, value in batch.inputs.items()})))
+    assert outputs[0].shape == outputs[1].shape == ((7, 6, 4) if many else (7, 4))
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-5 * np.abs(outputs[0]).max(), outputs
+    assert np.abs(outputs[0]).max() > 0.01
+assert cudnn.serves(Workload(spec, 7)) and cudnn.serves(Workload(spec, 7, "tf32", "gpu"))
+assert not cudnn.serves(Workload(spec, 7, "bfloat16")) and not cudnn.serves(Workload(DenseSpec((2, 3)), 7))
+print("same")
+"""
+
+COMPARISON = """
+import numpy as np
+from harness.core.contract import Settings
+from harness.core.spec import LstmSpec, RnnSpec, Workload
+from harness.core.weights import seeded_batch, seeded_weights
+
+SIZES = dict(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2)
+SPECS = [
+    RnnSpec(**SIZES),
+    RnnSpec(**SIZES, many_to_many=True, activation="relu"),
+    LstmSpec(**SIZES),
+    LstmSpec(**SIZES, many_to_many=True),
+]
+
+def outputs(runtime, spec, mode):
+    workload = Workload(spec, 7)
+    model = runtime.build(workload, seeded_weights(spec, 3), mode)
+    batch = runtime.place(seeded_batch(workload, 3), "float32")
+    found = model.canonical(model.gradients(batch))
+    logits = runtime.fetch(model.forward(batch))
+    return [logits, found["loss"], *found["weights"].values(), *found["inputs"].values()], str(model.describe())
+
+def compare(runtime, modes, as_on_gpu, said):
+    runtime.configure(Settings(device="cpu", threads=1))
+    cases = [(spec, mode) for spec in SPECS for mode in modes]
+    before = [outputs(runtime, *case)[0] for case in cases]
+    as_on_gpu()
+    for case, theirs in zip(cases, before):
+        ours, ledger = outputs(runtime, *case)
+        assert said in ledger, ledger
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.shape == other.shape
+            assert np.abs(one - other).max() < 2e-5 * np.abs(other).max(), case
+            assert np.abs(other).max() > 1e-3, case
+    print("same")
+"""
+
+JAX_PRODUCTS = """
+from impls.jax import RUNTIME, lstm, products, rnn
+
+traced = []
+
+def projects():
+    traced.append(1)
+    return True
+
+def as_on_gpu():
+    for module in (lstm, products, rnn):
+        module.projects = projects
+
+MODES = ("jit", "tuned", "tuned-without-backward-by-hand", "tuned-without-one-tanh")
+compare(RUNTIME, MODES, as_on_gpu, "scan over time")
+assert traced
+"""
+
+TENSORFLOW_CUDNN = """
+import tensorflow as tf
+from impls.tensorflow import RUNTIME, lstm, recurrent, rnn
+
+calls = []
+
+def stated(
+    input, input_h, input_c, params, sequence_lengths, rnn_mode, is_training, time_major
+):
+    # cuDNN's own order: kernels and recurrent kernels gate by gate, their outputs first, then both biases.
+    calls.append((rnn_mode, is_training))
+    batch_size, steps, input_size = input.shape
+    assert not time_major and sequence_lengths.shape == (batch_size,) and input_h.shape[1] == 1
+    size, gates = input_h.shape[2], 4 if rnn_mode == "lstm" else 1
+    lengths = [size * input_size] * gates + [size * size] * gates + [size] * 2 * gates
+    parts = tf.split(params, lengths)
+    w = [tf.reshape(part, (size, input_size)) for part in parts[:gates]]
+    r = [tf.reshape(part, (size, size)) for part in parts[gates : 2 * gates]]
+    b = [one + other for one, other in zip(parts[2 * gates : 3 * gates], parts[3 * gates :])]
+    h, c, found = input_h[:, 0], input_c[:, 0] if gates == 4 else None, []
+    for t in range(steps):
+        sums = [input[:, t] @ tf.transpose(w[k]) + h @ tf.transpose(r[k]) + b[k] for k in range(gates)]
+        if gates == 4:
+            i, f, g, o = tf.sigmoid(sums[0]), tf.sigmoid(sums[1]), tf.tanh(sums[2]), tf.sigmoid(sums[3])
+            c = f * c + i * g
+            h = o * tf.tanh(c)
+        else:
+            h = {"rnn_tanh": tf.tanh, "rnn_relu": tf.nn.relu}[rnn_mode](sums[0])
+        found.append(h)
+    return tf.stack(found, 1), h[:, None], c, None, None
+
+def as_on_gpu():
+    tf.raw_ops.CudnnRNNV3 = stated
+    for module in (lstm, recurrent, rnn):
+        module.on_gpu = lambda: True
+
+compare(RUNTIME, ("eager", "graph"), as_on_gpu, "cuDNN")
+assert {kind for kind, _ in calls} == {"rnn_tanh", "rnn_relu", "lstm"}
+assert {training for _, training in calls} == {False, True}
+"""
+
+TENSORFLOW_PRODUCTS = """
+from impls.tensorflow import RUNTIME, lstm, recurrent, rnn
+
+def as_on_gpu():
+    for module in (lstm, recurrent, rnn):
+        module.on_gpu = lambda: True
+
+compare(RUNTIME, ("xla",), as_on_gpu, "one matrix product for all inputs, one a step")
+"""
+
+
+@pytest.mark.parametrize(
+    ("framework", "program"),
+    [
+        pytest.param("jax", FLAT_WEIGHTS, id="jax cuDNN"),
+        pytest.param("jax", COMPARISON + JAX_PRODUCTS, id="jax products"),
+        pytest.param("tensorflow", COMPARISON + TENSORFLOW_CUDNN, id="tensorflow cuDNN"),
+        pytest.param("tensorflow", COMPARISON + TENSORFLOW_PRODUCTS, id="tensorflow products"),
+    ],
+)
+def test_recurrent_layers_of_a_gpu_compute_the_same(framework, program):
+    installation = find_installation(FRAMEWORKS[framework], Configuration())
+    if not installation.installed:
+        pytest.skip(installation.reason)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "same", done.stderr
