@@ -14,8 +14,8 @@ from impls.jax import lstm
 
 NOT_SERVED = "as jit: what JAX has of cuDNN's recurrent layers is LSTM in float32 and TF32"
 LEDGER = {
-    "kernel": "cuDNN's LSTM, all time steps of a layer in one call; JAX waits for the device before each, and "
-    "inference runs as in training",
+    "kernel": "cuDNN's LSTM, all layers and time steps in one call; JAX waits for the device before it, and inference "
+    "runs as in training",
     "layout": "sequences batch-first, kernels (4 * hidden_size, input_size)",
 }
 
@@ -30,24 +30,29 @@ class Lstm(lstm.Network):
     def __init__(self, spec: LstmSpec, dtype: Any, rngs: nnx.Rngs) -> None:
         super().__init__(spec, dtype, rngs)
         self.hidden_size = spec.hidden_size
+        # One call for all of them shows the hidden states of the last alone.
+        self.layer_by_layer = False
 
     def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
-        """As `lstm.Network`."""
+        """As `lstm.Network`, which shows its hidden states always."""
         lengths = jnp.full(x.shape[:1], x.shape[1], dtype=jnp.int32)
+        cells = [layer.cell for layer in self.layers]
         hidden, last = x, h0
-        for index, layer in enumerate(self.layers):
-            state = h0[index : index + 1], c0[index : index + 1]
-            sizes = hidden.shape[-1], self.hidden_size, 1
-            hidden, last, _ = cudnn.lstm(hidden, *state, flat_weights(layer.cell), lengths, *sizes, 0.0, False)
-            self.sow(nnx.Intermediate, f"layer.{index}", hidden)
-        return self.head(hidden if self.many_to_many else last[0])
+        for begin, group in enumerate([[cell] for cell in cells] if self.layer_by_layer else [cells]):
+            state = h0[begin : begin + len(group)], c0[begin : begin + len(group)]
+            sizes = hidden.shape[-1], self.hidden_size, len(group)
+            hidden, last, _ = cudnn.lstm(hidden, *state, flat_weights(group), lengths, *sizes, 0.0, False)
+            if self.layer_by_layer:
+                self.sow(nnx.Intermediate, f"layer.{begin}", hidden)
+        return self.head(hidden if self.many_to_many else last[-1])
 
 
-def flat_weights(cell: lstm.Cell) -> jax.Array:
-    """A cell's weights in a row, as cuDNN wants them: kernels as `weight_map` holds them, then two biases."""
-    bias = cell.dense_h.bias[...]
-    kernels = cell.dense_i.kernel[...], cell.dense_h.kernel[...]
-    return jnp.concatenate([part.reshape(-1) for part in (*kernels, bias, jnp.zeros_like(bias))])
+def flat_weights(cells: list[lstm.Cell]) -> jax.Array:
+    """Weights in a row, as cuDNN wants them: all kernels as `weight_map` holds them, then two biases a cell."""
+    kernels = [part.kernel[...] for cell in cells for part in (cell.dense_i, cell.dense_h)]
+    biases = [cell.dense_h.bias[...] for cell in cells]
+    parts = [*kernels, *(part for bias in biases for part in (bias, jnp.zeros_like(bias)))]
+    return jnp.concatenate([part.reshape(-1) for part in parts])
 
 
 def weight_map(spec: LstmSpec) -> dict[str, tuple[tuple[Any, ...], tuple[int, ...]]]:

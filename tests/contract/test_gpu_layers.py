@@ -25,7 +25,7 @@ cudnn.cudnn.lstm = stated
 for many in (False, True):
     spec = LstmSpec(5, 8, 4, 6, num_layers=2, many_to_many=many)
     weights, batch = seeded_weights(spec, 3), seeded_batch(Workload(spec, 7), 3)
-    outputs = []
+    outputs, hidden = [], []
     for network, places in ((lstm.Network, lstm), (cudnn.Lstm, cudnn)):
         module = network(spec, jnp.float32, nnx.Rngs(0))
         graph, state = nnx.split(module)
@@ -33,7 +33,16 @@ for many in (False, True):
         for name, (path, axes) in places.weight_map(spec).items():
             flat[path] = flat[path].replace(jnp.array(weights[name].transpose(axes), dtype=jnp.float32))
         module = nnx.merge(graph, nnx.from_flat_state(list(flat.items())))
-        outputs.append(np.array(module(**{name: jnp.array(value) for name, value in batch.inputs.items()})))
+        inputs = {name: jnp.array(value) for name, value in batch.inputs.items()}
+        outputs.append(np.array(module(**inputs)))
+        module.layer_by_layer = True
+        traced = np.array(module(**inputs))
+        assert np.abs(traced - outputs[-1]).max() < 1e-5 * np.abs(traced).max()
+        recorded = dict(nnx.to_flat_state(nnx.pop(module, nnx.Intermediate)))
+        hidden.append({path[0]: np.array(value[0]) for path, value in recorded.items()})
+    assert hidden[0].keys() == hidden[1].keys() == {"layer.0", "layer.1"}
+    for name, value in hidden[0].items():
+        assert np.abs(hidden[1][name] - value).max() < 1e-5 * np.abs(value).max(), name
     assert outputs[0].shape == outputs[1].shape == ((7, 6, 4) if many else (7, 4))
     assert np.abs(outputs[0] - outputs[1]).max() < 1e-5 * np.abs(outputs[0]).max(), outputs
     assert np.abs(outputs[0]).max() > 0.01
