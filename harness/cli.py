@@ -330,16 +330,22 @@ def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: 
 
 @cli.command()
 @click.option("--frameworks", type=Names(), default=(), help="pytorch,tensorflow,jax; all by default.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="auto, cpu, gpu, or gpu:N. On a GPU how exact float32 products are is asked too; all else of the CPU.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the atlas as JSON on standard output.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the atlas as JSON to this file too.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def defaults(frameworks: tuple[str, ...], seed: int, as_json: bool, out: str | None, quiet: bool) -> int:
+def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool, out: str | None, quiet: bool) -> int:
     """What the frameworks do when nothing is said: found by running them, with what a difference is worth."""
     from harness.defaults import find_defaults, print_atlas
     from harness.result_file import write_text
 
-    atlas = find_defaults(frameworks, seed=seed, quiet=quiet)
+    atlas = find_defaults(frameworks, seed=seed, device=device, quiet=quiet)
     text = atlas.model_dump_json(indent=1)
     if out:
         write_text(Path(out), text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,24 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
 
 
 def resolve_device(device: str, card: int, names: Sequence[str], configuration: Configuration) -> tuple[str, str]:
-    """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
+    """As `choose_device`, by what the frameworks of these names say if they are started on a GPU.
 
     Args:
         device, card: from `parse_device`.
         names: frameworks that are asked for.
         configuration: which interpreters run them.
+    """
+    if device == "cpu":
+        return device, ""
+    return choose_device(device, card, ask_frameworks(names, "gpu", configuration, card))
+
+
+def choose_device(device: str, card: int, answers: Mapping[str, Answer]) -> tuple[str, str]:
+    """`auto` becomes `gpu` where every framework that is asked for sees one, else `cpu`.
+
+    Args:
+        device, card: from `parse_device`, not the CPU.
+        answers: from `ask_frameworks` for a GPU.
 
     Returns:
         The device, and what to tell of the choice; empty where there was none.
@@ -96,9 +108,6 @@ def resolve_device(device: str, card: int, names: Sequence[str], configuration: 
     Raises:
         DeviceError: `gpu` was asked for and no framework sees one.
     """
-    if device == "cpu":
-        return device, ""
-    answers = ask_frameworks(names, "gpu", configuration, card)
     looked = "; ".join(f"{name}: {answer.reason}" for name, answer in answers.items() if answer.reason)
     reasons = [answer.reason for answer in answers.values() if answer.outcome != "missing" and answer.reason]
     seen = any(not answer.reason for answer in answers.values())

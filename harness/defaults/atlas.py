@@ -72,12 +72,14 @@ class Atlas(_Record):
         frameworks: framework to its versions; empty when it is missing.
         outcomes: framework to `ok`, or how its worker ended.
         seed: of the draws, the data and the batches.
+        card: name of the GPU that products were measured on too; empty where they were not. All else is of the CPU.
         duration_s: of the whole command, seconds.
     """
 
     schema_version: int = SCHEMA_VERSION
     created: str
     seed: int
+    card: str = ""
     duration_s: float
     frameworks: dict[str, dict[str, str]]
     outcomes: dict[str, Outcome]

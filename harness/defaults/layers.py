@@ -15,6 +15,8 @@ from harness.reference.arithmetic import unit_roundoff
 
 NORMALISATION, PADDING, ACTIVATION = "normalisation", "padding", "activation"
 PRECISION, LOSS, DROPOUT = "precision", "loss", "dropout"
+PRECISION_ON_GPU = "precision on the GPU"
+PRODUCT, CONVOLUTION = "float32 matrix product", "float32 convolution"
 GRID = np.linspace(-6, 6, 241, dtype=np.float32)
 # A product in float32 stays below this many units of its own rounding; ten bits less stand a thousand above.
 FLOAT32_UNITS = 8.0
@@ -169,9 +171,8 @@ def measure_activations(asker: Asker) -> None:
 
 
 def measure_precision(asker: Asker) -> None:
-    """Dtypes without a word about them, and the error of products against float64, in float32's rounding."""
-    rng = asker.rng()
-    wide = rng.standard_normal((3, 5))
+    """Dtypes without a word about them, and how exact products of float32 are on the CPU."""
+    wide = asker.rng().standard_normal((3, 5))
 
     def dtype(probe: str, value: np.ndarray, key: str = "y") -> Finding:
         found = asker.ask(probe, x=value)[key]
@@ -182,13 +183,24 @@ def measure_precision(asker: Asker) -> None:
         kernel = asker.ask("dense", inputs=3, outputs=2, seed=asker.seed)["kernel"]
         return Finding(words=str(kernel.dtype), numbers={"bits": kernel.dtype.itemsize * 8})
 
+    asker.note(PRECISION, "weights of a new layer", weight)
+    asker.note(PRECISION, "array made from float64", lambda: dtype("array", wide))
+    asker.note(PRECISION, "float64 input to a new layer", lambda: dtype("dense_output", wide))
+    measure_products(asker, PRECISION)
+
+
+def measure_products(asker: Asker, topic: str) -> None:
+    """The error of float32 products against float64 in float32's rounding, on the device that the framework takes."""
+    rng = asker.rng()
+
     def rounding(got: np.ndarray, exact: np.ndarray, squares: np.ndarray) -> Finding:
         unit = unit_roundoff("float32") * np.sqrt(squares)
         units = float(np.sqrt(np.mean(((got - exact) / unit) ** 2)))
         if units < FLOAT32_UNITS:
-            return Finding(words="float32", numbers={"noise_units": units})
+            return Finding(words="float32", numbers={"noise_units": units, "bits": 24})
         # Inputs that are rounded first are off by some 0.4 units of their own dtype, both of them.
-        return Finding(words=f"inputs of about {24 - math.log2(units):.0f} bits", numbers={"noise_units": units})
+        bits = round(24 - math.log2(units))
+        return Finding(words=f"inputs of about {bits} bits", numbers={"noise_units": units, "bits": bits})
 
     def product() -> Finding:
         a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((64, 256), (256, 64)))
@@ -204,11 +216,8 @@ def measure_precision(asker: Asker) -> None:
         squares = np.einsum("bhwcij,oijc->bhwo", windows**2, weights**2)
         return rounding(asker.ask("convolved", x=x, kernel=kernel)["y"], exact, squares)
 
-    asker.note(PRECISION, "weights of a new layer", weight)
-    asker.note(PRECISION, "array made from float64", lambda: dtype("array", wide))
-    asker.note(PRECISION, "float64 input to a new layer", lambda: dtype("dense_output", wide))
-    asker.note(PRECISION, "float32 matrix product", product)
-    asker.note(PRECISION, "float32 convolution", convolution)
+    asker.note(topic, PRODUCT, product)
+    asker.note(topic, CONVOLUTION, convolution)
 
 
 def measure_loss(asker: Asker) -> None:

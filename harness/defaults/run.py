@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,16 +19,21 @@ from harness.defaults.atlas import Atlas, Finding, Row, make_row
 from harness.defaults.effects import EffectFinder, collect_draws
 from harness.defaults.initialisation import RECURRENT, measure_initialisation
 from harness.defaults.layers import (
+    CONVOLUTION,
     PADDING,
+    PRECISION_ON_GPU,
+    PRODUCT,
     measure_activations,
     measure_dropout,
     measure_loss,
     measure_normalisation,
     measure_padding,
     measure_precision,
+    measure_products,
 )
 from harness.defaults.steps import measure_optimisers
 from harness.defaults.units import unit_effects
+from harness.devices import ask_frameworks, choose_device, parse_device
 from harness.environments import FRAMEWORKS, Configuration, read_configuration
 from harness.pool import Pool
 from harness.progress import Reporter
@@ -43,6 +49,7 @@ def find_defaults(
     frameworks: Sequence[str] = (),
     *,
     seed: int = 0,
+    device: str = "cpu",
     configuration: Configuration | None = None,
     quiet: bool = False,
     effects: bool = True,
@@ -52,12 +59,14 @@ def find_defaults(
     Args:
         frameworks: names; all unless given.
         seed: of draws, data and batches.
+        device: `auto`, `cpu`, `gpu` or `gpu:N`; on a GPU only how exact products are is asked anew.
         configuration: interpreters and time limit; read from `faceoff.toml` and the environment unless given.
         quiet: no progress on standard error.
         effects: train the reference with each default; without, rows have no effects.
 
     Raises:
-        InputError: an unknown framework.
+        InputError: an unknown framework or device.
+        DeviceError: `gpu` was asked for and no framework sees one.
     """
     begin_s = time.monotonic()
     names = tuple(dict.fromkeys(frameworks)) or tuple(FRAMEWORKS)
@@ -65,6 +74,13 @@ def find_defaults(
         if name not in FRAMEWORKS:
             raise InputError("unknown framework", where="frameworks", got=name, expected=", ".join(FRAMEWORKS))
     contenders = [Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names]
+    configuration = configuration or read_configuration()
+    kind, number = parse_device(device)
+    answers = {} if kind == "cpu" else ask_frameworks(names, "gpu", configuration, number)
+    if answers:
+        kind, notice = choose_device(kind, number, answers)
+        if notice and not quiet:
+            print(f"faceoff: {notice}", file=sys.stderr)
     observed: dict[str, Observed] = {}
     failures: dict[str, WorkerError] = {}
     total = len(names) * (len(MEASUREMENTS) + 1) + EFFECT_UNITS
@@ -75,7 +91,7 @@ def find_defaults(
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
         Pool(
             contenders, device="cpu", threads=os.cpu_count() or 1, seed=seed, log_directory=Path(logs),
-            configuration=configuration or read_configuration(),
+            configuration=configuration,
         ) as pool,
     ):  # fmt: skip
         for contender in contenders:
@@ -84,14 +100,29 @@ def find_defaults(
                 observed[name] = observe(pool, contender, seed, reporter)
             except WorkerError as error:
                 failures[name] = error
+        card = ""
+        if kind == "gpu":
+            reporter.stage("products on the GPU")
+            with Pool(
+                contenders, device="gpu", threads=os.cpu_count() or 1, seed=seed, log_directory=Path(logs),
+                configuration=configuration, number_of_card=number,
+            ) as on_gpu:  # fmt: skip
+                card = on_gpu.card.describe().name if on_gpu.card else "unknown"
+                for contender in contenders:
+                    if contender.framework in observed:
+                        reason = answers[contender.framework].reason
+                        observe_products(on_gpu, contender, observed[contender.framework], reason, seed)
         versions = {name: pool.installations[name].versions for name in names}
         rows = make_rows(names, observed, failures)
         if effects:
             _add_effects(rows, observed, seed, reporter)
-    outcomes: dict[str, Outcome] = {name: failures[name].outcome if name in failures else "ok" for name in names}
+    outcomes: dict[str, Outcome] = {
+        name: failures[name].outcome if name in failures else outcome_of(observed[name]) for name in names
+    }
     return Atlas(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=seed,
+        card=card,
         duration_s=time.monotonic() - begin_s,
         frameworks=versions,
         outcomes=outcomes,
@@ -114,6 +145,37 @@ def observe(pool: Pool, contender: Contender, seed: int, reporter: Reporter) -> 
         return asker.observed
     finally:
         worker.kill()
+
+
+def observe_products(pool: Pool, contender: Contender, observed: Observed, reason: str, seed: int) -> None:
+    """Adds what is measured of one framework on a GPU to what was on the CPU.
+
+    Args:
+        pool: on the GPU.
+        contender, observed: of the framework.
+        reason: why it can use no GPU, which is then what is found; empty where it can.
+        seed: of the products' factors.
+    """
+    found = Finding(words=reason, outcome="unsupported")
+    if not reason:
+        try:
+            worker = pool.start_untouched(contender)
+            try:
+                asker = Asker(worker, seed)
+                measure_products(asker, PRECISION_ON_GPU)
+            finally:
+                worker.kill()
+            observed.findings.update(asker.observed.findings)
+            return
+        except WorkerError as error:
+            found = Finding(words=f"{error.outcome}: {error.what}", outcome=error.outcome)
+    observed.findings.update({(PRECISION_ON_GPU, word): found for word in (PRODUCT, CONVOLUTION)})
+
+
+def outcome_of(observed: Observed) -> Outcome:
+    """`ok`, or how a worker of this framework ended before all was measured."""
+    ends: list[Outcome] = [finding.outcome for finding in observed.findings.values()]
+    return next((outcome for outcome in ends if outcome not in ("ok", "unsupported", "disagrees")), "ok")
 
 
 def make_rows(names: Sequence[str], observed: dict[str, Observed], failures: dict[str, WorkerError]) -> list[Row]:

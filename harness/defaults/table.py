@@ -42,6 +42,8 @@ def print_atlas(atlas: Atlas) -> None:
     console.print(table)
     differing = sum(not row.agree for row in atlas.rows)
     measured = ", ".join(name for name, outcome in atlas.outcomes.items() if outcome == "ok") or "no framework"
+    where = f"CPU, products on {atlas.card} too" if atlas.card else "CPU"
     console.print(
-        f"{differing} of {len(atlas.rows)} defaults differ ({measured}; {atlas.duration_s:.0f} s)", highlight=False
+        f"{differing} of {len(atlas.rows)} defaults differ ({measured}; {where}; {atlas.duration_s:.0f} s)",
+        highlight=False,
     )

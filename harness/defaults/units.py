@@ -10,7 +10,17 @@ from harness.core.weights import seeded_weights
 from harness.data import load_digits
 from harness.defaults.atlas import Effect, Finding
 from harness.defaults.effects import DENSE, array_spread, spread_of
-from harness.defaults.layers import ACTIVATION, LOSS, NORMALISATION, PADDING, PRECISION, correlate, gelu
+from harness.defaults.layers import (
+    ACTIVATION,
+    LOSS,
+    NORMALISATION,
+    PADDING,
+    PRECISION,
+    PRECISION_ON_GPU,
+    PRODUCT,
+    correlate,
+    gelu,
+)
 from harness.reference.layers import affine, softmax_cross_entropy
 
 Findings = Mapping[str, Finding]
@@ -63,11 +73,28 @@ def unit_effects(topic: str, word: str, findings: Findings, padding_by_number: F
     elif (topic, word) == (PRECISION, "array made from float64"):
         where, x = "the unit, normal numbers", np.random.default_rng(seed).standard_normal(10_000)
         outputs = {name: x.astype(f"float{f.numbers['bits']:.0f}").astype(np.float64) for name, f in found.items()}
+    elif topic == PRECISION_ON_GPU:
+        where = f"the unit, {'dense 64-32' if word == PRODUCT else '3x3'} on digits, inputs and weights of so many bits"
+        outputs = {name: _rounded_product(word, int(finding.numbers["bits"]), seed) for name, finding in found.items()}
     elif (topic, word) == (LOSS, "cross-entropy takes"):
         return _losses(found, seed)
     if len(outputs) < 2:
         return []
     return [Effect(measured_on=where, quantity="output", relative_difference=array_spread(outputs))]
+
+
+def _rounded_product(word: str, bits: int, seed: int) -> np.ndarray:
+    digits = load_digits(seed)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        mantissa, exponent = np.frexp(values)
+        return np.asarray(np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits))
+
+    if word == PRODUCT:
+        images = digits.test_x.reshape(len(digits.test_x), -1)
+        return np.asarray(rounded(images) @ rounded(seeded_weights(DENSE, seed)["layer.0.weight"]).T)
+    kernel = rounded(np.random.default_rng(seed).standard_normal((3, 3)))
+    return np.stack([correlate(rounded(image), kernel, 1, 1, 1) for image in digits.test_x[:100, :, :, 0]])
 
 
 def _padded(found: Findings, by_number: Findings, seed: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
 """What is published of a card, run after run in the order of their worth: `python -m tests.calibration.on_a_gpu`.
 
 Agreement in every dtype, the standard comparison, DeepBench's sizes that have a published figure, the CPU beside the
-GPU, batches until memory runs out, contenders beside code written by hand, and contenders compared with themselves.
+GPU, batches until memory runs out, contenders beside code written by hand, what float32 products are by default, and
+contenders compared with themselves.
 Each has a folder of its own under `--out`. Where `--minutes` end, the one at work is interrupted; the next call goes on
 with it, and runs nothing again that is finished. Exit status 0 when all was run, 3 when something is left.
 """
@@ -53,6 +54,9 @@ def plan(contenders: Sequence[str]) -> list[Run]:
     by_hand = ("-m", "tests.benchmarks.handwritten", *contenders, "--device", "{device}", "--passes", "20")
     itself = ("--contenders", *contenders) if contenders else ()
     verdicts = ("-m", "tests.calibration.verdicts", "--device", "{device}", *itself)
+    asked = dict.fromkeys(contender.partition(":")[0] for contender in contenders)
+    frameworks = ("--frameworks", ",".join(asked)) if asked else ()
+    defaults = (*FACEOFF, "defaults", "--device", "{device}", *frameworks, "--out", "{folder}/atlas.json")
     published = ",".join(PUBLISHED_V100_MS)
     return [
         Run("agreement", (*FACEOFF, "agree", "--device", "{device}", "--dtype", "float32,bfloat16,float16", *only)),
@@ -65,6 +69,7 @@ def plan(contenders: Sequence[str]) -> list[Run]:
         # Modes that a GPU alone has are unknown on the CPU.
         bench("products-cpu", "--preset", "products", "--steps", "inference", "--budget", "quick", device="cpu"),
         bench("sweep", *SWEPT, *only),
+        Run("defaults", defaults, resumes=False),
         bench("standard-bfloat16", "--dtype", "bfloat16", *only),
         Run("verdicts", (*verdicts, "--conditions", "quiet", "--minutes", "5", "--out", "{folder}/verdicts"), False),
     ]  # fmt: skip

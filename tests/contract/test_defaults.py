@@ -9,8 +9,9 @@ import pytest
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender
 from harness.defaults.asking import Asker, Observed, RefusalError
-from harness.defaults.run import find_defaults, observe
-from harness.environments import FRAMEWORKS, Configuration, variable_name
+from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT
+from harness.defaults.run import find_defaults, observe, observe_products, outcome_of
+from harness.environments import FRAMEWORKS, Configuration, read_configuration, variable_name
 from harness.pool import Pool
 from harness.progress import Reporter
 
@@ -143,3 +144,28 @@ def test_a_missing_framework_is_a_column_and_ends_with_3(monkeypatch, tmp_path):
     atlas = find_defaults(["jax"], quiet=True)
     assert atlas.outcomes == {"jax": "missing"}
     assert atlas.exit_status == 3
+
+
+def test_products_on_a_gpu_are_words_of_their_own(lightest, tmp_path):
+    seen, unseen = Observed(), Observed()
+    # Without a GPU the framework takes the CPU, as its users find it.
+    settings = {"device": "gpu", "threads": 1, "seed": 0, "log_directory": tmp_path}
+    with Pool([lightest], configuration=Configuration(), **settings) as pool:
+        observe_products(pool, lightest, seen, "", 0)
+        observe_products(pool, lightest, unseen, "sees no GPU", 0)
+    words = {(PRECISION_ON_GPU, PRODUCT), (PRECISION_ON_GPU, CONVOLUTION)}
+    assert seen.findings.keys() == unseen.findings.keys() == words
+    for finding in seen.findings.values():
+        assert finding.outcome == "ok"
+        assert 8 <= finding.numbers["bits"] <= 24
+    assert {(f.words, f.outcome) for f in unseen.findings.values()} == {("sees no GPU", "unsupported")}
+    assert outcome_of(seen) == outcome_of(unseen) == "ok"
+
+
+def test_a_worker_that_ends_on_a_gpu_is_a_finding_and_no_traceback(lightest, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable_name(lightest.framework), str(tmp_path / "no-python"))
+    observed, settings = Observed(), {"device": "gpu", "threads": 1, "seed": 0, "log_directory": tmp_path}
+    with Pool([lightest], configuration=read_configuration(), **settings) as pool:
+        observe_products(pool, lightest, observed, "", 0)
+    assert {finding.outcome for finding in observed.findings.values()} == {"missing"}
+    assert outcome_of(observed) == "missing"

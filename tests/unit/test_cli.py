@@ -50,6 +50,7 @@ def empty_folder(tmp_path, monkeypatch):
         (["compare", "--models", "dense", "--data", "nowhere", "--quiet"], "data_batch_1"),
         (["defaults", "--frameworks", "mxnet"], "mxnet"),
         (["defaults", "--frameworks", ","], "no name"),
+        (["defaults", "--device", "tpu"], "tpu"),
         (["compare", "--resume", "nowhere"], "expected the journal of a run"),
         (["nonsense"], "nonsense"),
         (["report"], "RESULTS"),

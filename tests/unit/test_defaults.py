@@ -17,8 +17,9 @@ from harness.defaults.atlas import make_row
 from harness.defaults.effects import RESIDUAL, TRAINING, EffectFinder, array_spread, effect_of_draws, spread_of
 from harness.defaults.fitting import FitError
 from harness.defaults.initialisation import canonical_recurrent, find_gates, find_orthogonality
-from harness.defaults.layers import activation_forms, gelu
+from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT, activation_forms, gelu
 from harness.defaults.run import make_rows
+from harness.defaults.units import unit_effects
 from harness.reference import ReferenceModel
 from tests.unit.reference_steps import lstm_step
 
@@ -160,3 +161,16 @@ def test_equal_defaults_have_no_effect():
     assert [
         effect.relative_difference for effect in EffectFinder(seen, 0).measured("optimiser", "sgd learning rate")
     ] == [0, 0]
+
+
+@pytest.mark.parametrize("word", [PRODUCT, CONVOLUTION])
+def test_what_products_of_fewer_bits_are_worth_is_told_of_the_unit(word):
+    findings = {
+        "pytorch": Finding(words="float32", numbers={"bits": 24}),
+        "jax": Finding(words="inputs of about 11 bits", numbers={"bits": 11}),
+        "tensorflow": Finding(words="sees no GPU", outcome="unsupported"),
+    }
+    (effect,) = unit_effects(PRECISION_ON_GPU, word, findings, {}, 0)
+    # Two factors, each rounded by up to half a unit of its last place, which is 2**-10 of what leads.
+    assert 2**-14 < effect.relative_difference < 2**-10
+    assert unit_effects(PRECISION_ON_GPU, word, {"jax": findings["jax"]}, {}, 0) == []
