@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cards import find_cards
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import DEVICES, Contender
 from harness.environments import FRAMEWORKS, Configuration
@@ -85,12 +86,17 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
 def resolve_device(device: str, card: int, names: Sequence[str], configuration: Configuration) -> tuple[str, str]:
     """As `choose_device`, by what the frameworks of these names say if they are started on a GPU.
 
+    Where `gpu` is asked for and the driver shows that card, they are not asked.
+
     Args:
         device, card: from `parse_device`.
         names: frameworks that are asked for.
         configuration: which interpreters run them.
     """
     if device == "cpu":
+        return device, ""
+    if device == "gpu" and len(find_cards()[0]) > card:
+        # Whether any framework can use the card shows when the run starts them, seconds of imports earlier.
         return device, ""
     return choose_device(device, card, ask_frameworks(names, "gpu", configuration, card))
 

@@ -9,6 +9,7 @@ from harness import cards, devices
 from harness.cards import find_cards, open_card
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import Contender
+from harness.cost_records import CardInfo
 from harness.devices import Answer, device_name, parse_device, resolve_device
 from harness.environments import (
     Configuration,
@@ -104,7 +105,8 @@ def test_frameworks_are_read_from_contenders():
         parse_frameworks(["theano:eager"])
 
 
-def answering(monkeypatch, **answers):
+def answering(monkeypatch, cards=(), **answers):
+    """What frameworks say of a GPU, and the driver's cards; lists who was asked."""
     asked = []
 
     def ask(names, device, configuration, card):
@@ -112,6 +114,7 @@ def answering(monkeypatch, **answers):
         return {name: answers[name] for name in names}
 
     monkeypatch.setattr(devices, "ask_frameworks", ask)
+    monkeypatch.setattr(devices, "find_cards", lambda: (list(cards), "" if cards else "no driver"))
     return asked
 
 
@@ -139,8 +142,21 @@ def test_a_gpu_that_none_sees_is_one_line_with_what_each_framework_said(monkeypa
 
 
 def test_a_gpu_that_one_sees_will_do(monkeypatch):
-    answering(monkeypatch, pytorch=SEES, jax=LACKS)
+    asked = answering(monkeypatch, pytorch=SEES, jax=LACKS)
     assert resolve_device("gpu", 0, ["pytorch", "jax"], Configuration()) == ("gpu", "")
+    assert asked == [("gpu", 0)]
+
+
+def test_frameworks_are_not_started_to_ask_for_a_card_that_the_driver_shows(monkeypatch):
+    shown = [CardInfo(name="H200", driver="580", cuda_driver="13.0", compute_capability="9.0")]
+    asked = answering(monkeypatch, shown, pytorch=LACKS, jax=LACKS)
+    assert resolve_device("gpu", 0, ["pytorch", "jax"], Configuration()) == ("gpu", "")
+    assert asked == []
+    with pytest.raises(DeviceError, match="no GPU 1; got pytorch: sees no GPU"):
+        resolve_device("gpu", 1, ["pytorch", "jax"], Configuration())
+    # One that no framework can use is nothing to take by itself.
+    assert resolve_device("auto", 0, ["pytorch", "jax"], Configuration())[0] == "cpu"
+    assert asked == [("gpu", 1), ("gpu", 0)]
 
 
 class Driver:
