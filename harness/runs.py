@@ -181,7 +181,8 @@ class Engine:
         nowhere = not self._pool.available and all(e.outcome in ("unsupported", "missing") for e in failures)
         if self._options.device == "gpu" and nowhere:
             looked = "; ".join(dict.fromkeys(f"{error.where}: {error.what}" for error in failures))
-            raise DeviceError("no GPU", where="device", got=looked, next_step="use --device cpu, or see `faceoff doctor`")
+            next_step = "use --device cpu, or see `faceoff doctor`"
+            raise DeviceError("no GPU", where="device", got=looked, next_step=next_step)
 
     def check(self, workload: Workload, timed: bool) -> None:
         """Checks the agreement of every contender on `workload`; `timed`: it will be timed."""
