@@ -53,6 +53,14 @@ ALLOCATOR = Setting(
 _MKL = Setting("mkl-avx2", "MKL is told that an AMD processor has AVX2", {"MKL_CBWR": "AVX2"}, devices=("cpu",))
 _ONEDNN = Setting("onednn", "oneDNN's kernels", {"TF_ENABLE_ONEDNN_OPTS": "1"}, devices=("cpu",))
 _BACKWARD = "backward pass through time by hand, one matrix product for each weight's gradient"
+# Of itself XLA makes graphs (command buffers) of straight code alone, and launches a loop's body in every time step.
+_LOOPS = Setting(
+    "loops-in-graphs",
+    "loops over time are launched as one CUDA graph",
+    {"XLA_FLAGS": "--xla_gpu_enable_command_buffer=+WHILE"},
+    models=("rnn", "lstm"),
+    devices=("gpu",),
+)
 _LEARNING = ("gradients", "training")
 
 
@@ -65,6 +73,7 @@ def settings_of(framework: str) -> tuple[Setting, ...]:
         "jax": (
             Setting(BACKWARD, _BACKWARD, models=("rnn", "lstm"), steps=_LEARNING),
             Setting(ONE_TANH, "one tanh for all gates", models=("lstm",)),
+            _LOOPS,
         ),
     }.get(framework, ())
     return tuple(s for s in (ALLOCATOR, *settings) if s is not _MKL or is_amd_with_avx2())

@@ -29,6 +29,8 @@ from impls.pytorch.optimiser import held_state, is_fused, make_optimiser, state_
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
 TUNED_MODES = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
+# A whole step as one graph has no launches between its kernels.
+TUNED_MODES_ON_GPU = dict.fromkeys(FAMILIES, "cuda-graphs")
 MODES = ("eager", "compile", "cuda-graphs")
 # Of the environment variables that the ledger shows.
 PREFIXES = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "TORCH", "ATEN_", "PYTORCH_", "GLIBC_", "TRITON_", "CU")
@@ -188,7 +190,8 @@ class PyTorchModel(Model):
         self._workload = workload
         self._tuned = is_tuned(mode)
         self._by_hand = does(mode, BACKWARD) and workload.model.kind == "rnn" and device.type == "cpu"
-        self._mode = mode = TUNED_MODES[workload.model.kind] if self._tuned else mode
+        modes = TUNED_MODES_ON_GPU if device.type == "cuda" else TUNED_MODES
+        self._mode = mode = modes[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
         self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._device = device

@@ -7,6 +7,7 @@ import pytest
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
+from harness.environments import worker_environment
 from harness.measure import record_setting
 from harness.options import make_options
 from harness.progress import Reporter
@@ -122,3 +123,13 @@ def test_the_summary_tells_it_too(capsys, tmp_path):
     assert "0.83 [0.81, 0.85]" in printed
     assert "allocator 1.20 [1.16, 1.24] it pays" in printed
     assert "other crashed" in printed
+
+
+def test_loops_in_graphs_are_asked_for_on_a_gpu_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user")
+
+    def flags(mode: str, device: str) -> str | None:
+        return worker_environment(Contender("jax", mode), 1, tmp_path, device=device).get("XLA_FLAGS")
+
+    assert flags(TUNED, "gpu") == "--xla_gpu_enable_command_buffer=+WHILE"
+    assert flags("jit", "gpu") is flags(TUNED, "cpu") is flags(without("loops-in-graphs"), "gpu") is None
