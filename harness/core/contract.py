@@ -129,7 +129,7 @@ class Model(ABC):
     def working_bytes(self, step: str, batch: Any) -> Optional[int]:
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
 
-        For a framework whose own peak cannot be had for the timed calls alone; None where `Runtime.memory` has it.
+        For whoever's own peak cannot be had for the timed calls alone; None where `Runtime.memory` has it.
         """
         return None
 

@@ -167,7 +167,7 @@ class Server:
 
     def do_memory(self) -> Dict[str, Any]:
         found = {**host_memory(), **self.runtime.memory()}
-        if self._timed and "device_in_use_bytes" in found and "device_peak_bytes" not in found:
+        if self._timed and "device_in_use_bytes" in found:
             working_bytes = self.model.working_bytes(*self._timed)
             if working_bytes is not None:
                 found["device_peak_bytes"] = found["device_in_use_bytes"] + working_bytes

@@ -12,7 +12,7 @@ from harness.core.spec import LstmSpec
 from impls.jax.products import projects
 
 LEDGER = {
-    "kernel": "scan over time, one matrix product a step (on a GPU one for all inputs before it)",
+    "kernel": "scan over time, one matrix product a step (on a GPU one for all inputs first, then one a step)",
     "layout": "time-major, kernels (input_size, output_size)",
 }
 

@@ -13,7 +13,7 @@ from impls.jax.products import projects
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {
-    "kernel": "scan over time, two matrix products a step, in training one (on a GPU one for all inputs before it)",
+    "kernel": "scan over time, two matrix products a step, in training one (on a GPU one for all inputs first)",
     "layout": "time-major, kernels (input_size, output_size)",
 }
 

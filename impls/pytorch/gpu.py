@@ -1,4 +1,4 @@
-"""What PyTorch does on a GPU alone: TF32, recurrent layers under autocast and by cuDNN, and what CUDA graphs hold."""
+"""What PyTorch does on a GPU alone: TF32, recurrent layers under autocast, and by cuDNN."""
 
 from __future__ import annotations
 
@@ -35,10 +35,3 @@ def weights_of_recurrent(network: nn.Module) -> dict[str, str]:
 def is_in_one_chunk(layer: nn.RNNBase) -> bool:
     """Whether all weights of stacked recurrent layers lie in the same storage."""
     return len({weight.untyped_storage().data_ptr() for weight in layer.parameters()}) == 1
-
-
-def held_by_graphs(device: torch.device) -> int:
-    """Bytes that CUDA graphs keep for what they compute: replays allocate nothing, so no peak counts them."""
-    segments = torch.cuda.memory_snapshot()
-    of_graphs = [s for s in segments if s["segment_pool_id"] != (0, 0) and s["device"] == (device.index or 0)]
-    return sum(segment["total_size"] - segment["allocated_size"] for segment in of_graphs)

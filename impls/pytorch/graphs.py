@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -19,13 +20,22 @@ class PlacedBatch(NamedTuple):
 
 
 Step = Callable[[PlacedBatch], Any]
+Replay = Callable[[], Any]
+
+
+class Captured(NamedTuple):
+    """A step as a graph: the batch that it reads, what replays it, and the bytes that it takes while it runs."""
+
+    held: PlacedBatch
+    replay: Replay
+    working_bytes: int
 
 
 class StepGraphs:
     """The captured steps of one model, a graph for each step and batch size.
 
-    A graph reads its batch from memory of its own, into which every batch is copied first, and writes over what it
-    returned before.
+    A graph reads its batch from memory of its own, into which every batch is copied first. What it returns is written
+    over by the next replay of any of them, as they share their memory.
 
     Args:
         changing: gives the tensors that a step may change; they are the same ones as long as graphs are replayed.
@@ -33,24 +43,31 @@ class StepGraphs:
 
     def __init__(self, changing: Callable[[], Iterable[torch.Tensor]]) -> None:
         self._changing = changing
-        self._captured: dict[tuple[str, int], tuple[PlacedBatch, Callable[[], Any]]] = {}
+        self._captured: dict[tuple[str, int], Captured] = {}
+        self._pool: Any = None
 
-    def run(self, step: Step, batch: PlacedBatch) -> Any:
-        """What `step` returns, which the next run of it writes over.
+    def run(self, name: str, step: Step, batch: PlacedBatch) -> Any:
+        """What `step` returns, until anything is run here again.
 
         Args:
-            step: named, never waits for the device, and reads nothing but the batch and what is `changing`.
+            name: of the step; `inference` alone reads no targets.
+            step: never waits for the device, and reads nothing but the batch and what is `changing`.
             batch: of one shape for each number of examples.
         """
-        key = step.__name__, len(batch.targets)
-        if key not in self._captured:
-            self._captured[key] = self._capture(step, batch)
-        held, replay = self._captured[key]
-        torch._foreach_copy_(list(held.inputs.values()), list(batch.inputs.values()))
-        held.targets.copy_(batch.targets)
-        return replay()
+        key = name, len(batch.targets)
+        captured = self._captured.get(key)
+        if captured is None:
+            captured = self._captured[key] = self._capture(step, batch)
+        torch._foreach_copy_(list(captured.held.inputs.values()), list(batch.inputs.values()))
+        if name != "inference":
+            captured.held.targets.copy_(batch.targets)
+        return captured.replay()
 
-    def _capture(self, step: Step, batch: PlacedBatch) -> tuple[PlacedBatch, Callable[[], Any]]:
+    def working_bytes(self, name: str, batch: PlacedBatch) -> int:
+        """Bytes that the step of this name takes while it runs, beside what is held anyway; of one that has run."""
+        return self._captured[name, len(batch.targets)].working_bytes
+
+    def _capture(self, step: Step, batch: PlacedBatch) -> Captured:
         held = PlacedBatch({name: value.clone() for name, value in batch.inputs.items()}, batch.targets.clone())
         before = [tensor.detach().clone() for tensor in self._changing()]
         # Compiles, searches for kernels and makes the optimiser's state, none of which a graph can hold.
@@ -60,12 +77,25 @@ class StepGraphs:
                 # What was made meanwhile is the optimiser's state, which starts from zero.
                 tensor.zero_() if value is None else tensor.copy_(value)
         del before
-        return held, capture(lambda: step(held))
+        if self._pool is None:
+            self._pool = new_pool()
+        return Captured(held, *capture(lambda: step(held), self._pool))
+
+
+@functools.cache
+def own_stream() -> torch.cuda.Stream:
+    """One stream for all that is captured: cuBLAS keeps memory for every stream that it ever met."""
+    return torch.cuda.Stream()
+
+
+def new_pool() -> Any:
+    """Memory for graphs to share."""
+    return torch.cuda.graph_pool_handle()
 
 
 def warm_up(run: Callable[[], Any]) -> None:
-    """Calls `run` a few times on a stream of its own, as PyTorch wants it before a capture."""
-    stream = torch.cuda.Stream()
+    """Calls `run` a few times on the stream of captures, as PyTorch wants it before one."""
+    stream = own_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_CALLS):
@@ -73,20 +103,28 @@ def warm_up(run: Callable[[], Any]) -> None:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-def capture(run: Callable[[], Any]) -> Callable[[], Any]:
-    """What replays `run` as one graph, and returns what it returned."""
+def capture(run: Callable[[], Any], pool: Any) -> tuple[Replay, int]:
+    """What replays `run` as one graph and returns what it returned, and the bytes that a replay takes meanwhile.
+
+    Args:
+        run: a step.
+        pool: memory to take.
+    """
     graph = torch.cuda.CUDAGraph()
+    torch.cuda.reset_peak_memory_stats()
     try:
-        with torch.cuda.graph(graph):
+        # A capture that cannot be ended would leave its stream the current one.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, stream=own_stream()):
             found = run()
     except RuntimeError as error:
-        # That the capture failed says nothing; why it did (out of memory, mostly) was raised before.
-        if error.__context__ is None or "capture" not in str(error):
-            raise
-        raise error.__context__ from None
+        cause = error.__context__
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise cause from None
+        # That a capture failed says nothing of why, and why it did not that the process can capture no more.
+        raise RuntimeError(f"{cause}; {error}") if cause else error from None
 
     def replay() -> Any:
         graph.replay()
         return found
 
-    return replay
+    return replay, torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +21,10 @@ from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
-from impls.pytorch.gpu import autocast_of_recurrent, held_by_graphs, reduce_products, weights_of_recurrent
+from impls.pytorch.gpu import autocast_of_recurrent, reduce_products, weights_of_recurrent
 from impls.pytorch.graphs import PlacedBatch, Step, StepGraphs
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser, state_tensors
+from impls.pytorch.tracing import depths, recorder, to_numpy
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
@@ -135,7 +135,7 @@ class PyTorchRuntime(Runtime):
 
     def fetch(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return _to_numpy(value)
+            return to_numpy(value)
         if isinstance(value, dict):
             return {name: self.fetch(item) for name, item in value.items()}
         if isinstance(value, (tuple, list)):
@@ -148,7 +148,7 @@ class PyTorchRuntime(Runtime):
             return {}
         return {
             "device_in_use_bytes": torch.cuda.memory_allocated(self.device),
-            "device_peak_bytes": torch.cuda.max_memory_allocated(self.device) + held_by_graphs(self.device),
+            "device_peak_bytes": torch.cuda.max_memory_allocated(self.device),
             "device_reserved_bytes": torch.cuda.memory_reserved(self.device),
         }
 
@@ -232,7 +232,7 @@ class PyTorchModel(Model):
 
     def _run(self, phase: str, step: Step, batch: PlacedBatch) -> Any:
         self._enter(phase)
-        return self._graphs.run(step, batch) if self._graphs else step(batch)
+        return self._graphs.run(phase, step, batch) if self._graphs else step(batch)
 
     def _infer_batch(self, batch: PlacedBatch) -> torch.Tensor:
         with torch.inference_mode(), self._precision():
@@ -287,18 +287,22 @@ class PyTorchModel(Model):
         names = trainable_names(self._workload.model)
         loss, by_weights, by_inputs = gradients[0], gradients[1 : len(names) + 1], gradients[len(names) + 1 :]
         return {
-            "loss": _to_numpy(loss),
+            "loss": to_numpy(loss),
             "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
-            "inputs": {name: _to_numpy(value) for name, value in zip(self._inputs, by_inputs, strict=True)},
+            "inputs": {name: to_numpy(value) for name, value in zip(self._inputs, by_inputs, strict=True)},
         }
+
+    def working_bytes(self, step: str, batch: PlacedBatch) -> int | None:
+        """Of a graph, whose replays allocate nothing that a peak would count."""
+        return self._graphs.working_bytes(step, batch) if self._graphs else None
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        for spec in _depths(self._workload.model):
+        for spec in depths(self._workload.model):
             network = self._make_network(spec, batch.targets.device).train(training)
             network.load_state_dict({name: self._held[name] for name in network.state_dict()})
             for path, name in self._family.traced_modules(spec).items():
-                network.get_submodule(path).register_forward_hook(_recorder(found, name))
+                network.get_submodule(path).register_forward_hook(recorder(found, name))
             inputs = dict(batch.inputs)
             for name in inputs.keys() - {"x"}:
                 inputs[name] = inputs[name][: spec.num_layers]
@@ -364,34 +368,10 @@ class PyTorchModel(Model):
 
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
-        return _to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
+        return to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
 
 
 def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
     """Mean softmax cross-entropy over all examples, and all time steps if there are logits for each."""
     logits = network(**inputs)
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
-
-
-def _depths(spec: ModelSpec) -> Iterator[ModelSpec]:
-    """The model itself; a recurrent one with one layer, two, ... all of them, for PyTorch shows the last layer only."""
-    if isinstance(spec, RecurrentSpec):
-        for num_layers in range(1, spec.num_layers):
-            yield dataclasses.replace(spec, num_layers=num_layers)
-    yield spec
-
-
-def _recorder(found: dict[str, np.ndarray], name: str) -> Callable[..., None]:
-    """A forward hook that keeps a module's output: images as NHWC, all time steps of a recurrent module."""
-
-    def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        value = output[0] if isinstance(module, nn.RNNBase) else output
-        found[name] = _to_numpy(value.permute(0, 2, 3, 1) if value.ndim == 4 else value)
-
-    return record
-
-
-def _to_numpy(value: torch.Tensor) -> np.ndarray:
-    value = value.detach().cpu()
-    # NumPy has no bfloat16; float32 holds all its values.
-    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy(), order="C")

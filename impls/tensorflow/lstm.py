@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from harness.core.spec import LstmSpec
-from impls.tensorflow.recurrent import CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
+from impls.tensorflow.recurrent import CUDNN_KERNEL, CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
 
 # A graph grows with every time step, and so does the time to build it.
 UNROLL_LIMIT = 128
@@ -110,6 +110,7 @@ def ledger(spec: LstmSpec, mode: str) -> dict[str, str]:
     kernel = kernel_in(spec, mode)
     products = "one matrix product for all inputs, one a step" if projects(mode) else "two matrix products a step"
     return {
-        "kernel": kernel if kernel == "cuDNN" else f"{products}, {kernel}",
-        "layout": "sequences (batch_size, sequence_length, input_size), time-major inside; gates i, f, c (g), o",
+        "kernel": CUDNN_KERNEL if kernel == "cuDNN" else f"{products}, {kernel}",
+        "layout": "sequences (batch_size, sequence_length, input_size), "
+        f"{'' if kernel == 'cuDNN' else 'time-major inside; '}gates i, f, c (g), o",
     }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+CUDNN_KERNEL = "cuDNN, one call a layer, its weights copied together at every call; bfloat16 in float32"
 
 
 def on_gpu() -> bool:
@@ -33,7 +36,8 @@ class ProjectedLayer(keras.layers.RNN):
 class CudnnLayer(keras.layers.RNN):
     """cuDNN's kernel for the weights of a Keras cell, which itself is never called.
 
-    Keras calls it for LSTM alone, and in inference too as if gradients were wanted.
+    Keras calls it for LSTM alone, and in inference too as if gradients were wanted. bfloat16 is cast to float32, as
+    TensorFlow's kernel does by itself, but version 2.21 takes gradients from memory then that nobody has written.
 
     Args:
         cell: whose weights and sizes count.
@@ -51,11 +55,16 @@ class CudnnLayer(keras.layers.RNN):
         kernels = tf.transpose(self.cell.kernel), tf.transpose(self.cell.recurrent_kernel)
         # cuDNN has a second bias.
         flat = tf.concat([tf.reshape(part, [-1]) for part in (*kernels, bias, tf.zeros_like(bias))], 0)
+        narrow = sequences.dtype == tf.bfloat16
+        dtype = tf.float32 if narrow else sequences.dtype
         # One layer, behind the batch as the time steps are.
-        h, *c = (state[:, None] for state in initial_state)
+        h, *c = (tf.cast(state[:, None], dtype) for state in initial_state)
+        batch_size, steps = sequences.shape[:2]
         hidden, last, *_ = tf.raw_ops.CudnnRNNV3(
-            input=sequences, input_h=h, input_c=c[0] if c else tf.zeros((), h.dtype), params=flat,
-            sequence_lengths=tf.fill(tf.shape(sequences)[:1], tf.shape(sequences)[1]), rnn_mode=self.kind,
-            is_training=training, time_major=False,
+            input=tf.cast(sequences, dtype), input_h=h, input_c=c[0] if c else tf.zeros((), dtype),
+            params=tf.cast(flat, dtype), sequence_lengths=tf.constant(np.full(batch_size, steps, np.int32)),
+            rnn_mode=self.kind, is_training=training, time_major=False,
+            # Of dropout, which there is none of. A kernel of other attributes is another one, with TF32 or without.
+            seed=int(narrow),
         )  # fmt: skip
-        return hidden if self.return_sequences else last[:, 0]
+        return tf.cast(hidden if self.return_sequences else last[:, 0], sequences.dtype)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from harness.core.spec import RnnSpec
-from impls.tensorflow.recurrent import CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
+from impls.tensorflow.recurrent import CUDNN_KERNEL, CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
 
 # A graph grows with every time step, and so does the time to build or compile it.
 UNROLL_LIMIT = 128
@@ -99,7 +99,7 @@ def weight_map(spec: RnnSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
 def ledger(spec: RnnSpec, mode: str) -> dict[str, str]:
     """Kernel and layout."""
     if by_cudnn(mode):
-        return {"kernel": "cuDNN", "layout": "sequences (batch_size, sequence_length, input_size)"}
+        return {"kernel": CUDNN_KERNEL, "layout": "sequences (batch_size, sequence_length, input_size)"}
     products = "one matrix product for all inputs, one a step" if on_gpu() else "two matrix products a step"
     loops = {training: "unrolled" if unrolls(spec, mode, training) else "while loop" for training in (False, True)}
     return {

@@ -99,7 +99,7 @@ class TensorFlowRuntime(Runtime):
         Raises:
             UnsupportedError: this process has chosen kernels for the other way, which TensorFlow would use again.
         """
-        # Keras' cuDNN layers compute in float32 what is in bfloat16, whose numbers TF32 holds exactly.
+        # cuDNN's recurrent layers compute in float32 what is in bfloat16; TF32 rounds no coarser than that.
         exact = self._device == "gpu" and workload.dtype in ("bfloat16", "mixed_bfloat16")
         if self._device == "gpu" and workload.dtype in ("float32", "tf32"):
             self._float32_as = self._float32_as or workload.dtype

@@ -17,17 +17,18 @@ from harness.presets import PRESETS
 from impls.pytorch import RUNTIME, graphs
 from impls.pytorch.runtime import PyTorchModel
 
-captured = []
+captured, pools = [], set()
 
-def capture(run):
+def capture(run, pool):
     captured.append(run)
-    return run
+    pools.add(pool)
+    return run, 1000 + len(captured)
 
 def warm_up(run):
     for _ in range(graphs.WARM_UP_CALLS):
         run()
 
-graphs.capture, graphs.warm_up = capture, warm_up
+graphs.capture, graphs.warm_up, graphs.new_pool = capture, warm_up, object
 # What is compiled has tests of its own.
 torch.compile = lambda function, **options: function
 RUNTIME.configure(Settings(device="cpu", threads=1))
@@ -47,6 +48,7 @@ for sized in PRESETS["small"].sized:
         eager, graphed = (PyTorchModel(workload, weights, mode, device) for mode in ("eager", "cuda-graphs"))
         batches = [RUNTIME.place(seeded_batch(workload, seed), "float32") for seed in range(3)]
         captured.clear()
+        pools.clear()
         # The second time from the first weights again, with what is captured already.
         for _ in range(2):
             for batch in batches:
@@ -64,11 +66,14 @@ for sized in PRESETS["small"].sized:
             for model in (graphed, eager):
                 model.reset(weights)
             same(graphed.weights(), weights)
-        assert len(captured) == 3, (sized, kind, len(captured))
+        assert len(captured) == 3 and len(pools) == 1, (sized, kind, len(captured))
+        taken = [graphed.working_bytes(step, batches[0]) for step in ("inference", "gradients", "training")]
+        assert taken == [1001, 1002, 1003] and eager.working_bytes("training", batches[0]) is None
 print("same")
 """
 
 FAILURES = """
+from contextlib import nullcontext
 import torch
 from impls.pytorch import graphs
 
@@ -76,7 +81,7 @@ class Graph:
     pass
 
 class Capture:
-    def __init__(self, graph):
+    def __init__(self, graph, pool, stream):
         pass
 
     def __enter__(self):
@@ -86,13 +91,19 @@ class Capture:
         raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
 torch.cuda.CUDAGraph, torch.cuda.graph = Graph, Capture
+torch.cuda.stream, torch.cuda.current_stream = lambda stream: nullcontext(), lambda: None
+torch.cuda.reset_peak_memory_stats = lambda: None
+graphs.own_stream = lambda: None
 
-def run():
+def run_out():
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-for step in (run, lambda: 1):
+def synchronise():
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+for step in (run_out, synchronise, lambda: 1):
     try:
-        graphs.capture(step)
+        graphs.capture(step, None)
     except RuntimeError as error:
         print(type(error).__name__, error)
 """
@@ -114,5 +125,7 @@ def test_steps_that_are_captured_once_compute_what_eager_ones_do():
 def test_why_a_capture_failed_is_what_is_raised():
     assert run(FAILURES).splitlines() == [
         "OutOfMemoryError CUDA out of memory. Tried to allocate 9 GiB",
+        "RuntimeError operation not permitted when stream is capturing; "
+        "CUDA error: operation failed due to a previous error during capture",
         "RuntimeError CUDA error: operation failed due to a previous error during capture",
     ]

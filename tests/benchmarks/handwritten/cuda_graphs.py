@@ -13,7 +13,10 @@ WARMUP_CALLS = 3
 
 
 def captured(
-    run: Callable[[Placed], Any], network: nn.Module, optimiser: torch.optim.Optimizer | None = None
+    run: Callable[[Placed], Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer | None = None,
+    reads_targets: bool = True,
 ) -> Callable[[Placed], Any]:
     """`run` replayed as one graph, captured at the first call; what it returns is written over by the next one.
 
@@ -21,6 +24,7 @@ def captured(
         run: a step that never waits for the device.
         network: whose weights it uses, and perhaps changes.
         optimiser: whose state it changes.
+        reads_targets: whether it does.
     """
     captures: list[tuple[list[Tensor], torch.cuda.CUDAGraph, Any]] = []
 
@@ -28,8 +32,9 @@ def captured(
         if not captures:
             captures.append(capture(run, batch, network, optimiser))
         held, graph, found = captures[0]
-        for target, source in zip(held, flat(batch), strict=True):
-            target.copy_(source)
+        torch._foreach_copy_(held[:-1], batch[0])
+        if reads_targets:
+            held[-1].copy_(batch[1])
         graph.replay()
         return found
 

@@ -72,7 +72,7 @@ def inference(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) 
         return call(*batch[0])
 
     if mode == "cuda-graphs":
-        return captured(run, network)
+        return captured(run, network, reads_targets=False)
     if not freezes:
         return run
     first = [True]
