@@ -46,11 +46,11 @@ class Network(keras.Model):
             }
             # Values come later; an orthogonal start would take minutes for wide layers.
             zeros = {"recurrent_initializer": "zeros"}
-            cell = ProjectedCell(spec.hidden_size, name="lstm_cell", **zeros)
+            cell = {"name": "lstm_cell", **zeros}
             if by_cudnn(mode):
-                layer = CudnnLayer(cell, "lstm", **options)
+                layer = CudnnLayer(keras.layers.LSTMCell(spec.hidden_size, **cell), "lstm", **options)
             elif projects(mode):
-                layer = ProjectedLayer(cell, **options)
+                layer = ProjectedLayer(ProjectedCell(spec.hidden_size, **cell), **options)
             else:
                 layer = keras.layers.LSTM(spec.hidden_size, use_cudnn=False, **zeros, **options)
             self.recurrent.append(layer)

@@ -45,16 +45,17 @@ class Network(keras.Model):
         super().__init__(name="network")
         self.recurrent = []
         for index in range(spec.num_layers):
-            cell = (ProjectedCell if on_gpu() else Cell)(
-                # Values come later; an orthogonal start would take minutes for wide layers.
-                spec.hidden_size, activation=spec.activation, recurrent_initializer="zeros", name="cell",
-            )  # fmt: skip
             every = spec.many_to_many or index < spec.num_layers - 1
             options = {"return_sequences": every, "name": f"layer.{index}"}
+            # Values come later; an orthogonal start would take minutes for wide layers.
+            cell = {"activation": spec.activation, "recurrent_initializer": "zeros", "name": "cell"}
             if by_cudnn(mode):
-                layer = CudnnLayer(cell, f"rnn_{spec.activation}", **options)
+                kind = f"rnn_{spec.activation}"
+                layer = CudnnLayer(keras.layers.SimpleRNNCell(spec.hidden_size, **cell), kind, **options)
+            elif on_gpu():
+                layer = ProjectedLayer(ProjectedCell(spec.hidden_size, **cell), **options)
             else:
-                layer = (ProjectedLayer if on_gpu() else keras.layers.RNN)(cell, **options)
+                layer = keras.layers.RNN(Cell(spec.hidden_size, **cell), **options)
             self.recurrent.append(layer)
         self.head = keras.layers.Dense(spec.output_size, name="head")
         self.unrolls = {training: unrolls(spec, mode, training) for training in (False, True)}
