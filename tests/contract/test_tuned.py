@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import InputError
-from harness.core.spec import Contender, LstmSpec, RnnSpec, Workload
+from harness.core.spec import DEVICES, Contender, LstmSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
 from harness.environments import FRAMEWORKS, parse_contenders
 from harness.options import make_options
@@ -70,13 +71,14 @@ def test_the_environment_is_what_the_mode_says(tuned: Contender, tuned_pool: Poo
 
 
 def test_a_setting_that_is_left_out_leaves_the_environment_as_users_have_it() -> None:
-    for framework in FRAMEWORKS.values():
+    for framework, device in itertools.product(FRAMEWORKS.values(), DEVICES):
         plain = next(iter(framework.modes.values()))
-        for setting in settings_of(framework.name):
-            found = framework.environment(without(setting.name))
+        settings = [setting for setting in settings_of(framework.name) if device in setting.devices]
+        for setting in settings:
+            found = framework.environment(without(setting.name), device)
             for name in setting.variables:
                 assert found.get(name) == plain.get(name)
-            others = [other for other in settings_of(framework.name) if other is not setting]
+            others = [other for other in settings if other is not setting]
             assert all(found[name] == value for other in others for name, value in other.variables.items())
 
 

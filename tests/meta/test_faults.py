@@ -29,7 +29,7 @@ FAULTS = {
         "lstm", "layer.0",
     ),
     "jax drops the bias": (
-        "jax:jit", "lstm.py", " + self.dense_h.bias[...]", "", "lstm", "layer.0",
+        "jax:jit", "lstm.py", "@ kernel + self.dense_h.bias[...]", "@ kernel", "lstm", "layer.0",
     ),
     "tensorflow uses keras' own epsilon": (
         "tensorflow:eager", "residual.py", "epsilon=spec.epsilon", "epsilon=1e-3", "residual", "stem",
