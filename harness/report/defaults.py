@@ -59,7 +59,8 @@ def effects_chart(atlas: Atlas) -> Spec | None:
         "effect:Q",
         title="largest difference over the mean, logarithmic",
         scale=scale,
-        axis=alt.Axis(tickCount=6, format=".0e"),
+        # Beside long words the axis may be narrower than its title.
+        axis=alt.Axis(tickCount=6, format=".0e", titleAnchor="end", labelFlush=False),
     )
     effect = base.mark_point(filled=True, size=70, opacity=1, color="var(--c1)").encode(x=x)
     chance = (
