@@ -1,11 +1,6 @@
 """PyTorch's mode `cuda-graphs` on a CPU: everything but the capture itself, for which the step is called anew."""
 
-import subprocess
-import sys
-
-import pytest
-
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from tests.contract.programs import printed
 
 STEPS = """
 import numpy as np
@@ -109,21 +104,12 @@ for step in (run_out, synchronise, lambda: 1):
 """
 
 
-def run(program: str) -> str:
-    installation = find_installation(FRAMEWORKS["pytorch"], Configuration())
-    if not installation.installed:
-        pytest.skip(installation.reason)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_steps_that_are_captured_once_compute_what_eager_ones_do():
-    assert run(STEPS) == "same"
+    assert printed("pytorch", STEPS) == "same"
 
 
 def test_why_a_capture_failed_is_what_is_raised():
-    assert run(FAILURES).splitlines() == [
+    assert printed("pytorch", FAILURES).splitlines() == [
         "OutOfMemoryError CUDA out of memory. Tried to allocate 9 GiB",
         "RuntimeError operation not permitted when stream is capturing; "
         "CUDA error: operation failed due to a previous error during capture",

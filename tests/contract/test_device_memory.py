@@ -1,11 +1,6 @@
 """What a framework's own figures of a device's memory are made of, as far as that can be seen without a GPU."""
 
-import subprocess
-import sys
-
-import pytest
-
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from tests.contract.programs import printed
 
 PLAN = """
 import numpy as np
@@ -37,17 +32,8 @@ print(is_in_one_chunk(layer))
 """
 
 
-def run(framework: str, program: str) -> list[str]:
-    installation = find_installation(FRAMEWORKS[framework], Configuration())
-    if not installation.installed:
-        pytest.skip(installation.reason)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
 def test_jax_says_what_a_call_takes_beside_what_is_held():
-    found = run("jax", PLAN)
+    found = printed("jax", PLAN).split()
     taken = dict(zip(found[::2], map(int, found[1::2]), strict=True))
     # Forward at least the logits; backward the hidden layer too, or what is made of it.
     assert 500 * 10 * 4 <= taken["inference"] < 4 * 500 * 1000 * 4
@@ -57,4 +43,4 @@ def test_jax_says_what_a_call_takes_beside_what_is_held():
 
 
 def test_pytorch_knows_weights_in_one_chunk():
-    assert run("pytorch", CHUNK) == ["False", "True"]
+    assert printed("pytorch", CHUNK).split() == ["False", "True"]

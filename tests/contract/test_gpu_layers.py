@@ -1,12 +1,9 @@
 """Recurrent layers as a GPU runs them compute what those of a CPU do: tried on a CPU, where JAX's own statement of
 cuDNN's LSTM, and one of ours for TensorFlow, stand in for kernels that are not there."""
 
-import subprocess
-import sys
-
 import pytest
 
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from tests.contract.programs import printed
 
 FLAT_WEIGHTS = """
 import jax, jax.numpy as jnp, numpy as np
@@ -179,8 +176,4 @@ compare(RUNTIME, ("xla",), as_on_gpu, "one matrix product for all inputs, one a 
     ],
 )
 def test_recurrent_layers_of_a_gpu_compute_the_same(framework, program):
-    installation = find_installation(FRAMEWORKS[framework], Configuration())
-    if not installation.installed:
-        pytest.skip(installation.reason)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "same", done.stderr
+    assert printed(framework, program) == "same"
