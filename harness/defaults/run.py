@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -89,29 +90,29 @@ def find_defaults(
         threadpool_limits(1),
         Reporter(total, quiet) as reporter,
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
-        Pool(
-            contenders, device="cpu", threads=os.cpu_count() or 1, seed=seed, log_directory=Path(logs),
-            configuration=configuration,
-        ) as pool,
-    ):  # fmt: skip
-        for contender in contenders:
-            name = contender.framework
-            try:
-                observed[name] = observe(pool, contender, seed, reporter)
-            except WorkerError as error:
-                failures[name] = error
+    ):
+        settings: dict[str, Any] = {
+            "threads": os.cpu_count() or 1,
+            "seed": seed,
+            "log_directory": Path(logs),
+            "configuration": configuration,
+        }
+        with Pool(contenders, device="cpu", **settings) as pool:
+            for contender in contenders:
+                name = contender.framework
+                try:
+                    observed[name] = observe(pool, contender, seed, reporter)
+                except WorkerError as error:
+                    failures[name] = error
         card = ""
         if kind == "gpu":
-            reporter.stage("products on the GPU")
-            with Pool(
-                contenders, device="gpu", threads=os.cpu_count() or 1, seed=seed, log_directory=Path(logs),
-                configuration=configuration, number_of_card=number,
-            ) as on_gpu:  # fmt: skip
+            with Pool(contenders, device="gpu", number_of_card=number, **settings) as on_gpu:
                 card = on_gpu.card.describe().name if on_gpu.card else "unknown"
                 for contender in contenders:
-                    if contender.framework in observed:
-                        reason = answers[contender.framework].reason
-                        observe_products(on_gpu, contender, observed[contender.framework], reason, seed)
+                    name = contender.framework
+                    reporter.stage(f"{name}: products on the GPU")
+                    if name in observed:
+                        observe_products(on_gpu, contender, observed[name], answers[name].reason, seed)
         versions = {name: pool.installations[name].versions for name in names}
         rows = make_rows(names, observed, failures)
         if effects:

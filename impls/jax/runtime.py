@@ -269,8 +269,7 @@ class JaxModel(Model):
 
     def _intermediates(self, training: bool, trained: Arrays, statistics: Arrays, inputs: Arrays) -> Arrays:
         module = self._module(self._narrow(trained), statistics, training)
-        if isinstance(module, cudnn.Lstm):
-            module.layer_by_layer = True
+        module.set_attributes(layer_by_layer=True, raise_if_not_found=False)
         logits = module(**self._narrow(inputs))
         recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
         return {path[0]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}

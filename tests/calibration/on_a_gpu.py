@@ -2,9 +2,9 @@
 
 Agreement in every dtype, the standard comparison, DeepBench's sizes that have a published figure, the CPU beside the
 GPU, batches until memory runs out, contenders beside code written by hand, what float32 products are by default, and
-contenders compared with themselves.
-Each has a folder of its own under `--out`. Where `--minutes` end, the one at work is interrupted; the next call goes on
-with it, and runs nothing again that is finished. Exit status 0 when all was run, 3 when something is left.
+contenders compared with themselves. Each has a folder of its own under `--out`. Where `--minutes` end, the one at
+work is interrupted; the next call goes on with it, and runs nothing again that is finished. Exit status 0 when all
+was run, 3 when something is left.
 """
 
 from __future__ import annotations

@@ -97,19 +97,21 @@ def compare(runtime, modes, as_on_gpu, said, dtypes=("float32",)):
 JAX_PRODUCTS = """
 from impls.jax import RUNTIME, lstm, products, rnn
 
-traced = []
+asked = set()
 
-def projects():
-    traced.append(1)
-    return True
+def of(module):
+    def projects():
+        asked.add(module)
+        return True
+    return projects
 
 def as_on_gpu():
     for module in (lstm, products, rnn):
-        module.projects = projects
+        module.projects = of(module)
 
 MODES = ("jit", "tuned", "tuned-without-backward-by-hand", "tuned-without-one-tanh")
 compare(RUNTIME, MODES, as_on_gpu, "scan over time")
-assert traced
+assert asked == {lstm, products, rnn}
 """
 
 TENSORFLOW_CUDNN = """
@@ -126,7 +128,7 @@ def stated(
     batch_size, steps, input_size = input.shape
     assert not time_major and input_h.shape[1] == 1
     assert input.dtype == params.dtype == input_h.dtype != tf.bfloat16
-    assert sequence_lengths.numpy().tolist() == [steps] * batch_size if tf.executing_eagerly() else True
+    assert tf.get_static_value(sequence_lengths).tolist() == [steps] * batch_size
     size, gates = input_h.shape[2], 4 if rnn_mode == "lstm" else 1
     lengths = [size * input_size] * gates + [size * size] * gates + [size] * 2 * gates
     parts = tf.split(params, lengths)
@@ -158,11 +160,19 @@ assert {training for _, training in calls} == {False, True}
 TENSORFLOW_PRODUCTS = """
 from impls.tensorflow import RUNTIME, lstm, recurrent, rnn
 
+projected, call = set(), recurrent.ProjectedLayer.call
+
+def counted(self, sequences, initial_state=None, mask=None, training=False):
+    projected.add(type(self.cell))
+    return call(self, sequences, initial_state, mask, training)
+
 def as_on_gpu():
+    recurrent.ProjectedLayer.call = counted
     for module in (lstm, recurrent, rnn):
         module.on_gpu = lambda: True
 
 compare(RUNTIME, ("xla",), as_on_gpu, "one matrix product for all inputs, one a step")
+assert projected == {lstm.ProjectedCell, rnn.ProjectedCell}
 """
 
 

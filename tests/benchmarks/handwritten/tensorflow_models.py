@@ -57,7 +57,7 @@ def build(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> S
     """
     if mode not in MODES:
         raise UnsupportedError("no such mode by hand", where="mode", got=mode, expected=", ".join(MODES))
-    # cuDNN's recurrent layers compute in float32 what is in bfloat16, whose numbers TF32 holds exactly.
+    # cuDNN's recurrent layers compute in float32 what is in bfloat16; TF32 rounds no coarser than that.
     exact = workload.device == "gpu" and workload.dtype == "bfloat16"
     tf.config.experimental.enable_tensor_float_32_execution(exact)
     by_cudnn = workload.device == "gpu" and mode != "xla" and isinstance(workload.model, RecurrentSpec)
