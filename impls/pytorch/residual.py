@@ -15,27 +15,49 @@ COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forw
 FREEZES = True
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that keeps the biased running variance, divided by n; PyTorch's own is the unbiased one.
+class RunningVariances:
+    """Averages of biased variances, divided by n, from PyTorch's own, which are those of variances divided by n - 1.
 
-    The update is linear, so PyTorch may make it on the variance times n / (n - 1). That is another tensor because the
-    backward pass refuses one that has changed since.
+    An average is linear: one that begins at n / (n - 1) times another one stays at as many times it. So a training step
+    has nothing to correct; what the running variances hold is converted before the first one, and before they are read.
+
+    Args:
+        network: of this module, with biased variances.
+        spec: its sizes.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalises `(batch_size, channels, height, width)` over all axes but the channels."""
-        if not (self.training and self.track_running_stats):
-            return super().forward(input)
-        n = input.numel() // input.shape[1]
-        unbiased = self.running_var * (n / (n - 1))
-        output = F.batch_norm(input, self.running_mean, unbiased, self.weight, self.bias, True, self.momentum, self.eps)
-        self.running_var.copy_(unbiased * ((n - 1) / n))
-        return output
+    def __init__(self, network: Network, spec: ResidualSpec) -> None:
+        self._spec = spec
+        # Of every block the shortcut's batch norm is the last, as in `values_per_channel`.
+        self._held = [module.running_var for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._shares: list[float] = []
+
+    def make_unbiased(self, batch_size: int) -> None:
+        """Makes the running variances those that training with this batch size goes on from."""
+        shares = [(n - 1) / n for n in values_per_channel(self._spec, batch_size)]
+        if shares != self._shares:
+            self.make_biased()
+            torch._foreach_div_(self._held, shares)
+            self._shares = shares
+
+    def make_biased(self) -> None:
+        """Makes them biased ones, from which nothing changes them but training."""
+        if self._shares:
+            torch._foreach_mul_(self._held, self._shares)
+            self._shares = []
 
 
 def convolution(incoming: int, outgoing: int, kernel: int, stride: int) -> nn.Conv2d:
     """A convolution without bias that keeps the size at stride 1."""
     return nn.Conv2d(incoming, outgoing, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class GlobalAveragePool(nn.Module):
+    """`nn.AdaptiveAvgPool2d(1)` and `nn.Flatten`, without the copies that the first one makes of images NHWC."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps `(batch_size, channels, height, width)` to `(batch_size, channels)`."""
+        return x.mean((2, 3))
 
 
 class Block(nn.Module):
@@ -50,13 +72,13 @@ class Block(nn.Module):
     def __init__(self, incoming: int, outgoing: int, stride: int, constants: dict[str, float]) -> None:
         super().__init__()
         self.conv1 = convolution(incoming, outgoing, 3, stride)
-        self.norm1 = BatchNorm2d(outgoing, **constants)
+        self.norm1 = nn.BatchNorm2d(outgoing, **constants)
         self.conv2 = convolution(outgoing, outgoing, 3, 1)
-        self.norm2 = BatchNorm2d(outgoing, **constants)
+        self.norm2 = nn.BatchNorm2d(outgoing, **constants)
         self.shortcut = nn.Sequential()
         if stride != 1 or incoming != outgoing:
             self.shortcut.add_module("conv", convolution(incoming, outgoing, 1, stride))
-            self.shortcut.add_module("norm", BatchNorm2d(outgoing, **constants))
+            self.shortcut.add_module("norm", nn.BatchNorm2d(outgoing, **constants))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps `(batch_size, incoming, height, width)` to `(batch_size, outgoing, height', width')`."""
@@ -79,10 +101,10 @@ class Network(nn.Module):
         width = spec.stage_widths[0]
         self.stem = nn.Sequential()
         self.stem.add_module("conv", convolution(spec.channels, width, 3, 1))
-        self.stem.add_module("norm", BatchNorm2d(width, **constants))
+        self.stem.add_module("norm", nn.BatchNorm2d(width, **constants))
         self.stem.add_module("relu", nn.ReLU(inplace=True))
         self.blocks = nn.Sequential(*(Block(*sizes, constants) for _, *sizes in spec.blocks()))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.pool = GlobalAveragePool()
         self.head = nn.Linear(spec.stage_widths[-1], spec.output_size)
         self.to(memory_format=torch.channels_last)
 
@@ -113,12 +135,20 @@ def traced_modules(spec: ResidualSpec) -> dict[str, str]:
     return {"stem": "stem", **blocks, "pool": "pool", "head": "head"}
 
 
+def values_per_channel(spec: ResidualSpec, batch_size: int) -> list[int]:
+    """How many values of a channel each batch norm normalises, in the order of `Network.modules()`."""
+    height, width = spec.height, spec.width
+    found = [batch_size * height * width]
+    for _, incoming, outgoing, stride in spec.blocks():
+        # Each strided convolution rounds its size up.
+        height, width = -(-height // stride), -(-width // stride)
+        found += [batch_size * height * width] * (3 if stride != 1 or incoming != outgoing else 2)
+    return found
+
+
 def check_batch_norm(spec: ResidualSpec, batch_size: int) -> None:
     """Raises UnsupportedError where the last stage holds a single value a channel, on which PyTorch does not train."""
-    shrink = 2 ** (len(spec.stage_widths) - 1)
-    # Each strided convolution rounds its size up.
-    height, width = -(-spec.height // shrink), -(-spec.width // shrink)
-    if batch_size * height * width == 1:
+    if min(values_per_channel(spec, batch_size)) == 1:
         raise UnsupportedError(
             "batch norm cannot train on a single value per channel",
             where="pytorch",

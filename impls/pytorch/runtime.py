@@ -200,6 +200,7 @@ class PyTorchModel(Model):
         self._inputs = tuple(input_shapes(workload.model, workload.batch_size))
         self._trained = [self._held[self._map[name][0]] for name in trainable_names(workload.model)]
         self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._variances = residual.RunningVariances(self._network, workload.model) if self._norms else None
         self._phase = ""
         self._infer: Callable[..., torch.Tensor] = self._network
         self._mixed = workload.dtype == "mixed_bfloat16"
@@ -231,7 +232,7 @@ class PyTorchModel(Model):
         return self._run("training", self._train, batch)
 
     def _run(self, phase: str, step: Step, batch: PlacedBatch) -> Any:
-        self._enter(phase)
+        self._enter(phase, len(batch.targets))
         return self._graphs.run(phase, step, batch) if self._graphs else step(batch)
 
     def _infer_batch(self, batch: PlacedBatch) -> torch.Tensor:
@@ -257,6 +258,7 @@ class PyTorchModel(Model):
         return loss.detach()
 
     def weights(self) -> Weights:
+        self._enter("inference")
         return {name: self._to_canonical(name, self._held[self._map[name][0]]) for name in self._map}
 
     def optimiser_state(self) -> dict[str, Weights]:
@@ -269,6 +271,7 @@ class PyTorchModel(Model):
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         check_weights(self._workload.model, weights)
+        self._enter("inference")
         with torch.no_grad():
             for name, (path, axes) in self._map.items():
                 self._held[path].copy_(torch.tensor(weights[name]).permute(axes))
@@ -298,6 +301,7 @@ class PyTorchModel(Model):
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
+        self._enter("inference")
         for spec in depths(self._workload.model):
             network = self._make_network(spec, batch.targets.device).train(training)
             network.load_state_dict({name: self._held[name] for name in network.state_dict()})
@@ -353,11 +357,15 @@ class PyTorchModel(Model):
         reduced = torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.allow_tf32
         return "TF32 products" if reduced and self._device.type == "cuda" else self._workload.dtype
 
-    def _enter(self, phase: str) -> None:
+    def _enter(self, phase: str, batch_size: int = 0) -> None:
+        if phase == "training" and self._variances:
+            self._variances.make_unbiased(batch_size)
         if phase != self._phase:
             self._network.train(phase != "inference")
             for norm in self._norms:
                 norm.track_running_stats = phase != "gradients"
+            if phase != "training" and self._variances:
+                self._variances.make_biased()
             self._phase = phase
 
     def _changing(self) -> Iterator[torch.Tensor]:

@@ -119,13 +119,26 @@ RESIDUAL = (
         ("residual.py", '"momentum": spec.momentum', '"momentum": 1 - spec.momentum'),
     ), "'stem.norm.mean' after training step 1"),
     Fault("unbiased running variance", EAGER, "residual", (
-        ("residual.py", "self.running_var.copy_(unbiased * ((n - 1) / n))", "self.running_var.copy_(unbiased)"),
+        ("residual.py", "[(n - 1) / n for n in", "[1.0 for n in"),
     ), "'stem.norm.variance' after training step 1"),
-    Fault("running statistics not updated", EAGER, "residual", (
-        ("residual.py", "F.batch_norm(input, self.running_mean, unbiased,", "F.batch_norm(input, None, None,"),
+    Fault("unbiased running variance of another batch size", EAGER, "residual", in_runtime(
+        "self._variances.make_unbiased(batch_size)", "self._variances.make_unbiased(2 * batch_size)",
+    ), "'stem.norm.variance' after training step 1"),
+    Fault("running variance read as PyTorch averages it", EAGER, "residual", in_runtime(
+        '        self._enter("inference")\n        return {name: self._to', "        return {name: self._to",
+    ), "'stem.norm.variance' after training step 1"),
+    Fault("running statistics not updated", EAGER, "residual", in_runtime(
+        'norm.track_running_stats = phase != "gradients"', "norm.track_running_stats = False",
     ), "'stem.norm.mean' after training step 1"),
     Fault("running statistics used in training", EAGER, "residual", (
-        ("residual.py", "self.bias, True, self.momentum", "self.bias, False, self.momentum"),
+        ("residual.py", "    def forward(self, x: torch.Tensor) -> torch.Tensor:\n        \"\"\"Maps `x`",
+         "    def train(self, mode: bool = True) -> nn.Module:\n"
+         "        super().train(mode)\n"
+         "        for module in self.modules():\n"
+         "            if isinstance(module, nn.BatchNorm2d):\n"
+         "                module.eval()\n"
+         "        return self\n\n"
+         "    def forward(self, x: torch.Tensor) -> torch.Tensor:\n        \"\"\"Maps `x`"),
     ), "stem (training)"),
     Fault("batch statistics used in inference", EAGER, "residual", in_runtime(
         'self._network.train(phase != "inference")', "self._network.train()",
@@ -154,7 +167,7 @@ RESIDUAL = (
         ("residual.py", "y += self.shortcut(x)", "y += self.shortcut(x.detach())"),
     ), "gradient of 'stage.0.block.0.norm2.bias' (backward)"),
     Fault("maximum for average pooling", EAGER, "residual", (
-        ("residual.py", "nn.AdaptiveAvgPool2d(1)", "nn.AdaptiveMaxPool2d(1)"),
+        ("residual.py", "x.mean((2, 3))", "x.amax((2, 3))"),
     ), "pool (inference)"),
     Fault("kernel height and width swapped", EAGER, "residual", (
         ("residual.py", "4: (0, 3, 1, 2)", "4: (0, 3, 2, 1)"),
