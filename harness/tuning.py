@@ -53,12 +53,12 @@ ALLOCATOR = Setting(
 _MKL = Setting("mkl-avx2", "MKL is told that an AMD processor has AVX2", {"MKL_CBWR": "AVX2"}, devices=("cpu",))
 _ONEDNN = Setting("onednn", "oneDNN's kernels", {"TF_ENABLE_ONEDNN_OPTS": "1"}, devices=("cpu",))
 _BACKWARD = "backward pass through time by hand, one matrix product for each weight's gradient"
-# Of itself XLA makes graphs (command buffers) of straight code alone, and launches a loop's body in every time step.
-_LOOPS = Setting(
-    "loops-in-graphs",
-    "loops over time are launched as one CUDA graph",
-    {"XLA_FLAGS": "--xla_gpu_enable_command_buffer=+WHILE"},
-    models=("rnn", "lstm"),
+# Of itself XLA makes graphs (command buffers) of what lies between convolutions.
+_CONVOLUTIONS = Setting(
+    "convolutions-in-graphs",
+    "convolutions are launched in one CUDA graph with what lies between them",
+    {"XLA_FLAGS": "--xla_gpu_enable_command_buffer=+CONVOLUTION"},
+    models=("residual",),
     devices=("gpu",),
 )
 _LEARNING = ("gradients", "training")
@@ -72,8 +72,9 @@ def settings_of(framework: str) -> tuple[Setting, ...]:
         "tensorflow": (_ONEDNN,),
         "jax": (
             Setting(BACKWARD, _BACKWARD, models=("rnn", "lstm"), steps=_LEARNING),
-            Setting(ONE_TANH, "one tanh for all gates", models=("lstm",)),
-            _LOOPS,
+            # XLA makes fewer kernels for a GPU of a function for each gate.
+            Setting(ONE_TANH, "one tanh for all gates", models=("lstm",), devices=("cpu",)),
+            _CONVOLUTIONS,
         ),
     }.get(framework, ())
     return tuple(s for s in (ALLOCATOR, *settings) if s is not _MKL or is_amd_with_avx2())

@@ -1,4 +1,7 @@
-"""The matrix products of recurrent layers: on a CPU one a time step, on a GPU the inputs' before the loop."""
+"""The matrix products of recurrent layers: on a CPU one a time step, on a GPU the inputs' before the loop.
+
+A GPU reads a kernel anew in every time step, so the fewer the better. On a CPU it gains nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from impls.jax.gpu import on_gpu
+
 Sums = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def projects() -> bool:
-    """Whether the inputs of all time steps meet their kernel at once, before the loop.
-
-    A GPU reads a kernel anew in every time step, so the fewer the better. On a CPU it gains nothing.
-    """
-    return jax.default_backend() == "gpu"
 
 
 def over_time(x: jax.Array, w_x: jax.Array, w_h: jax.Array, bias: jax.Array) -> tuple[jax.Array, Sums]:
@@ -26,7 +23,7 @@ def over_time(x: jax.Array, w_x: jax.Array, w_h: jax.Array, bias: jax.Array) -> 
         w_x, w_h: kernels, `(input_size, output_size)`.
         bias: `(output_size,)`.
     """
-    if projects():
+    if on_gpu():
         return x @ w_x + bias, lambda x_t, h: x_t + h @ w_h
     kernel = jnp.concatenate([w_x, w_h])
     return x, lambda x_t, h: jnp.concatenate([x_t, h], axis=-1) @ kernel + bias

@@ -9,17 +9,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from harness.core.spec import RnnSpec
-from impls.jax.products import projects
+from impls.jax.gpu import on_gpu, steps_at_once
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {
-    "kernel": "scan over time, two matrix products a step, in training one (on a GPU one for all inputs first)",
+    "kernel": "scan over time, two matrix products a step, in training one "
+    "(on a GPU unrolled, and one for all inputs first)",
     "layout": "time-major, kernels (input_size, output_size)",
 }
 
 
 class Cell(nnx.SimpleCell):
-    """Flax's simple cell, with its two matrix products joined in training, or where `projects` that of inputs made.
+    """Flax's simple cell, with its two matrix products joined in training, or on a GPU that of inputs made.
 
     One product of (x_t, h_{t-1}) has one gradient to sum over time where two have two: backward it is up to a fifth
     faster, forward on its own it gains nothing.
@@ -30,11 +31,11 @@ class Cell(nnx.SimpleCell):
 
     def project(self, sequence: jax.Array) -> jax.Array:
         """The inputs of all time steps as a step wants them: on a GPU their product and the bias, else as they are."""
-        return self.dense_i(sequence) if projects() else sequence
+        return self.dense_i(sequence) if on_gpu() else sequence
 
     def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """One time step; `carry` is h `(batch_size, hidden_size)`, `inputs` come from `project`."""
-        if projects():
+        if on_gpu():
             h = self.activation_fn(inputs + self.dense_h(carry))
             return h, h
         if self.deterministic:
@@ -64,7 +65,10 @@ class Network(nnx.Module):
             "param_dtype": dtype,
         }
         cells = [Cell(size, spec.hidden_size, rngs=rngs, **options) for size in sizes]
-        self.layers = nnx.List([nnx.RNN(cell, time_major=True, return_carry=True, rngs=False) for cell in cells])
+        unroll = steps_at_once(spec.sequence_length)
+        self.layers = nnx.List(
+            [nnx.RNN(cell, time_major=True, return_carry=True, unroll=unroll, rngs=False) for cell in cells]
+        )
         self.head = nnx.Linear(spec.hidden_size, spec.output_size, param_dtype=dtype, rngs=rngs)
         self.many_to_many = spec.many_to_many
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from impls.jax.gpu import steps_at_once
 from impls.jax.products import over_time
 
 SLOPES = {"tanh": lambda h: 1 - h * h, "relu": lambda h: (h > 0).astype(h.dtype)}
@@ -35,7 +36,7 @@ def _rnn_forward(activation: str, x: jax.Array, h0: jax.Array, *weights: jax.Arr
         h = ACTIVATIONS[activation](sums(x_t, h))
         return h, h
 
-    hidden = jax.lax.scan(step, h0, inputs)[1]
+    hidden = _scan(step, h0, inputs)[1]
     return hidden, (x, h0, w_x, w_h, hidden)
 
 
@@ -47,7 +48,7 @@ def _rnn_backward(activation: str, saved: Any, gradient: jax.Array) -> Arrays:
         by_sum = (arriving + leaving) * SLOPES[activation](h)
         return by_sum @ w_h.T, by_sum
 
-    by_h0, by_sums = jax.lax.scan(step, jnp.zeros_like(h0), (gradient, hidden), reverse=True)
+    by_h0, by_sums = _scan(step, jnp.zeros_like(h0), (gradient, hidden), reverse=True)
     before = jnp.concatenate([h0[None], hidden[:-1]])
     return by_sums @ w_x.T, by_h0, _over_time(x, by_sums), _over_time(before, by_sums), by_sums.sum((0, 1))
 
@@ -97,7 +98,7 @@ def _lstm_forward(
         h = o * jnp.tanh(c)
         return (h, c), (h, c, jnp.concatenate([i, f, g, o], axis=-1))
 
-    hidden, cells, opened = jax.lax.scan(step, (h0, c0), inputs)[1]
+    hidden, cells, opened = _scan(step, (h0, c0), inputs)[1]
     return hidden, (x, h0, c0, w_x, w_h, hidden, cells, opened)
 
 
@@ -123,12 +124,17 @@ def _lstm_backward(gates: Callable[[jax.Array], Arrays], saved: Any, gradient: j
         return (by_sum @ w_h.T, by_c * f), by_sum
 
     start = (jnp.zeros_like(h0), jnp.zeros_like(c0))
-    (by_h0, by_c0), by_sums = jax.lax.scan(step, start, (gradient, cells, cells_before, opened), reverse=True)
+    (by_h0, by_c0), by_sums = _scan(step, start, (gradient, cells, cells_before, opened), reverse=True)
     before = jnp.concatenate([h0[None], hidden[:-1]])
     return by_sums @ w_x.T, by_h0, by_c0, _over_time(x, by_sums), _over_time(before, by_sums), by_sums.sum((0, 1))
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
+
+
+def _scan(step: Callable[..., Any], start: Any, over: Any, reverse: bool = False) -> tuple[Any, Any]:
+    steps = len(jax.tree.leaves(over)[0])
+    return jax.lax.scan(step, start, over, reverse=reverse, unroll=steps_at_once(steps))
 
 
 def _over_time(values: jax.Array, by_sums: jax.Array) -> jax.Array:

@@ -11,10 +11,14 @@ from flax import nnx
 from harness.core.spec import LstmSpec, RnnSpec
 from harness.core.tuning import BACKWARD, ONE_TANH, does
 from impls.jax import lstm, rnn, through_time
+from impls.jax.gpu import on_gpu
 
 
 class Rnn(rnn.Network):
     """The same layers with a backward pass through time by hand."""
+
+    # What `Module.train` and `Module.eval` set.
+    deterministic = True
 
     def __init__(self, spec: RnnSpec, dtype: Any, rngs: nnx.Rngs) -> None:
         super().__init__(spec, dtype, rngs)
@@ -22,6 +26,8 @@ class Rnn(rnn.Network):
 
     def __call__(self, x: jax.Array, h0: jax.Array) -> jax.Array:
         """As `rnn.Network`."""
+        if self.deterministic:
+            return super().__call__(x, h0)
         hidden = x.swapaxes(0, 1)
         for index, layer in enumerate(self.layers):
             cell = layer.cell
@@ -29,28 +35,6 @@ class Rnn(rnn.Network):
             hidden = through_time.rnn(self.activation, hidden, h0[index], *weights)
             self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
         return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
-
-
-class Lstm(lstm.Network):
-    """The same layers with a backward pass through time by hand."""
-
-    GATES = staticmethod(through_time.separately)
-
-    def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
-        """As `lstm.Network`."""
-        hidden = x.swapaxes(0, 1)
-        for index, layer in enumerate(self.layers):
-            cell = layer.cell
-            weights = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_h.bias[...]
-            hidden = through_time.lstm(self.GATES, hidden, h0[index], c0[index], *weights)
-            self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
-        return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
-
-
-class OneTanhLstm(Lstm):
-    """The same with one tanh for all gates."""
-
-    GATES = staticmethod(through_time.by_one_tanh)
 
 
 class OneTanhCell(lstm.Cell):
@@ -73,14 +57,41 @@ class OneTanhCellLstm(lstm.Network):
     CELL = OneTanhCell
 
 
+class Lstm(lstm.Network):
+    """The same layers with a backward pass through time by hand."""
+
+    GATES = staticmethod(through_time.separately)
+    deterministic = True
+
+    def __call__(self, x: jax.Array, h0: jax.Array, c0: jax.Array) -> jax.Array:
+        """As `lstm.Network`."""
+        if self.deterministic:
+            return super().__call__(x, h0, c0)
+        hidden = x.swapaxes(0, 1)
+        for index, layer in enumerate(self.layers):
+            cell = layer.cell
+            weights = cell.dense_i.kernel[...], cell.dense_h.kernel[...], cell.dense_h.bias[...]
+            hidden = through_time.lstm(self.GATES, hidden, h0[index], c0[index], *weights)
+            self.sow(nnx.Intermediate, f"layer.{index}", hidden.swapaxes(0, 1))
+        return self.head(hidden.swapaxes(0, 1) if self.many_to_many else hidden[-1])
+
+
+class OneTanhLstm(Lstm):
+    """The same with one tanh for all gates."""
+
+    CELL = OneTanhCell
+    GATES = staticmethod(through_time.by_one_tanh)
+
+
 def choose_network(spec: RnnSpec | LstmSpec, mode: str) -> type[nnx.Module]:
     """The network of a recurrent model in the mode `tuned`, whole or without one of its settings."""
-    by_hand, one_tanh = does(mode, BACKWARD), does(mode, ONE_TANH)
+    by_hand, one_tanh = does(mode, BACKWARD), does(mode, ONE_TANH) and not on_gpu()
     if isinstance(spec, RnnSpec):
         return Rnn if by_hand else rnn.Network
     networks: dict[tuple[bool, bool], type[nnx.Module]] = {
         (True, True): OneTanhLstm,
         (True, False): Lstm,
         (False, True): OneTanhCellLstm,
+        (False, False): lstm.Network,
     }
     return networks[by_hand, one_tanh]

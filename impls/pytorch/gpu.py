@@ -5,11 +5,23 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+# The first that PyTorch runs recurrent layers in bfloat16 by.
+CUDNN_WITH_BFLOAT16 = 91300
+
 
 def reduce_products(wanted: bool) -> None:
     """Whether products of float32 may round their operands to TF32; on a CPU they never do."""
     torch.set_float32_matmul_precision("high" if wanted else "highest")
     torch.backends.cudnn.allow_tf32 = wanted
+
+
+def pack_bfloat16() -> None:
+    """Lets `nn.RNNBase` lay weights in bfloat16 where cuDNN wants them, as it does those in other dtypes.
+
+    Its list of cuDNN's dtypes is older than that cuDNN. Without, all weights are copied together at every call.
+    """
+    if (torch.backends.cudnn.version() or 0) >= CUDNN_WITH_BFLOAT16:
+        torch.backends.cudnn.CUDNN_TENSOR_DTYPES.add(torch.bfloat16)
 
 
 def autocast_of_recurrent(device: torch.device) -> torch.dtype:
@@ -22,8 +34,7 @@ def autocast_of_recurrent(device: torch.device) -> torch.dtype:
 def weights_of_recurrent(network: nn.Module) -> dict[str, str]:
     """Where the weights of recurrent layers on a GPU lie, for the ledger; nothing of a network that has none.
 
-    cuDNN wants those of all layers in one chunk, which `nn.RNNBase` makes in the dtypes that it knows cuDNN to have;
-    bfloat16, which cuDNN got later, is not among them.
+    cuDNN wants those of all layers in one chunk, which `nn.RNNBase` makes in the dtypes that it knows cuDNN to have.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.RNNBase)]
     if not layers or next(network.parameters()).device.type != "cuda":

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 
 WARM_UP_CALLS = 3
+# As many as are rotated by whoever times steps; more are for learning from, where copying is the least of it.
+MOST_READ_IN_PLACE = 4
 
 
-class PlacedBatch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PlacedBatch:
     """A batch on the device: inputs by name, and class numbers."""
 
     inputs: dict[str, torch.Tensor]
@@ -24,18 +29,18 @@ Replay = Callable[[], Any]
 
 
 class Captured(NamedTuple):
-    """A step as a graph: the batch that it reads, what replays it, and the bytes that it takes while it runs."""
+    """A step as a graph: what replays it, and the bytes that it takes while it runs."""
 
-    held: PlacedBatch
     replay: Replay
     working_bytes: int
 
 
 class StepGraphs:
-    """The captured steps of one model, a graph for each step and batch size.
+    """The captured steps of one model.
 
-    A graph reads its batch from memory of its own, into which every batch is copied first. What it returns is written
-    over by the next replay of any of them, as they share their memory.
+    The first few batches have graphs of their own, which read them where they lie, as long as they lie there. For all
+    others there is a graph for each step and batch size, into whose memory they are copied. What a graph returns is
+    written over by the next replay of any of them, as they share their memory.
 
     Args:
         changing: gives the tensors that a step may change; they are the same ones as long as graphs are replayed.
@@ -43,7 +48,10 @@ class StepGraphs:
 
     def __init__(self, changing: Callable[[], Iterable[torch.Tensor]]) -> None:
         self._changing = changing
-        self._captured: dict[tuple[str, int], Captured] = {}
+        self._in_place: WeakKeyDictionary[PlacedBatch, dict[str, Captured]] = WeakKeyDictionary()
+        self._copies: dict[int, PlacedBatch] = {}
+        self._of_copies: dict[tuple[str, int], Captured] = {}
+        self._warm: set[tuple[str, int]] = set()
         self._pool: Any = None
 
     def run(self, name: str, step: Step, batch: PlacedBatch) -> Any:
@@ -54,32 +62,43 @@ class StepGraphs:
             step: never waits for the device, and reads nothing but the batch and what is `changing`.
             batch: of one shape for each number of examples.
         """
-        key = name, len(batch.targets)
-        captured = self._captured.get(key)
-        if captured is None:
-            captured = self._captured[key] = self._capture(step, batch)
-        torch._foreach_copy_(list(captured.held.inputs.values()), list(batch.inputs.values()))
-        if name != "inference":
-            captured.held.targets.copy_(batch.targets)
-        return captured.replay()
+        if batch not in self._in_place and len(self._in_place) >= MOST_READ_IN_PLACE:
+            return self._run_copy(name, step, batch)
+        graphs = self._in_place.setdefault(batch, {})
+        if name not in graphs:
+            graphs[name] = self._capture(name, step, batch)
+        return graphs[name].replay()
 
     def working_bytes(self, name: str, batch: PlacedBatch) -> int:
         """Bytes that the step of this name takes while it runs, beside what is held anyway; of one that has run."""
-        return self._captured[name, len(batch.targets)].working_bytes
+        found = self._in_place.get(batch, {}).get(name) or self._of_copies[name, len(batch.targets)]
+        return found.working_bytes
 
-    def _capture(self, step: Step, batch: PlacedBatch) -> Captured:
-        held = PlacedBatch({name: value.clone() for name, value in batch.inputs.items()}, batch.targets.clone())
-        before = [tensor.detach().clone() for tensor in self._changing()]
-        # Compiles, searches for kernels and makes the optimiser's state, none of which a graph can hold.
-        warm_up(lambda: step(held))
-        with torch.no_grad():
-            for tensor, value in zip_longest(self._changing(), before):
-                # What was made meanwhile is the optimiser's state, which starts from zero.
-                tensor.zero_() if value is None else tensor.copy_(value)
-        del before
+    def _run_copy(self, name: str, step: Step, batch: PlacedBatch) -> Any:
+        size = len(batch.targets)
+        if size not in self._copies:
+            self._copies[size] = PlacedBatch({n: v.clone() for n, v in batch.inputs.items()}, batch.targets.clone())
+        held = self._copies[size]
+        torch._foreach_copy_(list(held.inputs.values()), list(batch.inputs.values()))
+        if name != "inference":
+            held.targets.copy_(batch.targets)
+        if (name, size) not in self._of_copies:
+            self._of_copies[name, size] = self._capture(name, step, held)
+        return self._of_copies[name, size].replay()
+
+    def _capture(self, name: str, step: Step, batch: PlacedBatch) -> Captured:
+        if (name, len(batch.targets)) not in self._warm:
+            before = [tensor.detach().clone() for tensor in self._changing()]
+            # Compiles, searches for kernels and makes the optimiser's state, none of which a graph can hold.
+            warm_up(lambda: step(batch))
+            with torch.no_grad():
+                for tensor, value in zip_longest(self._changing(), before):
+                    # What was made meanwhile is the optimiser's state, which starts from zero.
+                    tensor.zero_() if value is None else tensor.copy_(value)
+            self._warm.add((name, len(batch.targets)))
         if self._pool is None:
             self._pool = new_pool()
-        return Captured(held, *capture(lambda: step(held), self._pool))
+        return Captured(*capture(lambda: step(batch), self._pool))
 
 
 @functools.cache

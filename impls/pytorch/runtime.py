@@ -21,7 +21,7 @@ from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
-from impls.pytorch.gpu import autocast_of_recurrent, reduce_products, weights_of_recurrent
+from impls.pytorch.gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
 from impls.pytorch.graphs import PlacedBatch, Step, StepGraphs
 from impls.pytorch.optimiser import held_state, is_fused, make_optimiser, state_tensors
 from impls.pytorch.tracing import depths, recorder, to_numpy
@@ -66,6 +66,7 @@ class PyTorchRuntime(Runtime):
         reduce_products(False)
         # Shapes never change, so the search for the fastest convolution pays off at once.
         torch.backends.cudnn.benchmark = True
+        pack_bfloat16()
 
     def modes(self, device: str) -> tuple[str, ...]:
         return MODES if device == "gpu" else MODES[:2]
@@ -322,7 +323,7 @@ class PyTorchModel(Model):
         if self._mode != "eager":
             compiled = dict(self._family.COMPILED)
             if self._graphs:
-                compiled["launched as"] = "one CUDA graph a step, the batch copied into its memory at every call"
+                compiled["launched as"] = "one CUDA graph a step and batch, which is read where it lies"
             if self._is_constant:
                 compiled["forward"] = "whole, weights as constants in the layout of oneDNN's kernels"
         return {

@@ -76,12 +76,13 @@ class Network(keras.Model):
 def kernel_in(spec: LstmSpec, mode: str) -> str:
     """What runs the time steps: `cuDNN`, `unrolled` or `while loop`.
 
-    XLA takes long for an unrolled loop. Without a graph nothing grows.
+    XLA takes long for an unrolled loop, and gains nothing by it on a CPU; on a GPU it joins the kernels of successive
+    time steps and launches them together. Without a graph nothing grows.
     """
     if by_cudnn(mode):
         return "cuDNN"
     short = spec.num_layers * spec.sequence_length <= UNROLL_LIMIT
-    return "unrolled" if {"eager": True, "xla": False}.get(mode, short) else "while loop"
+    return "unrolled" if {"eager": True, "xla": on_gpu() and short}.get(mode, short) else "while loop"
 
 
 def projects(mode: str) -> bool:

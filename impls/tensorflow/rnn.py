@@ -38,7 +38,7 @@ class Network(keras.Model):
 
     Args:
         spec: the sizes and the activation.
-        mode: XLA's own loop is the faster one in inference; else the loop is unrolled, in a graph up to a limit.
+        mode: XLA's own loop is the faster one for inference on a CPU; else it is unrolled, in a graph up to a limit.
     """
 
     def __init__(self, spec: RnnSpec, mode: str) -> None:
@@ -81,7 +81,7 @@ class Network(keras.Model):
 def unrolls(spec: RnnSpec, mode: str, training: bool) -> bool:
     """Whether the loop over time is unrolled."""
     short = spec.num_layers * spec.sequence_length <= UNROLL_LIMIT
-    return {"eager": True, "xla": training and short}.get(mode, short)
+    return {"eager": True, "xla": (training or on_gpu()) and short}.get(mode, short)
 
 
 def weight_map(spec: RnnSpec) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -1,5 +1,5 @@
-"""Recurrent layers as a GPU runs them compute what those of a CPU do: tried on a CPU, where JAX's own statement of
-cuDNN's LSTM, and one of ours for TensorFlow, stand in for kernels that are not there."""
+"""Layers as a GPU runs them compute what those of a CPU do: tried on a CPU, where JAX's own statement of cuDNN's LSTM,
+and one of ours for TensorFlow, stand in for kernels that are not there."""
 
 import pytest
 
@@ -51,10 +51,10 @@ print("same")
 COMPARISON = """
 import numpy as np
 from harness.core.contract import Settings
-from harness.core.spec import LstmSpec, RnnSpec, Workload
+from harness.core.spec import LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import seeded_batch, seeded_weights
 
-SIZES = dict(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2)
+SIZES = dict(input_size=5, hidden_size=8, output_size=4, sequence_length=5, num_layers=2)
 SPECS = [
     RnnSpec(**SIZES),
     RnnSpec(**SIZES, many_to_many=True, activation="relu"),
@@ -73,12 +73,12 @@ def outputs(runtime, spec, mode, dtype):
     logits = runtime.fetch(model.forward(batch))
     return [logits, found["loss"], *found["weights"].values(), *found["inputs"].values()], str(model.describe())
 
-def compare(runtime, modes, as_on_gpu, said, dtypes=("float32",)):
+def compare(runtime, modes, as_on_gpu, said, dtypes=("float32",), specs=SPECS):
     runtime.configure(Settings(device="cpu", threads=1))
     # In a narrow dtype a rounding may flip a ReLU, and a gradient with it.
     cases = [
         (spec, mode, dtype)
-        for spec in SPECS
+        for spec in specs
         for mode in modes
         for dtype in (("float32",) if getattr(spec, "activation", "") == "relu" else dtypes)
     ]
@@ -94,24 +94,39 @@ def compare(runtime, modes, as_on_gpu, said, dtypes=("float32",)):
     print("same")
 """
 
-JAX_PRODUCTS = """
-from impls.jax import RUNTIME, lstm, products, rnn
+JAX = """
+import jax
+from impls.jax import RUNTIME, gpu, lstm, products, residual, rnn, tuned
 
-asked = set()
+asked, unrolled, scan = set(), set(), jax.lax.scan
 
 def of(module):
-    def projects():
+    def on_gpu():
         asked.add(module)
         return True
-    return projects
+    return on_gpu
+
+def scanned(*arguments, unroll=1, **options):
+    unrolled.add(unroll)
+    return scan(*arguments, unroll=unroll, **options)
 
 def as_on_gpu():
-    for module in (lstm, products, rnn):
-        module.projects = of(module)
+    for module in (gpu, lstm, products, residual, rnn, tuned):
+        module.on_gpu = of(module)
+    gpu.MOST_STEPS_AT_ONCE = 3
+    jax.lax.scan = scanned
+"""
 
+JAX_RECURRENT = """
 MODES = ("jit", "tuned", "tuned-without-backward-by-hand", "tuned-without-one-tanh")
 compare(RUNTIME, MODES, as_on_gpu, "scan over time")
-assert asked == {lstm, products, rnn}
+assert asked == {gpu, lstm, products, rnn, tuned}
+assert unrolled == {3}
+"""
+
+JAX_RESIDUAL = """
+compare(RUNTIME, ("jit",), as_on_gpu, "OHWI", specs=[ResidualSpec(9, 8, 3, (4, 8), 2, 5)])
+assert asked == {residual}
 """
 
 TENSORFLOW_CUDNN = """
@@ -180,10 +195,11 @@ assert projected == {lstm.ProjectedCell, rnn.ProjectedCell}
     ("framework", "program"),
     [
         pytest.param("jax", FLAT_WEIGHTS, id="jax cuDNN"),
-        pytest.param("jax", COMPARISON + JAX_PRODUCTS, id="jax products"),
+        pytest.param("jax", COMPARISON + JAX + JAX_RECURRENT, id="jax recurrent"),
+        pytest.param("jax", COMPARISON + JAX + JAX_RESIDUAL, id="jax residual"),
         pytest.param("tensorflow", COMPARISON + TENSORFLOW_CUDNN, id="tensorflow cuDNN"),
         pytest.param("tensorflow", COMPARISON + TENSORFLOW_PRODUCTS, id="tensorflow products"),
     ],
 )
-def test_recurrent_layers_of_a_gpu_compute_the_same(framework, program):
+def test_layers_of_a_gpu_compute_the_same(framework, program):
     assert printed(framework, program) == "same"

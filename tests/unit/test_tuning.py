@@ -131,5 +131,5 @@ def test_loops_in_graphs_are_asked_for_on_a_gpu_alone(tmp_path, monkeypatch):
     def flags(mode: str, device: str) -> str | None:
         return worker_environment(Contender("jax", mode), 1, tmp_path, device=device).get("XLA_FLAGS")
 
-    assert flags(TUNED, "gpu") == "--xla_gpu_enable_command_buffer=+WHILE"
-    assert flags("jit", "gpu") is flags(TUNED, "cpu") is flags(without("loops-in-graphs"), "gpu") is None
+    assert flags(TUNED, "gpu") == "--xla_gpu_enable_command_buffer=+CONVOLUTION"
+    assert flags("jit", "gpu") is flags(TUNED, "cpu") is flags(without("convolutions-in-graphs"), "gpu") is None

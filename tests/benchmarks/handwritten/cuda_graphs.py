@@ -16,60 +16,52 @@ def captured(
     run: Callable[[Placed], Any],
     network: nn.Module,
     optimiser: torch.optim.Optimizer | None = None,
-    reads_targets: bool = True,
 ) -> Callable[[Placed], Any]:
-    """`run` replayed as one graph, captured at the first call; what it returns is written over by the next one.
+    """`run` replayed, a graph for each batch, captured at its first call; any call may write over what others returned.
 
     Args:
         run: a step that never waits for the device.
         network: whose weights it uses, and perhaps changes.
         optimiser: whose state it changes.
-        reads_targets: whether it does.
     """
-    captures: list[tuple[list[Tensor], torch.cuda.CUDAGraph, Any]] = []
+    graphs: dict[int, tuple[Placed, torch.cuda.CUDAGraph, Any]] = {}
+    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def replay(batch: Placed) -> Any:
-        if not captures:
-            captures.append(capture(run, batch, network, optimiser))
-        held, graph, found = captures[0]
-        torch._foreach_copy_(held[:-1], batch[0])
-        if reads_targets:
-            held[-1].copy_(batch[1])
+        if id(batch) not in graphs:
+            if not graphs:
+                warm_up(run, batch, network, optimiser, stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, stream=stream):
+                found = run(batch)
+            graphs[id(batch)] = batch, graph, found
+        _, graph, found = graphs[id(batch)]
         graph.replay()
         return found
 
     return replay
 
 
-def capture(
-    run: Callable[[Placed], Any], batch: Placed, network: nn.Module, optimiser: torch.optim.Optimizer | None
-) -> tuple[list[Tensor], torch.cuda.CUDAGraph, Any]:
-    """The tensors that the graph reads a batch from, the graph, and what it writes."""
-    held = [value.clone() for value in flat(batch)]
-    placed = held[:-1], held[-1]
+def warm_up(
+    run: Callable[[Placed], Any],
+    batch: Placed,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    stream: torch.cuda.Stream,
+) -> None:
+    """Compiles, searches for kernels and makes the optimiser's state, none of which a graph can hold."""
     tensors = [*network.parameters(), *network.buffers()]
     before = [tensor.detach().clone() for tensor in tensors]
-    stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        # Compiles, searches for kernels and makes the optimiser's state, none of which a graph can hold.
         for _ in range(WARMUP_CALLS):
-            run(placed)
+            run(batch)
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
             for value in state_of(optimiser):
                 value.zero_()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        found = run(placed)
-    return held, graph, found
-
-
-def flat(batch: Placed) -> list[Tensor]:
-    """Inputs, then targets."""
-    return [*batch[0], batch[1]]
 
 
 def state_of(optimiser: torch.optim.Optimizer | None) -> Iterator[Tensor]:

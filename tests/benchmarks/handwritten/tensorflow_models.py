@@ -184,13 +184,13 @@ def recurrent(
 ) -> tf.Tensor:
     """Logits of the last time step, or of all: `(batch_size, sequence_length, output_size)`.
 
-    XLA gains from its own loop, but not in training the vanilla cell; elsewhere loops are written out.
+    XLA gains from its own loop on a CPU, but not in training the vanilla cell; elsewhere loops are written out.
     """
     steps = tf.unstack(inputs["x"], axis=1)
     # One product for the inputs of all time steps: a fifth faster for a written-out LSTM, slower for the others. A GPU
     # reads the weights anew in every step.
     projects = on_gpu() or (isinstance(spec, LstmSpec) and not compiles)
-    loops = compiles and (isinstance(spec, LstmSpec) or moved is None)
+    loops = compiles and not on_gpu() and (isinstance(spec, LstmSpec) or moved is None)
     for index in range(spec.num_layers):
         w_ih, w_hh, bias = (w[f"layer.{index}.{part}"] for part in ("weight_ih", "weight_hh", "bias"))
 
