@@ -13,7 +13,7 @@ from typing import Any
 
 import pynvml
 
-from harness.cost_records import CardInfo, CardUse
+from harness.cost_records import UNKNOWN, CardInfo, CardUse
 from harness.visible_cards import shown_cards, visible_cards
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that say a clock is lower than it could be; the others say why it need
@@ -73,7 +73,8 @@ class Card:
         memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
         limit_mw = _asked(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
         return CardInfo(
-            name=str(_asked(pynvml.nvmlDeviceGetName, self._handle) or "unknown"),
+            name=str(_asked(pynvml.nvmlDeviceGetName, self._handle) or UNKNOWN),
+            uuid=str(_asked(pynvml.nvmlDeviceGetUUID, self._handle) or ""),
             driver=str(_asked(pynvml.nvmlSystemGetDriverVersion) or ""),
             cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
             compute_capability=f"{major}.{minor}" if major else "",
@@ -155,17 +156,30 @@ def open_card(device: str, card: int) -> Iterator[Card | None]:
 
 
 def _find(shown: str) -> Card | None:
-    """By number in the order of the bus, or by the name that begins with `GPU-` or `MIG-`."""
-    handle = (
-        _asked(pynvml.nvmlDeviceGetHandleByIndex, int(shown))
-        if shown.isdigit()
-        else _asked(pynvml.nvmlDeviceGetHandleByUUID, shown)
-    )
+    """By number in the order of the bus, or by the name that begins with `GPU-` or `MIG-`, of which a part will do."""
+    if not shown.isascii():
+        return None
+    if shown.isdigit():
+        handle = _asked(pynvml.nvmlDeviceGetHandleByIndex, int(shown))
+    else:
+        handle = _asked(pynvml.nvmlDeviceGetHandleByUUID, shown)
+        handle = _named(shown) if handle is None else handle
     return Card(handle) if handle is not None else None
 
 
-def find_cards() -> tuple[list[CardInfo], str]:
-    """Every card that can be asked for, in the order of `gpu:N`, and why there is none; else the reason is empty."""
+def _named(beginning: str) -> Any:
+    """The only card whose UUID begins so, as CUDA looks for it too."""
+    handles = [_asked(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_asked(pynvml.nvmlDeviceGetCount) or 0)]
+    names = [str(_asked(pynvml.nvmlDeviceGetUUID, handle)) for handle in handles]
+    found = [handle for handle, name in zip(handles, names, strict=True) if name.startswith(beginning)]
+    return found[0] if len(found) == 1 else None
+
+
+def find_cards() -> tuple[list[CardInfo | None], str]:
+    """Every card that can be asked for, in the order of `gpu:N`, and why there is none; else the reason is empty.
+
+    None stands for one that the caller's shell shows and the driver cannot open.
+    """
     try:
         pynvml.nvmlInit()
     except NO_ANSWER as error:
@@ -173,8 +187,8 @@ def find_cards() -> tuple[list[CardInfo], str]:
     try:
         shown = shown_cards()
         names = shown if shown is not None else [str(i) for i in range(_asked(pynvml.nvmlDeviceGetCount) or 0)]
-        cards = [card.describe() for card in map(_find, names) if card is not None]
+        cards = [card.describe() if card else None for card in map(_find, names)]
         hidden = "" if shown is None else f" that CUDA_VISIBLE_DEVICES={','.join(shown)} names"
-        return cards, "" if cards else f"the driver shows no card{hidden}"
+        return cards, "" if any(cards) else f"the driver shows no card{hidden}"
     finally:
         pynvml.nvmlShutdown()

@@ -228,6 +228,8 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     beside = Path(results[0]).parent
     if layout in ("svg", "png"):
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
+        if not written and not (as_json or quiet):
+            click.echo("nothing to draw: no charts belong to what these files hold", err=True)
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
         reports.write_page(shown, written[0])
@@ -364,7 +366,8 @@ def _one_line(error: click.ClickException) -> str:
     """What was wrong and where help is, instead of the three paragraphs that click prints."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     help_line = f"; see `{context.command_path} --help`" if context else ""
-    return " ".join(error.format_message().split()).rstrip(".") + help_line
+    message = " ".join(error.format_message().split())
+    return (message if message.endswith("...") else message.rstrip(".")) + help_line
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -60,11 +60,15 @@ class BreakEven(Record):
     calls: float
 
 
+# Of a card whose name the driver does not tell.
+UNKNOWN = "unknown"
+
+
 class CardInfo(Record):
     """A GPU as its driver describes it.
 
     Attributes:
-        name, driver: as the vendor has them.
+        name, uuid, driver: as the vendor has them; the second tells cards of one name apart.
         cuda_driver: the newest CUDA that the driver runs.
         compute_capability: of the chip.
         memory_bytes: of the card; None where the driver does not tell, as for the others.
@@ -73,6 +77,7 @@ class CardInfo(Record):
     """
 
     name: str
+    uuid: str = ""
     driver: str = ""
     cuda_driver: str = ""
     compute_capability: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.pool import Pool
 from harness.visible_cards import visible_cards
 
 AUTO = "auto"
+CARD_NUMBER = re.compile("[0-9]{1,4}")
 
 
 def parse_device(text: str) -> tuple[str, int]:
@@ -25,7 +27,7 @@ def parse_device(text: str) -> tuple[str, int]:
         InputError: anything else, or a card that the caller's shell does not show.
     """
     kind, colon, number = text.partition(":")
-    if kind not in (AUTO, *DEVICES) or (colon and not (kind == "gpu" and number.isascii() and number.isdigit())):
+    if kind not in (AUTO, *DEVICES) or (colon and not (kind == "gpu" and CARD_NUMBER.fullmatch(number))):
         raise InputError("unknown device", where="device", got=repr(text), expected="auto, cpu, gpu or gpu:N")
     card = int(number) if colon else 0
     visible_cards(kind, card)
@@ -95,7 +97,7 @@ def resolve_device(device: str, card: int, names: Sequence[str], configuration: 
     """
     if device == "cpu":
         return device, ""
-    if device == "gpu" and len(find_cards()[0]) > card:
+    if device == "gpu" and any(find_cards()[0][card : card + 1]):
         # Whether any framework can use the card shows when the run starts them, seconds of imports earlier.
         return device, ""
     return choose_device(device, card, ask_frameworks(names, "gpu", configuration, card))

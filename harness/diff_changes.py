@@ -211,7 +211,7 @@ class _Comparing:
     def _settings(self) -> list[Setting]:
         """Versions, switches, and what else of the runs differs."""
         results = self._before.result, self._after.result
-        machines = [{k: v for k, v in r.machine.items() if k not in ("processor", "cores")} for r in results]
+        machines = [{k: v for k, v in _flat(r.machine).items() if k not in ("processor", "cores")} for r in results]
         found = [
             Setting(what=what, before=before, after=after)
             for what, before, after in _different(machines[0], machines[1])
@@ -278,6 +278,13 @@ def _switches(info: ContenderInfo) -> dict[str, str]:
     for key, value in settings.items():
         found.update(value if isinstance(value, dict) else {key: value})
     return {key: value for key, value in found.items() if "cache" not in key.lower()}
+
+
+def _flat(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What a machine is, with the parts of its GPU beside the rest."""
+    found = dict(machine)
+    gpu = found.pop("gpu", None)
+    return found | ({f"GPU {key}": value for key, value in gpu.items()} if isinstance(gpu, Mapping) else {})
 
 
 def _different(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

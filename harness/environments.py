@@ -114,11 +114,6 @@ TILTING_VARIABLES = (
     "XLA_FLAGS",
     "TF_XLA_FLAGS",
     "TF_ENABLE_ONEDNN_OPTS",
-    "JAX_ENABLE_X64",
-    "JAX_PLATFORMS",
-    "JAX_DISABLE_JIT",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_COMPILATION_CACHE_DIR",
     "NPROC",
     "KERAS_BACKEND",
     "MKL_CBWR",
@@ -135,6 +130,8 @@ TILTING_VARIABLES = (
     "CUDA_LAUNCH_BLOCKING",
     "CUDA_CACHE_DISABLE",
     "CUDA_FORCE_PTX_JIT",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_MODULE_LOADING",
     "DISABLE_ADDMM_CUDA_LT",
     "PYTORCH_NO_CUDA_MEMORY_CACHING",
     "PYTORCH_TUNABLEOP_ENABLED",
@@ -146,17 +143,16 @@ TILTING_VARIABLES = (
 TILTING_PREFIXES = (
     "CUBLAS",
     "CUDNN_",
+    "JAX_",
     "TF_CUDNN_",
     "TORCHDYNAMO_",
     "TORCHINDUCTOR_",
+    "TORCH_ALLOW_TF32_",
     "TORCH_BLAS_",
     "TORCH_COMPILE_",
     "TORCH_CUDNN_",
     "TRITON_",
 )
-
-# What shows a worker one card alone, or none.
-HIDING_VARIABLES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES")
 
 
 class Configuration(BaseModel):
@@ -296,13 +292,16 @@ def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
     return TUNED, *(without(setting.name) for setting in settings_of(framework) if device in setting.devices)
 
 
-def parse_contenders(texts: Iterable[str], tuned: bool = False, device: str = "cpu") -> tuple[Contender, ...]:
+def parse_contenders(
+    texts: Iterable[str], tuned: bool = False, device: str = "cpu", notice: str = ""
+) -> tuple[Contender, ...]:
     """Reads `framework:mode` or `framework` (all its modes there); without any, all contenders.
 
     Args:
         texts: as on the command line.
         tuned: add the mode `tuned` of every framework among them.
         device: `cpu` or `gpu`.
+        notice: why it is that one, for who asks for a mode of the other.
 
     Raises:
         InputError: a framework or a mode that is not known, or not on this device.
@@ -316,8 +315,11 @@ def parse_contenders(texts: Iterable[str], tuned: bool = False, device: str = "c
         every = (*modes, *tuned_modes(name, device))
         if colon and mode not in every:
             known = (f"{name}:{m}" for m in every)
-            what = f"not on the {device}" if mode in framework.modes else "unknown contender"
-            raise InputError(what, where="contenders", got=repr(text), expected=_names(known))
+            elsewhere = mode in framework.modes
+            raise InputError(
+                f"not on the {device}" if elsewhere else "unknown contender", where="contenders", got=repr(text),
+                expected=_names(known), next_step=(elsewhere and notice) or None,
+            )  # fmt: skip
         chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
     chosen = chosen or list(all_contenders(device))
     if tuned:

@@ -98,12 +98,12 @@ def diagnose() -> dict[str, Any]:
         else:
             cpu, gpu = answers["cpu"][name], answers["gpu"][name]
             entry.update(runs=not cpu.reason, reason=cpu.reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
-            if gpu.reason and cards:
+            if gpu.reason and any(cards):
                 entry["next_step"] = f"faceoff env create {name} --gpu"
         frameworks[name] = entry
     return {
         "machine": describe_machine(),
-        "cards": [card.model_dump() for card in cards],
+        "cards": [card.model_dump() if card else None for card in cards],
         "no_card": no_card,
         "frameworks": frameworks,
     }
@@ -115,6 +115,16 @@ def _seen(settings: Mapping[str, Any]) -> str:
     device = settings.get("device")
     seen = ", ".join(device) if isinstance(device, list) else str(device)
     return f"yes: {seen}" + (f" ({', '.join(libraries)})" if libraries else "")
+
+
+def _told(card: Mapping[str, Any] | None) -> str:
+    """What the driver says of a card, as far as it tells."""
+    if card is None:
+        return "the driver cannot open it"
+    parts = [card["name"] + (f", {card['memory_bytes'] / 2**30:.0f} GiB" if card["memory_bytes"] else "")]
+    parts += [f"driver {card['driver']}"] if card["driver"] else []
+    parts += [f"up to CUDA {card['cuda_driver']}"] if card["cuda_driver"] else []
+    return ", ".join(parts)
 
 
 def print_diagnosis(as_json: bool) -> bool:
@@ -133,12 +143,7 @@ def print_diagnosis(as_json: bool) -> bool:
         markup=False,
     )
     for number, card in enumerate(diagnosis["cards"]):
-        memory = f", {card['memory_bytes'] / 2**30:.0f} GiB" if card["memory_bytes"] else ""
-        console.print(
-            f"gpu:{number}: {card['name']}{memory}, driver {card['driver']}, up to CUDA {card['cuda_driver']}",
-            highlight=False,
-            markup=False,
-        )
+        console.print(f"gpu:{number}: {_told(card)}", highlight=False, markup=False)
     if diagnosis["no_card"]:
         console.print(f"no GPU: {diagnosis['no_card']}", highlight=False, markup=False)
     table = Table("framework", "runs here", "versions", "GPU")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.memory import out_of_memory_kills
 
 START_TIMEOUT_S = 180.0
 KILL_TIMEOUT_S = 30.0
+PAUSE_TIMEOUT_S = 30.0
 LOG_TAIL_LINES = 12
 
 
@@ -114,7 +116,14 @@ class Worker:
         if not self._paused and self.alive:
             self._signal(signal.SIGSTOP)
             # The signal is under way; nobody may be timed before it has arrived. A dead process answers at once.
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            deadline = time.monotonic() + PAUSE_TIMEOUT_S
+            while os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() > deadline:
+                    # A thread that waits for a child which is stopped as well never does.
+                    self.timed_out = True
+                    self.kill()
+                    return
+                time.sleep(0.0001)
             self._paused = True
 
     def resume(self) -> None:

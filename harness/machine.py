@@ -9,6 +9,7 @@ import psutil
 from cpuinfo import get_cpu_info
 
 from harness.cards import open_card
+from harness.cost_records import UNKNOWN
 
 
 def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
@@ -26,6 +27,7 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
 
 
 def card_name(machine: Mapping[str, object]) -> str:
-    """The name of the GPU in what `describe_machine` gave; empty where it names none."""
+    """The name of the GPU in what `describe_machine` gave; empty where the driver tells none."""
     gpu = machine.get("gpu")
-    return str(gpu.get("name") or "") if isinstance(gpu, Mapping) else ""
+    name = str(gpu.get("name") or "") if isinstance(gpu, Mapping) else ""
+    return "" if name == UNKNOWN else name

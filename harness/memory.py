@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,12 @@ from harness.processor import usable_cores
 from harness.task import TRAINING_STEPS
 from harness.work import ITEM_BYTES
 
-CGROUP = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+# The limit, what is used, and of that the pages of files, which are given back when somebody needs the memory: as the
+# two versions of cgroups name them.
+FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+SECOND = ("memory.max", "memory.current", "inactive_file")
 VMSTAT = Path("/proc/vmstat")
 # Peak memory by weight, and by number in the inputs of all batches: of one stochastic training, and of the reference as
 # a whole while it makes one at a time. Measured with models that are mostly weights, or mostly inputs; activations are
@@ -38,16 +44,40 @@ OF_THE_HOST, OF_THE_CARD = "memory of the host", "memory of the card"
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping: of the machine, or of the container, whichever is less."""
-    available: int = psutil.virtual_memory().available
+    """Memory that can be had without swapping: of the machine, or of a control group around it, whichever is less."""
+    return min((int(psutil.virtual_memory().available), *_left_in_groups()))
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What the limit of each control group that this process is in leaves; groups without one are left out."""
+    for folder, (limit_name, used_name, files_name) in _groups():
+        try:
+            limit, used = (int((folder / name).read_text()) for name in (limit_name, used_name))
+            yield max(0, limit - used + int(_counter(folder / "memory.stat", files_name)))
+        except (OSError, ValueError):
+            continue
+
+
+def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The folders of the groups that count this process' memory, with the names of their files, from the root on."""
     try:
-        limit = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        # Pages of files are given back when somebody needs the memory.
-        files = int(_counter(CGROUP / "memory.stat", "inactive_file"))
-    except (OSError, ValueError):
-        return available  # No container, or one without a limit.
-    return min(available, max(0, limit - used + files))
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            root, names = CGROUPS, SECOND
+        elif "memory" in controllers.split(","):
+            root, names = CGROUPS / "memory", FIRST
+        else:
+            continue
+        folder = root
+        yield folder, names
+        # A container may see its own group as the root, and be told the path that the host knows.
+        for part in Path(path).parts[1:]:
+            folder /= part
+            yield folder, names
 
 
 def timed_batches(workload: Workload) -> int:

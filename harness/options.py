@@ -243,7 +243,7 @@ def make_options(
     asked_device, card = parse_device(device)
     names = parse_frameworks(contenders)
     device, notice = resolve_device(asked_device, card, names, configuration)
-    parsed = parse_contenders(contenders, tuned, device)
+    parsed = parse_contenders(contenders, tuned, device, notice)
     if training_steps is not None:
         require_size(training_steps, "training-steps")
         if not training or command != "agree":

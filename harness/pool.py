@@ -22,7 +22,6 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender
 from harness.environments import (
     FRAMEWORKS,
-    HIDING_VARIABLES,
     Configuration,
     Installation,
     cache_directory,
@@ -227,7 +226,7 @@ class Pool:
     def start_untouched(self, contender: Contender) -> Worker:
         """One more process of `contender`, for the caller to `kill`, without configuration and variables of its mode.
 
-        The framework is imported at the first probe, and is then as its users find it.
+        The framework is imported at the first probe, and is then as its users find it where there is no other device.
 
         Raises:
             WorkerError: the framework is missing.
@@ -295,9 +294,8 @@ class Pool:
             contender, self.threads, compile_cache, cold, self._device, self._number_of_card
         )
         if untouched:
-            for name in (*FRAMEWORKS[contender.framework].environment(contender.mode), *HIDING_VARIABLES):
+            for name in FRAMEWORKS[contender.framework].environment(contender.mode):
                 environment.pop(name, None)
-            environment.update({name: os.environ[name] for name in HIDING_VARIABLES if name in os.environ})
         environment["PYTHONPATH"] = str(self._import_root())
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()

@@ -180,7 +180,9 @@ class Engine:
         failures = list(self._pool.failures.values())
         nowhere = not self._pool.available and all(e.outcome in ("unsupported", "missing") for e in failures)
         if self._options.device == "gpu" and nowhere:
-            looked = "; ".join(dict.fromkeys(f"{error.where}: {error.what}" for error in failures))
+            # The modes of a framework say the same.
+            said = dict.fromkeys((contender.framework, e.what) for contender, e in self._pool.failures.items())
+            looked = "; ".join(f"{framework}: {what}" for framework, what in said)
             next_step = "use --device cpu, or see `faceoff doctor`"
             raise DeviceError("no GPU", where="device", got=looked, next_step=next_step)
 

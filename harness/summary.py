@@ -172,7 +172,8 @@ def _precision_text(result: Result) -> str:
     floors = result.noise_floors
     if floors:
         finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
-        text += f"; differences below {finest} to {coarsest}, by workload, cannot be resolved"
+        span = finest if finest == coarsest else f"{finest} to {coarsest}, by workload,"
+        text += f"; differences below {span} cannot be resolved"
     sizes = {info.contender.split(":")[0]: info.disk_bytes for info in result.contenders if info.disk_bytes}
     if sizes:
         listed = ", ".join(f"{framework} {size / 2**20:.0f} MiB" for framework, size in sizes.items())

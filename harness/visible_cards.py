@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from harness.core.errors import InputError
@@ -10,8 +11,11 @@ from harness.core.errors import InputError
 def shown_cards() -> list[str] | None:
     """The cards that the caller's shell shows, by number or name; None where it says nothing, and all are shown."""
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # To CUDA an empty list hides all.
-    return None if setting is None else [part.strip() for part in setting.split(",") if part.strip()]
+    if setting is None:
+        return None
+    # To CUDA an empty list hides all, and -1 all that come after it.
+    parts = [part.strip() for part in setting.split(",")]
+    return [part for part in itertools.takewhile(lambda part: part != "-1", parts) if part]
 
 
 def visible_cards(device: str, card: int) -> str:
@@ -29,6 +33,6 @@ def visible_cards(device: str, card: int) -> str:
         return str(card)
     if card >= len(shown):
         expected = f"0 to {len(shown) - 1}, as" if shown else "none, as"
-        expected += f" CUDA_VISIBLE_DEVICES={','.join(shown)} shows no more"
+        expected += f" CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']} shows no more"
         raise InputError("no such GPU", where="device", got=f"gpu:{card}", expected=expected)
     return shown[card]

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import altair as alt
 
@@ -86,20 +87,26 @@ class Crossing:
     def sentence(self, points: Points) -> str:
         """From which size on the GPU is ahead, as far as the intervals tell."""
         told = [(point.size, point.ratio) for point in points if point.ratio]
-        ahead = [size for size, ratio in told if ratio[1] > 1]
-        behind = [size for size, ratio in told if ratio[2] < 1]
         if not told:
             return "no size has a time on both"
-        if not behind and not ahead:
+        # Who is ahead at each size that tells, and that alone where the size before tells otherwise.
+        leads = [(size, "GPU" if ratio[1] > 1 else "CPU") for size, ratio in told if ratio[1] > 1 or ratio[2] < 1]
+        turns = leads[:1] + [later for earlier, later in pairwise(leads) if earlier[1] != later[1]]
+        if not leads:
             return "no size tells them apart"
-        if not behind:
-            return f"the GPU is ahead from {self.measure} {ahead[0]:,} on, the smallest told apart"
-        if not ahead:
-            return f"the CPU is ahead up to {self.measure} {behind[-1]:,}, the largest told apart"
-        from_size = next((size for size in ahead if size > behind[-1]), None)
-        if from_size is None:
-            return f"the GPU is ahead at {self.measure} {ahead[0]:,}, and the CPU again at {behind[-1]:,}"
-        return f"the GPU overtakes between {self.measure} {behind[-1]:,} and {from_size:,}"
+        (first, leader), (last, _) = leads[0], leads[-1]
+        if len(told) == 1:
+            return f"the {leader} is ahead at {self.measure} {first:,}, the only size with a time on both"
+        end = f" (beyond {told[-1][0]:,} there is no time on both)" if points[-1].size > told[-1][0] else ""
+        if len(turns) == 1 and leader == "GPU":
+            return f"the GPU is ahead from {self.measure} {first:,} on, the smallest told apart{end}"
+        if len(turns) == 1:
+            return f"the CPU is ahead up to {self.measure} {last:,}, the largest told apart{end}"
+        if len(turns) == 2 and leader == "CPU":
+            before = max(size for size, who in leads if who == "CPU")
+            return f"the GPU overtakes between {self.measure} {before:,} and {turns[1][0]:,}{end}"
+        rest = ", ".join(f"the {who} from {size:,}" for size, who in turns[1:])
+        return f"the {leader} is ahead from {self.measure} {first:,}, {rest} on{end}"
 
     def modes(self, points: Points) -> str:
         """Which modes were the fastest on either device, in words."""

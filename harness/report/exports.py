@@ -81,7 +81,8 @@ def _markdown_parts(name: str, result: Result) -> Iterator[str]:
     if groups:
         tables = "\n\n".join(_markdown_table(group) for group in groups)
         yield f"<details><summary>{text.counted(len(groups), 'workload')}</summary>\n\n{tables}\n\n</details>"
-    machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in text.flatten(result.machine).items())
+    told = text.flatten(result.machine).items()
+    machine = ", ".join(f"{key.replace('_', ' ').replace('.', ' ')} {value}" for key, value in told)
     yield f"{escape(result.command)}; {escape(machine)}; {result.threads} threads; seed {result.seed}"
 
 

@@ -300,6 +300,9 @@ WORDS_OF_A_CARD_PERHAPS_FULL = (
     "failed to call dornnbackward",
     "without blas support",
     "blas xgemm launch failed",
+    "autotuning failed for hlo",
+    "no valid config found",
+    "no supported config",
 )
 # What a device, mostly one too old, has no kernel for.
 WORDS_FOR_NO_KERNEL = (

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,8 @@ def test_an_unknown_probe_is_refused_by_its_name_and_the_worker_lives_on(lightes
     pool, contender = bare_pool(lightest.framework, tmp_path)
     with pool:
         worker = pool.start_untouched(contender)
+        # Nothing is configured, but of a machine with a card the CPU's defaults are asked for all the same.
+        assert b"CUDA_VISIBLE_DEVICES=" in Path(f"/proc/{worker.process_id}/environ").read_bytes().split(b"\0")
         with pytest.raises(RefusalError, match="unknown probe"):
             Asker(worker, 0).ask("no_such_probe")
         square = np.eye(4, dtype="float32")

@@ -211,6 +211,17 @@ def test_closing_the_pool_ends_every_process_also_paused_ones(lightest, tmp_path
     assert not any(psutil.pid_exists(process_id) for process_id in ids)
 
 
+def test_a_process_that_cannot_be_stopped_is_ended(lightest, tmp_path, monkeypatch):
+    pool = new_pool([lightest], tmp_path)
+    worker = pool.worker(lightest)
+    monkeypatch.setattr(live_worker, "PAUSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(live_worker.os, "waitid", lambda *arguments: None)
+    worker.pause()
+    assert worker.timed_out
+    assert not worker.alive
+    pool.close()
+
+
 def test_what_a_cold_start_compiled_serves_all_others(tmp_path, monkeypatch):
     if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
         pytest.skip("needs PyTorch")

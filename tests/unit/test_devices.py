@@ -18,7 +18,7 @@ from harness.environments import (
     parse_frameworks,
     worker_environment,
 )
-from harness.inventory import _seen
+from harness.inventory import _seen, _told
 from harness.visible_cards import visible_cards
 
 
@@ -48,7 +48,9 @@ def test_cards_that_the_shell_hides_stay_hidden(monkeypatch, tmp_path):
         resolve_device("gpu", 0, ["jax"], Configuration())
 
 
-@pytest.mark.parametrize("text", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "cpu:0", "gpu:1:2", "gpu:²", "GPU"])
+@pytest.mark.parametrize(
+    "text", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "cpu:0", "gpu:1:2", "gpu:²", "gpu:" + "9" * 5000, "GPU"]
+)
 def test_what_is_no_device_is_refused(text):
     with pytest.raises(InputError, match="unknown device"):
         parse_device(text)
@@ -64,7 +66,17 @@ def test_a_worker_sees_one_card_alone_and_on_the_cpu_none(tmp_path):
     assert environment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == ""
 
 
-@pytest.mark.parametrize("name", ["TORCHINDUCTOR_MAX_AUTOTUNE", "TRITON_CACHE_DIR", "CUBLAS_WORKSPACE_CONFIG"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CUBLAS_WORKSPACE_CONFIG",
+        "CUDA_MODULE_LOADING",
+        "JAX_DEBUG_NANS",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+        "TORCHINDUCTOR_MAX_AUTOTUNE",
+        "TRITON_CACHE_DIR",
+    ],
+)
 def test_settings_of_the_shell_that_would_tilt_a_contender_do_not_reach_it(monkeypatch, tmp_path, name):
     monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
@@ -84,8 +96,13 @@ def test_tensorflow_s_settings_for_a_processor_do_not_reach_its_process_on_a_car
 def test_cards_are_counted_among_those_that_the_shell_shows(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-abc")
     assert environment(tmp_path, "gpu", 1)["CUDA_VISIBLE_DEVICES"] == "GPU-abc"
-    with pytest.raises(InputError, match=r"gpu:2, expected 0 to 1, as CUDA_VISIBLE_DEVICES=5,GPU-abc"):
+    # What CUDA does not show either, as it stops at -1.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc,-1,2")
+    with pytest.raises(InputError, match=r"gpu:2, expected 0 to 1, as CUDA_VISIBLE_DEVICES=5,GPU-abc,-1,2"):
         parse_device("gpu:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(InputError, match="gpu:0, expected none, as CUDA_VISIBLE_DEVICES=-1 shows no more"):
+        parse_device("gpu")
     assert visible_cards("cpu", 7) == ""
 
 
@@ -96,6 +113,8 @@ def test_modes_that_one_device_lacks_are_not_offered_there():
     assert Contender("pytorch", "cuda-graphs") in parse_contenders(["pytorch"], device="gpu")
     with pytest.raises(InputError, match="not on the cpu"):
         parse_contenders(["jax:cudnn"])
+    with pytest.raises(InputError, match=r"not on the cpu.*; running on the CPU, as jax sees no GPU"):
+        parse_contenders(["jax:cudnn"], notice="running on the CPU, as jax sees no GPU")
 
 
 def test_frameworks_are_read_from_contenders():
@@ -197,6 +216,7 @@ def test_a_card_says_what_it_is_and_how_it_runs(monkeypatch):
         monkeypatch,
         nvmlDeviceGetHandleByIndex=lambda index: index,
         nvmlDeviceGetName="NVIDIA H100",
+        nvmlDeviceGetUUID="GPU-12ab",
         nvmlSystemGetDriverVersion="580.1",
         nvmlSystemGetCudaDriverVersion_v2=13000,
         nvmlDeviceGetCudaComputeCapability=(9, 0),
@@ -211,6 +231,7 @@ def test_a_card_says_what_it_is_and_how_it_runs(monkeypatch):
     with open_card("gpu", 0) as card:
         assert card.describe().model_dump() == {
             "name": "NVIDIA H100",
+            "uuid": "GPU-12ab",
             "driver": "580.1",
             "cuda_driver": "13.0",
             "compute_capability": "9.0",
@@ -266,6 +287,52 @@ def test_cards_are_numbered_as_they_can_be_asked_for(monkeypatch):
     assert [card.name for card in find_cards()[0]] == ["card 3", "card 1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find_cards() == ([], "the driver shows no card that CUDA_VISIBLE_DEVICES= names")
+
+
+def test_a_card_that_cannot_be_opened_keeps_its_number(monkeypatch, capsys):
+    def opened(index):
+        if index == 7:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return f"handle {index}"
+
+    Driver(
+        monkeypatch,
+        nvmlDeviceGetHandleByIndex=opened,
+        nvmlDeviceGetCount=2,
+        nvmlDeviceGetName=lambda handle: f"card of {handle}",
+        nvmlDeviceGetUUID=lambda handle: {"handle 0": "GPU-aaaa-1", "handle 1": "GPU-abbb-2"}[handle],
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,1")
+    lost, found = find_cards()[0]
+    assert lost is None
+    assert found.name == "card of handle 1"
+    assert [_told(card) for card in (None, found.model_dump())] == ["the driver cannot open it", "card of handle 1"]
+    asked = answering(monkeypatch, (lost, found), pytorch=LACKS)
+    with pytest.raises(DeviceError, match="no GPU"):
+        resolve_device("gpu", 0, ["pytorch"], Configuration())
+    assert resolve_device("gpu", 1, ["pytorch"], Configuration()) == ("gpu", "")
+    assert asked == [("gpu", 0)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"),
+    [
+        ("GPU-abb", ["card 1"]),  # CUDA takes a beginning that only one card has.
+        ("GPU-a", [None]),
+        ("²", [None]),
+        ("\udcff", [None]),
+    ],
+)
+def test_cards_are_found_by_the_beginning_of_their_name(monkeypatch, shown, names):
+    Driver(
+        monkeypatch,
+        nvmlDeviceGetHandleByIndex=lambda index: f"card {index}",
+        nvmlDeviceGetCount=2,
+        nvmlDeviceGetName=lambda handle: handle,
+        nvmlDeviceGetUUID=lambda handle: {"card 0": "GPU-aaaa-1", "card 1": "GPU-abbb-2"}[handle],
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert [card and card.name for card in find_cards()[0]] == names
 
 
 def test_what_a_framework_sees_is_told_with_its_libraries_or_those_it_was_built_for():

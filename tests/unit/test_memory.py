@@ -24,14 +24,42 @@ def container(folder: Path, limit: str) -> Path:
     return folder
 
 
+def groups(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    """Control groups in `folder`, of which the process says that it is in `own`."""
+    (folder / "own").write_text(own)
+    monkeypatch.setattr(memory, "CGROUPS", folder)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", folder / "own")
+
+
 def test_what_is_left_is_the_least_of_machine_and_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUP", container(tmp_path, str(3 * GIB + 1000)))
+    # Seen from inside, the container's group is the root, and its path the host's.
+    groups(tmp_path, monkeypatch, "0::/docker/12ab\n")
+    container(tmp_path, str(3 * GIB + 1000))
     assert memory.available_bytes() == GIB + 1000
-    monkeypatch.setattr(memory, "CGROUP", container(tmp_path, str(GIB)))
+    container(tmp_path, str(GIB))
     assert memory.available_bytes() == 0
-    for unlimited in (container(tmp_path, "max"), tmp_path / "none"):
-        monkeypatch.setattr(memory, "CGROUP", unlimited)
-        assert memory.available_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    container(tmp_path, "max")
+    assert memory.available_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "none")
+    assert memory.available_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_a_limit_of_any_group_around_the_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups(tmp_path, monkeypatch, "0::/slurm/job/step\n")
+    (tmp_path / "slurm/job/step").mkdir(parents=True)
+    container(tmp_path / "slurm/job/step", "max")
+    container(tmp_path / "slurm/job", str(3 * GIB + 2000))
+    assert memory.available_bytes() == GIB + 2000
+
+
+def test_groups_of_the_first_version_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups(tmp_path, monkeypatch, "12:cpu,cpuacct:/job\n4:memory:/job\n0::/job\n")
+    for folder, limit in ((tmp_path / "memory", 2**63 - 4096), (tmp_path / "memory/job", 2 * GIB)):
+        folder.mkdir()
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{GIB}\n")
+        (folder / "memory.stat").write_text("inactive_file 9\ntotal_inactive_file 4096\n")
+    assert memory.available_bytes() == GIB + 4096
 
 
 def test_what_is_needed_grows_with_inputs_and_weights() -> None:

@@ -27,9 +27,15 @@ CPU = {1: 1e-4, 8: 8e-4, 64: 6e-3}
         ({1: 5e-5, 8: 1e-4, 64: 6e-4}, "the GPU is ahead from batch size 1 on"),
         ({1: 1e-2, 8: 1e-2, 64: 1e-2}, "the CPU is ahead up to batch size 64"),
         ({1: 1.001e-4, 8: 8.01e-4, 64: 6.01e-3}, "no size tells them apart"),
-        ({1: 5e-5, 8: 1e-3, 64: 7e-3}, "the GPU is ahead at batch size 1, and the CPU again at 64"),
+        ({1: 5e-5, 8: 1e-3, 64: 7e-3}, "the GPU is ahead from batch size 1, the CPU from 8 on"),
         ({1: None, 8: None, 64: None}, "no size has a time on both"),
         ({1: 5e-4, 8: None, 64: 6e-4}, "the GPU overtakes between batch size 1 and 64"),
+        ({1: 5e-4, 8: 1e-4, 64: 7e-3}, "the CPU is ahead from batch size 1, the GPU from 8, the CPU from 64 on"),
+        ({1: 5e-5, 8: None, 64: None}, "the GPU is ahead at batch size 1, the only size with a time on both"),
+        (
+            {1: 5e-5, 8: 1e-4, 64: None},
+            "the GPU is ahead from batch size 1 on, the smallest told apart (beyond 8 there is no time on both)",
+        ),
     ],
 )
 def test_where_the_gpu_overtakes_is_said_as_far_as_intervals_tell(gpu, said):
@@ -131,7 +137,7 @@ def test_what_is_too_many_for_a_chart_each_stands_in_a_table():
     (table,) = [table for table in section.all("table") if table.rows()[0] == ["Workload", "Who", "Which is ahead"]]
     assert len(table.rows()) == 3
     assert table.rows()[1][0].startswith(f"LSTM inference {MOST_WORKLOADS + 1} steps")
-    assert table.rows()[1][1:] == [JIT, "the GPU is ahead from batch size 1 on, the smallest told apart"]
+    assert table.rows()[1][1:] == [JIT, "the GPU is ahead at batch size 1, the only size with a time on both"]
 
 
 def test_the_axes_say_units_and_the_largest_size():
