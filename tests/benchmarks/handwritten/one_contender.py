@@ -6,6 +6,7 @@ not be run its outcome and reason. What a framework prints goes to standard erro
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import importlib
 import json
@@ -79,8 +80,10 @@ def compare(sides: list[Side], wait: Callable[[Any], None], passes: int) -> dict
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """The arrays in dicts, lists and tuples."""
-    if isinstance(value, (dict, list, tuple)):
+    """The arrays in dicts, lists, tuples and dataclasses."""
+    if dataclasses.is_dataclass(value):
+        yield from leaves(vars(value))
+    elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from leaves(item)
     elif hasattr(value, "shape"):
