@@ -230,7 +230,8 @@ TRAINING = (
     ), "optimiser state after a reset", "momentum"),
     Fault("running statistics kept in a reset", EAGER, "residual", in_runtime(
         "                self._held[path].copy_(",
-        '                if not (self._phase and "running" in path):\n                    self._held[path].copy_(',
+        '                if not (hasattr(self, "_is_constant") and "running" in path):\n'
+        "                    self._held[path].copy_(",
     ), "change of the starting weights by a reset"),
     Fault("loss after the step returned", EAGER, "dense", in_runtime(
         "        self._optimiser.zero_grad(set_to_none=True)\n        return loss.detach()",
