@@ -17,7 +17,7 @@ def steps_at_once(sequence_length: int) -> int:
     """How many time steps each turn of a loop over time makes.
 
     XLA joins the kernels of successive steps, and launches straight code as one CUDA graph, but a loop's body turn by
-    turn. Turns of equal length leave nothing over that would be compiled apart. On a CPU it is one time step: there is
+    turn. Turns of nearly equal length leave little over to compile apart. On a CPU it is one time step: there is
     nothing to launch.
     """
     if not on_gpu():
