@@ -31,20 +31,21 @@ class RunningVariances:
         # Of every block the shortcut's batch norm is the last, as in `values_per_channel`.
         self._held = [module.running_var for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         self._shares: list[float] = []
+        self._batch_size = 0
 
     def make_unbiased(self, batch_size: int) -> None:
         """Makes the running variances those that training with this batch size goes on from."""
-        shares = [(n - 1) / n for n in values_per_channel(self._spec, batch_size)]
-        if shares != self._shares:
+        if batch_size != self._batch_size:
             self.make_biased()
-            torch._foreach_div_(self._held, shares)
-            self._shares = shares
+            self._shares = [(n - 1) / n for n in values_per_channel(self._spec, batch_size)]
+            torch._foreach_div_(self._held, self._shares)
+            self._batch_size = batch_size
 
     def make_biased(self) -> None:
         """Makes them biased ones, from which nothing changes them but training."""
-        if self._shares:
+        if self._batch_size:
             torch._foreach_mul_(self._held, self._shares)
-            self._shares = []
+            self._batch_size = 0
 
 
 def convolution(incoming: int, outgoing: int, kernel: int, stride: int) -> nn.Conv2d:
