@@ -89,7 +89,7 @@ class Crossing:
         told = [(point.size, point.ratio) for point in points if point.ratio]
         if not told:
             return "no size has a time on both"
-        # Who is ahead at each size that tells, and that alone where the size before tells otherwise.
+        # Who is ahead at each size that tells them apart; the first such size, and each at which the lead changes.
         leads = [(size, "GPU" if ratio[1] > 1 else "CPU") for size, ratio in told if ratio[1] > 1 or ratio[2] < 1]
         turns = leads[:1] + [later for earlier, later in pairwise(leads) if earlier[1] != later[1]]
         if not leads:

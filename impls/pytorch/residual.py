@@ -22,14 +22,13 @@ class RunningVariances:
     has nothing to correct; what the running variances hold is converted before the first one, and before they are read.
 
     Args:
-        network: of this module, with biased variances.
+        norms: of a network, in the order of its modules, with biased variances.
         spec: its sizes.
     """
 
-    def __init__(self, network: Network, spec: ResidualSpec) -> None:
+    def __init__(self, norms: list[nn.BatchNorm2d], spec: ResidualSpec) -> None:
         self._spec = spec
-        # Of every block the shortcut's batch norm is the last, as in `values_per_channel`.
-        self._held = [module.running_var for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._held = [norm.running_var for norm in norms]
         self._shares: list[float] = []
         self._batch_size = 0
 
@@ -137,7 +136,7 @@ def traced_modules(spec: ResidualSpec) -> dict[str, str]:
 
 
 def values_per_channel(spec: ResidualSpec, batch_size: int) -> list[int]:
-    """How many values of a channel each batch norm normalises, in the order of `Network.modules()`."""
+    """How many values of a channel each batch norm normalises, in the order of modules: a shortcut's after its block's."""
     height, width = spec.height, spec.width
     found = [batch_size * height * width]
     for _, incoming, outgoing, stride in spec.blocks():

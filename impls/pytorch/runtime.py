@@ -201,7 +201,7 @@ class PyTorchModel(Model):
         self._inputs = tuple(input_shapes(workload.model, workload.batch_size))
         self._trained = [self._held[self._map[name][0]] for name in trainable_names(workload.model)]
         self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
-        self._variances = residual.RunningVariances(self._network, workload.model) if self._norms else None
+        self._variances = residual.RunningVariances(self._norms, workload.model) if self._norms else None
         self._phase = ""
         self._infer: Callable[..., torch.Tensor] = self._network
         self._mixed = workload.dtype == "mixed_bfloat16"

@@ -133,10 +133,13 @@ def test_the_reason_is_the_line_that_tells_it(pool, lightest):
         pool.worker(lightest).request("fail", text=text)
 
 
-def test_what_a_full_card_may_have_caused_is_out_of_memory_on_a_full_card_alone(pool, lightest):
+@pytest.mark.parametrize(
+    "text", ["DNN library initialization failed.", "Autotuning failed for HLO: %dot.1; No valid config found!"]
+)
+def test_what_a_full_card_may_have_caused_is_out_of_memory_on_a_full_card_alone(pool, lightest, text):
     def outcome():
         with pytest.raises(WorkerError) as caught:
-            worker.request("fail", text="DNN library initialization failed.")
+            worker.request("fail", text=text)
         return caught.value.outcome
 
     worker = pool.worker(lightest)

@@ -289,7 +289,7 @@ def test_cards_are_numbered_as_they_can_be_asked_for(monkeypatch):
     assert find_cards() == ([], "the driver shows no card that CUDA_VISIBLE_DEVICES= names")
 
 
-def test_a_card_that_cannot_be_opened_keeps_its_number(monkeypatch, capsys):
+def test_a_card_that_cannot_be_opened_keeps_its_number(monkeypatch):
     def opened(index):
         if index == 7:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)

@@ -263,6 +263,16 @@ class TestUnlike:
         with pytest.raises(ResultFileError, match="GPU NVIDIA H100 and NVIDIA H200"):
             diff(before, after)
 
+    def test_what_else_of_a_card_changed_is_a_setting_of_its_own(self):
+        before, after = run_of(1), run_of(2)
+        cards = {"name": "NVIDIA H100", "driver": "580.1"}, {"name": "unknown", "driver": "590.2"}
+        for result, card in zip((before, after), cards, strict=True):
+            on_gpu(result, "/device:GPU:0")
+            result.machine = {**result.machine, "gpu": card}
+        changed = [(s.what, s.before, s.after) for s in diff(before, after).settings if s.what.startswith("GPU")]
+        # A name that the driver does not tell is no other card.
+        assert changed == [("GPU name", "NVIDIA H100", "unknown"), ("GPU driver", "580.1", "590.2")]
+
     def test_an_interrupted_run_is_said_to_lack_cases_for_that(self):
         after = run_of(2)
         without_lstm(after)

@@ -125,7 +125,7 @@ def test_the_summary_tells_it_too(capsys, tmp_path):
     assert "other crashed" in printed
 
 
-def test_loops_in_graphs_are_asked_for_on_a_gpu_alone(tmp_path, monkeypatch):
+def test_convolutions_in_graphs_are_asked_for_on_a_gpu_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_the_user")
 
     def flags(mode: str, device: str) -> str | None:
