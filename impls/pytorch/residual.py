@@ -136,7 +136,7 @@ def traced_modules(spec: ResidualSpec) -> dict[str, str]:
 
 
 def values_per_channel(spec: ResidualSpec, batch_size: int) -> list[int]:
-    """How many values of a channel each batch norm normalises, in the order of modules: a shortcut's after its block's."""
+    """How many values of a channel each batch norm normalises; a shortcut's comes after its block's."""
     height, width = spec.height, spec.width
     found = [batch_size * height * width]
     for _, incoming, outgoing, stride in spec.blocks():
