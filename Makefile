@@ -21,6 +21,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet --benchmark-disable tests/meta/test_imports.py
 
 # How far verdicts on speed can be trusted here: an hour, on a machine with nothing else to do.
 calibrate: $(VENV)/.installed
