@@ -10,7 +10,6 @@ that cannot be run or read.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from harness.diff_changes import diff
 from harness.identity import identify
 from harness.journal import Begin, Journal, resume_command
 from harness.options import Options, make_options
+from harness.progress import tell
 from harness.result_file import load
 from harness.results import Result
 from harness.resuming import resumed_options
@@ -57,8 +57,7 @@ def compile_only(**keywords: Any) -> Result:
     failed = False
     try:
         options = make_options("compare", out=folder, **keywords)
-        if options.notice:
-            print(f"faceoff: {options.notice}", file=sys.stderr)
+        tell(options.notices)
         result = run(options, speed=False, training=True, cold_start=False)
         failed = bool(set(result.outcomes) - {"ok", "missing"})
         return result
@@ -90,8 +89,7 @@ def run_and_save(options: Options) -> Result:
     identity = identify(options, blank.machine)
     begin = Begin(created=blank.created, command_line=blank.command, identity=identity)
     with Journal(options.out, begin, resume=options.resume) as journal:
-        for notice in (*filter(None, [options.notice]), *journal.contents.notices):
-            print(f"faceoff: {notice}", file=sys.stderr)
+        tell((*options.notices, *journal.contents.notices))
         result = run(options, speed=options.command != "agree", training=training, cold_start=whole, journal=journal)
         try:
             result_file.save(result, options.out / RESULT_NAME)

@@ -1,4 +1,4 @@
-"""Which frameworks there are, which interpreter runs each, and the environment its worker starts in.
+"""Which frameworks there are, and which interpreter runs each.
 
 Nothing here imports a framework: what is installed is read from package metadata.
 """
@@ -25,7 +25,6 @@ from harness.core.spec import Contender
 from harness.core.tuning import TUNED, is_tuned, left_out, without
 from harness.processor import describe_processor
 from harness.tuning import settings_of, variables_of
-from harness.visible_cards import visible_cards
 
 CONFIG_FILE = "faceoff.toml"
 
@@ -107,52 +106,6 @@ FRAMEWORKS: dict[str, Framework] = {
         ),
     )
 }
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# Removed from a worker's environment: settings of the caller's shell that would tilt one contender unseen.
-TILTING_VARIABLES = (
-    "XLA_FLAGS",
-    "TF_XLA_FLAGS",
-    "TF_ENABLE_ONEDNN_OPTS",
-    "NPROC",
-    "KERAS_BACKEND",
-    "MKL_CBWR",
-    "GLIBC_TUNABLES",
-    "XLA_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "TF_FORCE_GPU_ALLOW_GROWTH",
-    "TF_GPU_ALLOCATOR",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "NVIDIA_TF32_OVERRIDE",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_CACHE_DISABLE",
-    "CUDA_FORCE_PTX_JIT",
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUDA_MODULE_LOADING",
-    "DISABLE_ADDMM_CUDA_LT",
-    "PYTORCH_NO_CUDA_MEMORY_CACHING",
-    "PYTORCH_TUNABLEOP_ENABLED",
-    "TF_DETERMINISTIC_OPS",
-    "PYTHONSTARTUP",
-    "LD_PRELOAD",
-)
-# And everything that begins so.
-TILTING_PREFIXES = (
-    "CUBLAS",
-    "CUDNN_",
-    "JAX_",
-    "TF_CUDNN_",
-    "TORCHDYNAMO_",
-    "TORCHINDUCTOR_",
-    "TORCH_ALLOW_TF32_",
-    "TORCH_BLAS_",
-    "TORCH_COMPILE_",
-    "TORCH_CUDNN_",
-    "TRITON_",
-)
 
 
 class Configuration(BaseModel):
@@ -344,42 +297,3 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")
     return folder
-
-
-def worker_environment(
-    contender: Contender,
-    threads: int,
-    compile_cache: Path,
-    cold: bool = False,
-    device: str = "cpu",
-    card: int = 0,
-) -> dict[str, str]:
-    """The environment variables of a worker, complete before its interpreter starts.
-
-    Args:
-        contender: whose worker.
-        threads: threads of one operation.
-        compile_cache: folder for compiled code.
-        cold: only a framework whose users have a compile cache anyway uses the folder, which should be empty.
-        device: `cpu` or `gpu`.
-        card: which GPU; the worker sees no other.
-    """
-    framework = FRAMEWORKS[contender.framework]
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in TILTING_VARIABLES and not name.startswith(TILTING_PREFIXES)
-    }
-    environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    environment.update(
-        PYTHONUNBUFFERED="1",
-        KERAS_BACKEND="tensorflow",
-        # On a GPU it says in its warnings alone why it sees none.
-        TF_CPP_MIN_LOG_LEVEL="1" if device == "gpu" else "2",
-        CUDA_DEVICE_ORDER="PCI_BUS_ID",
-        CUDA_VISIBLE_DEVICES=visible_cards(device, card),
-    )
-    if framework.caches_by_default or not cold:
-        environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})
-    environment.update(framework.environment(contender.mode, device))
-    return environment

@@ -25,6 +25,7 @@ from harness.environments import Configuration, parse_contenders, parse_framewor
 from harness.presets import Sized, choose
 from harness.processor import usable_cores
 from harness.quantities import Detail
+from harness.worker_environment import describe_left_out
 
 DEFAULT_STEPS = ("inference", "training")
 LONG_TRAINING_STEPS = 200
@@ -55,7 +56,7 @@ class Options:
         training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
         quiet: no progress.
-        notice: what to tell before anything is run.
+        notices: what to tell before anything is run.
         resume: go on with the run whose journal is in `out`.
     """
 
@@ -87,7 +88,7 @@ class Options:
     training_optimisers: tuple[str, ...]
     configuration: Configuration
     quiet: bool
-    notice: str = ""
+    notices: tuple[str, ...] = ()
     resume: bool = False
 
     @property
@@ -288,7 +289,7 @@ def make_options(
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
-        notice=notice,
+        notices=(notice, describe_left_out(threads or cores)),
     )
 
 

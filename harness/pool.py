@@ -20,15 +20,9 @@ from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
 from harness.core.spec import Contender
-from harness.environments import (
-    FRAMEWORKS,
-    Configuration,
-    Installation,
-    cache_directory,
-    find_installation,
-    worker_environment,
-)
+from harness.environments import FRAMEWORKS, Configuration, Installation, cache_directory, find_installation
 from harness.live_worker import Worker
+from harness.worker_environment import worker_environment
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
 # A GPU's kernels are chosen by trying them, and for a new card some are compiled first.

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 PLAIN_INTERVAL_S = 5.0
+
+
+def tell(notices: Iterable[str]) -> None:
+    """A line on standard error for each thing to know beforehand; of empty ones none."""
+    for notice in filter(None, notices):
+        print(f"faceoff: {notice}", file=sys.stderr)
 
 
 class Reporter:

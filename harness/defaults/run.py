@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -37,7 +36,8 @@ from harness.defaults.units import unit_effects
 from harness.devices import ask_frameworks, choose_device, parse_device
 from harness.environments import FRAMEWORKS, Configuration, read_configuration
 from harness.pool import Pool
-from harness.progress import Reporter
+from harness.progress import Reporter, tell
+from harness.worker_environment import describe_left_out
 
 MEASUREMENTS = (
     measure_initialisation, measure_normalisation, measure_padding, measure_activations, measure_precision,
@@ -78,10 +78,12 @@ def find_defaults(
     configuration = configuration or read_configuration()
     kind, number = parse_device(device)
     answers = {} if kind == "cpu" else ask_frameworks(names, "gpu", configuration, number)
+    threads = os.cpu_count() or 1
+    notice = ""
     if answers:
         kind, notice = choose_device(kind, number, answers)
-        if notice and not quiet:
-            print(f"faceoff: {notice}", file=sys.stderr)
+    if not quiet:
+        tell((notice, describe_left_out(threads)))
     observed: dict[str, Observed] = {}
     failures: dict[str, WorkerError] = {}
     total = len(names) * (len(MEASUREMENTS) + 1) + EFFECT_UNITS
@@ -92,7 +94,7 @@ def find_defaults(
         tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
     ):
         settings: dict[str, Any] = {
-            "threads": os.cpu_count() or 1,
+            "threads": threads,
             "seed": seed,
             "log_directory": Path(logs),
             "configuration": configuration,

@@ -170,3 +170,12 @@ def test_every_command_has_help(command, capsys):
 def test_the_module_is_the_same_command():
     run = subprocess.run([sys.executable, "-m", "harness", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("faceoff")
+
+
+@pytest.mark.parametrize("arguments", [["compare", "--preset", "small"], ["report", "result.json"]], ids=" ".join)
+def test_an_interpreter_that_leaves_docstrings_out_is_told_before_anything_is_run(arguments):
+    command = [sys.executable, "-OO", "-m", "harness", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("faceoff: PYTHONOPTIMIZE, or -OO: no charts")
+    assert len(run.stderr.splitlines()) == 1

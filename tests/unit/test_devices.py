@@ -11,15 +11,10 @@ from harness.core.errors import DeviceError, InputError
 from harness.core.spec import Contender
 from harness.cost_records import CardInfo
 from harness.devices import Answer, device_name, parse_device, resolve_device
-from harness.environments import (
-    Configuration,
-    all_contenders,
-    parse_contenders,
-    parse_frameworks,
-    worker_environment,
-)
+from harness.environments import Configuration, all_contenders, parse_contenders, parse_frameworks
 from harness.inventory import _seen, _told
 from harness.visible_cards import visible_cards
+from harness.worker_environment import worker_environment
 
 
 @pytest.fixture(autouse=True)
@@ -64,25 +59,6 @@ def test_a_worker_sees_one_card_alone_and_on_the_cpu_none(tmp_path):
     assert environment(tmp_path, "gpu", 2)["CUDA_VISIBLE_DEVICES"] == "2"
     assert environment(tmp_path, "gpu", 2)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert environment(tmp_path, "cpu")["CUDA_VISIBLE_DEVICES"] == ""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "CUBLAS_WORKSPACE_CONFIG",
-        "CUDA_MODULE_LOADING",
-        "JAX_DEBUG_NANS",
-        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-        "TORCHINDUCTOR_MAX_AUTOTUNE",
-        "TRITON_CACHE_DIR",
-    ],
-)
-def test_settings_of_the_shell_that_would_tilt_a_contender_do_not_reach_it(monkeypatch, tmp_path, name):
-    monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
-    found = environment(tmp_path, "gpu")
-    assert name not in found
-    assert found["CUDA_HOME"] == "/usr/local/cuda"
 
 
 def test_tensorflow_s_settings_for_a_processor_do_not_reach_its_process_on_a_card(tmp_path):

@@ -7,7 +7,6 @@ import pytest
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
-from harness.environments import worker_environment
 from harness.measure import record_setting
 from harness.options import make_options
 from harness.progress import Reporter
@@ -16,6 +15,7 @@ from harness.runs import Engine
 from harness.starting import make_pool
 from harness.summary import print_summary
 from harness.tuning import ALLOCATOR, settings_in_force, settings_of
+from harness.worker_environment import worker_environment
 from tests.unit import result_samples as samples
 from tests.unit.report_pages import page_of
 

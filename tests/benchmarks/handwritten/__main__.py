@@ -36,11 +36,11 @@ from harness.environments import (
     interpreter,
     parse_contenders,
     read_configuration,
-    worker_environment,
 )
 from harness.presets import PRESETS, choose
 from harness.processor import describe_processor
 from harness.result_file import write_text
+from harness.worker_environment import worker_environment
 
 LIMIT = 1.10
 INTERRUPTED = 130

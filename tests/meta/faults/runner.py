@@ -16,12 +16,13 @@ from harness.agreement import Expected, check_agreement
 from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
-from harness.environments import FRAMEWORKS, Configuration, find_installation, worker_environment
+from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
 from harness.results import Agreement, TrainingRun
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training
 from harness.training_tasks import TrainingTask
+from harness.worker_environment import worker_environment
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
