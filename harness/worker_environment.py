@@ -69,6 +69,8 @@ _HARMLESS_PREFIXES = (
     "TRITON_LIBCUDA_PATH",
     "TRITON_PTXAS_PATH",
 )
+# A part of XLA_FLAGS that says where CUDA lies, without which XLA may compile nothing for a card.
+_CUDA_FOLDER = "--xla_gpu_cuda_data_dir="
 
 
 def tilts(name: str) -> bool:
@@ -85,7 +87,9 @@ def describe_left_out(threads: int) -> str:
     names = [
         name
         for name, value in sorted(os.environ.items())
-        if tilts(name) and not (name in THREAD_VARIABLES and value == str(threads))
+        if tilts(name)
+        and not (name in THREAD_VARIABLES and value == str(threads))
+        and not (name == "XLA_FLAGS" and value.split() == _where_cuda_lies())
     ]
     return f"variables that no framework gets, so that none is favoured: {', '.join(names)}" if names else ""
 
@@ -124,4 +128,10 @@ def worker_environment(
     if framework.caches_by_default or not cold:
         environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})
     environment.update(framework.environment(contender.mode, device))
+    if flags := " ".join([*_where_cuda_lies(), *environment.get("XLA_FLAGS", "").split()]):
+        environment["XLA_FLAGS"] = flags
     return environment
+
+
+def _where_cuda_lies() -> list[str]:
+    return [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith(_CUDA_FOLDER)]

@@ -54,6 +54,18 @@ def test_what_is_needed_or_harmless_is_passed_on_without_a_word(shell, tmp_path,
     assert describe_left_out(3) == ""
 
 
+def test_of_xla_s_flags_a_worker_gets_where_cuda_lies_and_no_more(shell, tmp_path):
+    shell.setenv("XLA_FLAGS", "--xla_gpu_cuda_data_dir=/opt/cuda")
+    assert environment(tmp_path, "tensorflow", "xla", device="gpu")["XLA_FLAGS"] == "--xla_gpu_cuda_data_dir=/opt/cuda"
+    assert describe_left_out(3) == ""
+    shell.setenv("XLA_FLAGS", "--xla_dump_to=/tmp --xla_gpu_cuda_data_dir=/opt/cuda")
+    flags = environment(tmp_path, mode="tuned", device="gpu")["XLA_FLAGS"].split()
+    assert flags[0] == "--xla_gpu_cuda_data_dir=/opt/cuda"
+    assert [flag for flag in flags if "dump" in flag] == []
+    assert len(flags) == 2
+    assert describe_left_out(3).endswith(": XLA_FLAGS")
+
+
 def test_threads_are_those_asked_for_and_others_are_told(shell, tmp_path):
     shell.setenv("OMP_NUM_THREADS", "1")
     assert {environment(tmp_path)[name] for name in THREAD_VARIABLES} == {"3"}
