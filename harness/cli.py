@@ -6,6 +6,7 @@ or input, 3 a case ended otherwise (crash, time-out, missing), 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -373,6 +374,9 @@ def _one_line(error: click.ClickException) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A locale without µ is no reason to lose a summary.
     try:
         status = cli.main(arguments, prog_name="faceoff", standalone_mode=False)
     except click.exceptions.Abort:

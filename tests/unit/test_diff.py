@@ -1,6 +1,9 @@
 """What changed between two result files: found, judged against its interval, refused where the files are unlike."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from harness import diff
 from harness.core.errors import InputError
 from harness.diff_result import Diff
 from harness.diff_text import escape_markdown, to_markdown
+from harness.result_file import save
 from harness.results import NoiseFloor
 from tests.unit.diff_samples import LSTM, RNN, agreement, find, run_of
 from tests.unit.hostile_samples import HOSTILE
@@ -193,6 +197,15 @@ class TestFormats:
         plain = escaped.replace("\\\\", "").replace("\\|", "").replace("\\[", "")
         assert "|" not in plain
         assert "[" not in plain
+
+    def test_a_locale_that_cannot_write_a_microsecond_loses_no_answer(self, tmp_path):
+        save(run_of(1, {(LSTM, "pytorch:eager"): 1e-3}), tmp_path / "a.json")
+        command = [sys.executable, "-m", "harness", "diff", "a.json", "a.json"]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert run.returncode == 0, run.stderr
+        assert "\\xb5s" in run.stdout
+        assert "after:  a.json" in run.stdout
 
     def test_hostile_names_stay_within_their_cells(self, run_diff):
         before, after = run_of(1), run_of(2, {(LSTM, "jax:jit"): 1.5})
