@@ -12,6 +12,8 @@ from harness.results import CaseResult
 def find_break_evens(cold_starts: Sequence[ColdStart], cases: Sequence[CaseResult]) -> list[BreakEven]:
     """After how many calls the contender that compiles longer and runs faster has caught up with each other one.
 
+    Where the intervals of both times overlap, nothing says that there is anything to catch up with.
+
     Args:
         cold_starts: of inference, measured with empty compile caches.
         cases: timed; those of inference on the same workloads count.
@@ -23,15 +25,16 @@ def find_break_evens(cold_starts: Sequence[ColdStart], cases: Sequence[CaseResul
             compile_s.setdefault(name, {})[start.contender] = start.build_s + start.first_call_s
     found = []
     for name, before_s in compile_s.items():
-        call_s = {
-            case.contender: case.speed.time_s
+        speeds = {
+            case.contender: case.speed
             for case in cases
             if case.outcome == "ok" and case.speed and case.parsed_workload().name == name
         }
-        for contender in call_s.keys() & before_s.keys():
-            for other in call_s.keys() & before_s.keys() - {contender}:
-                longer_s, saved_s = before_s[contender] - before_s[other], call_s[other] - call_s[contender]
-                if longer_s > 0 and saved_s > 0:
+        for contender in speeds.keys() & before_s.keys():
+            for other in speeds.keys() & before_s.keys() - {contender}:
+                longer_s = before_s[contender] - before_s[other]
+                saved_s = speeds[other].time_s - speeds[contender].time_s
+                if longer_s > 0 and speeds[contender].interval_s[1] < speeds[other].interval_s[0]:
                     found.append(
                         BreakEven(
                             workload=name,

@@ -145,11 +145,11 @@ def summarise(
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
     }
+    throughput = _throughput(measured)
     speeds = {}
     for contender, processes in measured.items():
         middle_s, low_s, high_s = precision.interval(contender)
         calls_s = np.concatenate([call for rounds in processes for call in rounds.calls_s])
-        pipelined_s = [duration_s for rounds in processes for duration_s in rounds.pipelined_s]
         records = []
         for index, rounds in enumerate(processes):
             passes = len(rounds.durations_s)
@@ -182,10 +182,23 @@ def summarise(
             interval_s=(low_s, high_s),
             processes=records,
             latency_s=(p50_s, p90_s, p99_s),
-            pipelined_s=central.median(pipelined_s) if pipelined_s else None,
+            pipelined_s=throughput[contender][0] if throughput else None,
+            pipelined_interval_s=throughput[contender][1:] if throughput else None,
             cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
         )
     return speeds
+
+
+def _throughput(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, tuple[float, float, float]]:
+    """Seconds per call of rounds that are waited for as a whole, with the interval; empty where there were none.
+
+    These rounds are few, and not in turn with the others': their own spread says how sure their time is.
+    """
+    rows = {c: np.array([rounds.pipelined_s for rounds in processes]) for c, processes in measured.items()}
+    if any(row.ndim != 2 or not row.size for row in rows.values()):
+        return {}
+    precision = Precision({c: Sample(row, np.zeros(row.shape, bool)) for c, row in rows.items()})
+    return {contender: precision.interval(contender) for contender in measured}
 
 
 def last_value(worker: Worker, step: str) -> np.ndarray:
@@ -209,6 +222,7 @@ def compare_speeds(
     precision = precision_of(measured)
     baseline_of = between_contenders(baseline, list(measured)).baseline
     comparisons = []
+    picked_from = 1
     for contender in measured:
         against, picked_from = baseline_of(precision, contender)
         if contender != against:
@@ -216,7 +230,7 @@ def compare_speeds(
             comparisons.append(_comparison(workload, contender, against, ratio))
     floor = NoiseFloor(
         workload=workload.name,
-        resolvable=precision.noise_floor(),
+        resolvable=precision.noise_floor(picked_from),
         twins={str(contender): precision.twin_ratio(contender) for contender in measured},
         disturbed=_disturbed_share(measured.values()),
         noisy=_is_noisy(measured.values()),

@@ -3,8 +3,9 @@
 A contender's cost is the weighted geometric mean of what it costs by each criterion, over all workloads that fit the
 situation; so a score, its logarithm, is a weighted mean of logarithms, and a difference of scores is a ratio of costs.
 Times have intervals, so scores are normal variables, and each contender's probability of being best is an integral over
-its own score of the chance that all others cost more. Start-up, memory and numerical error have no interval: they are
-taken as they stand.
+its own score of the chance that all others cost more. No difference of latencies is surer than the run's own comparison
+with the baseline says. Start-up, memory and numerical error have no interval: they are taken as they stand, and where
+nothing else matters there is no probability.
 
 `report/templates/choose.js` does the same in the page; `tests/browser` holds the two against each other.
 """
@@ -24,16 +25,15 @@ from scipy.stats import norm
 from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
-from harness.results import CaseResult, Result
+from harness.results import CaseResult, Comparison, Result
 from harness.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = ("latency", "throughput", "start", "memory", "error")
-# Throughput has few rounds of its own, in the same processes as latency, whose interval serves for both.
 TIMED = ("latency", "throughput")
 MOST_WEIGHT = 4
 # Below a tenth of what rounding does by itself, one error is as good as another.
 LEAST_ERROR_UNITS = 0.1
-# Contenders without an interval are told apart by any difference, and equal ones share the chance.
+# Contenders without an interval are told apart by any difference.
 LEAST_DEVIATION = 1e-9
 NORMAL_QUANTILE = float(norm.ppf(0.5 + CONFIDENCE / 2))
 _GRID = np.linspace(-8, 8, 2001)
@@ -45,12 +45,13 @@ class Costs:
     """What one contender costs on one workload; natural logarithms, None where it was not measured.
 
     Attributes:
-        deviation: standard deviation of the logarithm of both times.
+        deviation, throughput_deviation: standard deviations of the logarithms of both times.
     """
 
     latency: float
     deviation: float
     throughput: float | None = None
+    throughput_deviation: float = 0.0
     start: float | None = None
     memory: float | None = None
     error: float | None = None
@@ -108,15 +109,15 @@ class Place:
     Attributes:
         score: logarithm of its weighted cost over that of the first.
         deviation: standard deviation of its own score.
-        best: probability that it costs least.
-        near: probability that it costs at most `TIE_MARGIN` more than any other.
+        best: probability that it costs least; None where nothing that matters has an interval.
+        near: probability that it costs at most `TIE_MARGIN` more than any other; likewise.
     """
 
     contender: str
     score: float
     deviation: float
-    best: float
-    near: float
+    best: float | None
+    near: float | None
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,14 @@ class Ranking:
 
     Attributes:
         answer: `best`: the first is, at 95 %; `alike`: two or more are within the margin, at 95 %; `open`: neither is
-            certain; `only`: nothing to compare with; `nothing`: no workload, no contender or no criterion.
+            certain; `least`: the first, or several alike, cost least as measured, once; `only`: nothing to compare with; `nothing`: no
+            workload, no contender or no criterion.
         leaders: whom the answer is about.
         workloads: names of those that fit.
         left_out: contender to why it has no place.
     """
 
-    answer: Literal["best", "alike", "open", "only", "nothing"]
+    answer: Literal["best", "alike", "open", "least", "only", "nothing"]
     leaders: list[str]
     places: list[Place] = field(default_factory=list)
     workloads: list[str] = field(default_factory=list)
@@ -168,7 +170,21 @@ def measured(result: Result) -> list[Measured]:
             here.absent[case.contender] = "not timed"
         else:
             here.costs[case.contender] = costs
+    for comparison in result.comparisons:
+        if comparison.workload in found:
+            _make_no_surer(found[comparison.workload].costs, comparison)
     return list(found.values())
+
+
+def _make_no_surer(costs: dict[str, Costs], comparison: Comparison) -> None:
+    """Widens a contender's deviation until its difference from the baseline is no surer than their comparison says."""
+    ours, theirs = costs.get(comparison.contender), costs.get(comparison.baseline)
+    low, high = (_log(bound) for bound in comparison.interval)
+    if ours is None or theirs is None or low is None or high is None:
+        return
+    variance = ((high - low) / (2 * NORMAL_QUANTILE)) ** 2 - theirs.deviation**2
+    if variance > ours.deviation**2:
+        costs[comparison.contender] = dataclasses.replace(ours, deviation=math.sqrt(variance))
 
 
 def _model_key(record: Mapping[str, object]) -> str:
@@ -189,11 +205,14 @@ def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Co
     middle, low, high = (_log(value) for value in (speed.time_s, *speed.interval_s))
     if middle is None or low is None or high is None:
         return None
+    deviation = max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION)
+    low, high = (_log(bound) for bound in speed.pipelined_interval_s or (None, None))
     return Costs(
         latency=middle,
-        # Few processes have a wide Student quantile in their interval, so read as a normal one it is on the safe side.
-        deviation=max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION),
+        deviation=deviation,
         throughput=_log(speed.pipelined_s),
+        # Older results have none of its own.
+        throughput_deviation=deviation if low is None or high is None else (high - low) / (2 * NORMAL_QUANTILE),
         start=_log(start.total_s if start is not None else None),
         memory=_log(memory_bytes(case)),
         error=_log(error),
@@ -227,14 +246,16 @@ def rank(workloads: list[Measured], situation: Situation) -> Ranking:
     places = _places(scores)
     if len(places) == 1:
         return Ranking("only", [places[0].contender], places, names, left_out)
-    near = [place.contender for place in places if place.near >= CONFIDENCE]
+    if places[0].best is None:
+        least = [place.contender for place in places if place.score <= LEAST_DEVIATION]
+        return Ranking("least", least, places, names, left_out)
+    near = [place.contender for place in places if (place.near or 0) >= CONFIDENCE]
     if len(near) > 1:
         return Ranking("alike", near, places, names, left_out)
     if places[0].best >= CONFIDENCE:
         return Ranking("best", [places[0].contender], places, names, left_out)
-    return Ranking(
-        "open", [place.contender for place in places if place.best > 1 - CONFIDENCE], places, names, left_out
-    )
+    leaders = [place.contender for place in places if (place.best or 0) > 1 - CONFIDENCE]
+    return Ranking("open", leaders, places, names, left_out)
 
 
 def is_measured(workloads: list[Measured], criterion: str) -> bool:
@@ -296,9 +317,12 @@ def _why_not(contender: str, workloads: list[Measured], weights: Mapping[str, fl
 def _score(costs: list[Costs], weights: Mapping[str, float]) -> tuple[float, float]:
     total = sum(weights.values())
     score = sum(weight * sum(getattr(c, name) for c in costs) for name, weight in weights.items()) / total / len(costs)
-    timed = sum(weights.get(name, 0) for name in TIMED) / total
-    deviation = timed * math.sqrt(sum(c.deviation**2 for c in costs)) / len(costs)
-    return score, max(deviation, LEAST_DEVIATION)
+    if not any(name in weights for name in TIMED):
+        return score, 0.0
+    latency, throughput = (weights.get(name, 0) / total for name in TIMED)
+    # Both come of the same processes: what one is off by, the other may be too.
+    each = (latency * c.deviation + throughput * c.throughput_deviation for c in costs)
+    return score, max(math.sqrt(sum(deviation**2 for deviation in each)) / len(costs), LEAST_DEVIATION)
 
 
 def _places(scores: Mapping[str, tuple[float, float]]) -> list[Place]:
@@ -311,8 +335,8 @@ def _places(scores: Mapping[str, tuple[float, float]]) -> list[Place]:
             name,
             float(middle[at]),
             float(deviation[at]),
-            _probability(at, middle, deviation, 0.0),
-            _probability(at, middle, deviation, math.log1p(TIE_MARGIN)),
+            _probability(at, middle, deviation, 0.0) if deviation[at] else None,
+            _probability(at, middle, deviation, math.log1p(TIE_MARGIN)) if deviation[at] else None,
         )
         for at, name in enumerate(ordered)
     ]

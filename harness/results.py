@@ -163,6 +163,7 @@ class Speed(Record):
         processes: how `rounds_s` is divided.
         latency_s: 50th, 90th and 99th percentile of single calls.
         pipelined_s: seconds per call when only the last of a round is waited for: one over the throughput.
+        pipelined_interval_s: its 95 % interval, from its own rounds.
         cpu_s: processor time per call, all threads.
     """
 
@@ -174,6 +175,7 @@ class Speed(Record):
     processes: list[Process] = []
     latency_s: tuple[float, float, float] | None = None
     pipelined_s: float | None = None
+    pipelined_interval_s: tuple[float, float] | None = None
     cpu_s: float | None = None
 
 
@@ -248,7 +250,7 @@ class NoiseFloor(Record):
 
     Attributes:
         workload: its name.
-        resolvable: the smallest ratio above 1 that two contenders must differ by.
+        resolvable: the ratio above 1 that two contenders must typically differ by.
         twins: each contender's slowest process over its fastest: the same thing against itself.
         disturbed: share of rounds that were disturbed.
         noisy: most were, or other processes or machines had more than a tenth of the processor time.

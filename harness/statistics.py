@@ -62,16 +62,13 @@ class Sample:
     def _kept(self, left_out: np.ndarray) -> list[np.ndarray]:
         return [np.log(row[~out]) for row, out in zip(self.rounds_s, left_out, strict=True)]
 
-    def left_out(self, other: Sample | None = None) -> np.ndarray:
-        """What is left out of both when this sample is compared with `other`: what was disturbed in either.
+    def left_out(self) -> np.ndarray:
+        """What is left out of it: what was disturbed.
 
         All passes of a process stay where less than half of them, or fewer than five, are undisturbed: then disturbance
         is how this machine runs.
         """
-        out = self.disturbed if other is None else self.disturbed | other.disturbed
-        passes = out.shape[1]
-        enough = (~out).sum(axis=1) >= max(LEAST_PASSES, LEAST_UNDISTURBED * passes)
-        left: np.ndarray = out & enough[:, None]
+        left: np.ndarray = self.disturbed & _leaves_enough(self.disturbed)[:, None]
         return left
 
     def sampling_variance(self, left_out: np.ndarray) -> float:
@@ -109,11 +106,11 @@ class Sample:
 
 
 def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
-    """What each pass had in common for all that ran in it: their median change, logarithms, shape (passes,).
+    """What each pass had in common for all that ran in it undisturbed: their median change, logarithms, (passes,).
 
     Nothing where there is one contender alone: there is nobody whose own noise could be told from the machine's.
     """
-    rows = [np.log(row) for sample in samples.values() for row in sample.rounds_s]
+    rows = [row for sample in samples.values() for row in np.where(sample.left_out(), np.nan, np.log(sample.rounds_s))]
     common = np.zeros(max(row.size for row in rows))
     if len(samples) == 1:
         return common
@@ -122,11 +119,23 @@ def _common_drift(samples: Mapping[Key, Sample]) -> np.ndarray:
         # Everybody's own level is that of the passes before, which others who have ended since tell the drift of too.
         known = begin or end
         going = [row for row in rows if row.size >= end]
-        changes = [row[begin:end] - np.median(row[:known] - common[:known]) for row in going]
-        common[begin:end] = np.median(changes, axis=0)
+        changes = [row[begin:end] - _median(row[:known] - common[:known]) for row in going]
+        common[begin:end] = np.nan_to_num([_median(change) for change in np.transpose(changes)])
         begin = end
     typical: np.ndarray = common - np.median(common)
     return typical
+
+
+def _median(values: np.ndarray) -> float:
+    """Of the values that are known; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else math.nan
+
+
+def _leaves_enough(out: np.ndarray) -> np.ndarray:
+    """Of which processes enough passes are left without those that are `out`, shape (processes,)."""
+    enough: np.ndarray = (~out).sum(axis=1) >= max(LEAST_PASSES, LEAST_UNDISTURBED * out.shape[1])
+    return enough
 
 
 def _faster(values: np.ndarray) -> np.ndarray:
@@ -220,15 +229,18 @@ class Precision(Generic[Key]):
     def ratio(self, key: Key, baseline: Key, picked_from: int = 1) -> Ratio:
         """A contender against a baseline, in the passes that both ran in and that disturbed neither.
 
+        Where these are too few, as after few passes many of which were disturbed, each in its own.
+
         Args:
             key, baseline: two different contenders.
             picked_from: over how many contenders the baseline was picked as the fastest. Whoever is fastest by chance
                 makes the others look slow, so then the ratio is judged as the widest difference of that many (Tukey's
                 test); 1 when the baseline was named beforehand.
         """
-        ours, theirs, out = self._shared(key, baseline)
-        difference = float(np.mean(ours.log_times(out) - theirs.log_times(out)))
-        error = self._spread.error([self._side(key, out), self._side(baseline, out)])
+        compared = self._compared(key, baseline)
+        ours, theirs = (float(np.mean(sample.log_times(out))) for sample, out in compared.values())
+        difference = ours - theirs
+        error = self._spread.error([self._side(k, out) for k, (_, out) in compared.items()])
         return _as_ratio(difference, error, picked_from)
 
     def half_width_after(self, times: float, key: Key, baseline: Key, picked_from: int = 1) -> float:
@@ -240,8 +252,7 @@ class Precision(Generic[Key]):
             times: how many times as many passes, 1 or more.
             key, baseline, picked_from: as of `ratio`.
         """
-        *_, out = self._shared(key, baseline)
-        sides = [self._side(key, out), self._side(baseline, out)]
+        sides = [self._side(k, out) for k, (_, out) in self._compared(key, baseline).items()]
         later = [replace(side, passes=side.passes * times, within=side.within / times) for side in sides]
         return self._spread.error(later).half_width(CONFIDENCE, picked_from)
 
@@ -264,10 +275,14 @@ class Precision(Generic[Key]):
         error = self._spread.error_to(self._side(key), earlier._spread, earlier._side(key), known)
         return _as_ratio(difference, error)
 
-    def noise_floor(self) -> float:
-        """The ratio above 1 that two contenders of this workload must typically differ by to be told apart."""
-        pairs = [[self._side(key)] * 2 for key in self._samples]
-        return math.exp(float(np.median([self._spread.error(pair).half_width(CONFIDENCE) for pair in pairs])))
+    def noise_floor(self, picked_from: int = 1) -> float:
+        """The ratio above 1 that two contenders of this workload must typically differ by to be told apart.
+
+        Args:
+            picked_from: as of `ratio`.
+        """
+        errors = [self._spread.error([self._side(key)] * 2) for key in self._samples]
+        return math.exp(float(np.median([error.half_width(CONFIDENCE, picked_from) for error in errors])))
 
     def twin_ratio(self, key: Key) -> float:
         """The slowest process of a contender over its fastest: how far the same thing differs from itself."""
@@ -275,11 +290,14 @@ class Precision(Generic[Key]):
         times = sample.log_times(sample.left_out())
         return math.exp(float(times.max() - times.min()))
 
-    def _shared(self, key: Key, baseline: Key) -> tuple[Sample, Sample, np.ndarray]:
-        """Both in the passes that both ran in, and which of those are left out."""
+    def _compared(self, key: Key, baseline: Key) -> dict[Key, tuple[Sample, np.ndarray]]:
+        """Both, each in the passes to compare it in and with which of those are left out."""
         shared = min(self._samples[key].passes, self._samples[baseline].passes)
-        ours, theirs = self._samples[key].first(shared), self._samples[baseline].first(shared)
-        return ours, theirs, ours.left_out(theirs) | theirs.left_out(ours)
+        both = {k: self._samples[k].first(shared) for k in (key, baseline)}
+        out = both[key].disturbed | both[baseline].disturbed
+        if _leaves_enough(out).all():
+            return {k: (sample, out) for k, sample in both.items()}
+        return {k: (self._samples[k], self._samples[k].left_out()) for k in both}
 
     def _side(self, key: Key, left_out: np.ndarray | None = None) -> Side:
         """A contender in the passes it ran in, or in the first ones, without those that are left out."""

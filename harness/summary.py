@@ -173,7 +173,7 @@ def _precision_text(result: Result) -> str:
     if floors:
         finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
         span = finest if finest == coarsest else f"{finest} to {coarsest}, by workload,"
-        text += f"; differences below {span} cannot be resolved"
+        text += f"; differences below {span} are typically not resolved"
     sizes = {info.contender.split(":")[0]: info.disk_bytes for info in result.contenders if info.disk_bytes}
     if sizes:
         listed = ", ".join(f"{framework} {size / 2**20:.0f} MiB" for framework, size in sizes.items())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from harness import ranking
@@ -55,6 +56,14 @@ def choose(result: Result, identities: Mapping[str, Identity]) -> Choose | None:
     devices = list(dict.fromkeys(workload.device for workload in workloads))
     batches = sorted({workload.batch_size for workload in workloads})
     kinds = [kind for kind in KIND_TITLES if any(workload.kind == kind for workload in workloads)]
+    usual = ranking.Situation(
+        models=frozenset(kinds),
+        step="training" if "training" in steps else steps[0],
+        dtype="float32" if "float32" in dtypes else dtypes[0],
+        device=devices[0],
+        batch=(batches[0], batches[-1]),
+        weights={"latency": USUAL_WEIGHT},
+    )
     return Choose(
         facts=_facts(result, workloads, identities),
         kinds=[(kind, KIND_TITLES[kind]) for kind in kinds],
@@ -62,16 +71,21 @@ def choose(result: Result, identities: Mapping[str, Identity]) -> Choose | None:
         dtypes=dtypes,
         devices=devices,
         batches=batches,
-        usual=ranking.Situation(
-            models=frozenset(kinds),
-            step="training" if "training" in steps else steps[0],
-            dtype="float32" if "float32" in dtypes else dtypes[0],
-            device=devices[0],
-            batch=(batches[0], batches[-1]),
-            weights={"latency": USUAL_WEIGHT},
-        ),
+        usual=replace(usual, batch=(batches[0], _largest_for_all(workloads, usual))),
         criteria=[(name, label, ranking.is_measured(workloads, name)) for name, label in CRITERIA.items()],
     )
+
+
+def _largest_for_all(workloads: list[ranking.Measured], situation: ranking.Situation) -> int:
+    """The largest batch size up to which everybody has a place who has one at all: beyond it memory may run out."""
+    fitting = sorted((w for w in workloads if situation.fits(w)), key=lambda w: w.batch_size)
+    largest, placed = situation.batch[1], set[str]()
+    for size, group in itertools.groupby(fitting, key=lambda w: w.batch_size):
+        still = set.intersection(*(set(workload.costs) for workload in group))
+        if placed and not placed <= still:
+            break
+        largest, placed = size, still
+    return largest
 
 
 def _facts(result: Result, workloads: list[ranking.Measured], identities: Mapping[str, Identity]) -> dict[str, Any]:

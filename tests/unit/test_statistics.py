@@ -173,10 +173,31 @@ def test_disturbed_rounds_are_left_out_of_both_sides():
     samples = rounds(rng, {"a": 1.0, "b": 1.0, "c": 1.0}, between=0.0, within=0.001)
     samples["a"].rounds_s[:, :4] *= 3
     samples["a"].disturbed[:, :4] = True
-    out = samples["b"].left_out(samples["a"])
-    assert out[:, :4].all()
-    assert not out[:, 4:].any()
+    # Nobody disturbed b in these passes, and yet they count for neither.
+    samples["b"].rounds_s[:, :4] /= 3
     assert Precision(samples).ratio("a", "b").ratio == pytest.approx(1.0, abs=0.01)
+
+
+def test_disturbed_rounds_are_no_drift_of_the_machine_even_where_one_had_no_others_before():
+    samples = rounds(np.random.default_rng(7), {"a": 1.0, "b": 1.2, "c": 1.5}, between=0.0, within=0.001, passes=40)
+    samples["a"].rounds_s[:, :6] *= 5
+    samples["a"].disturbed[:, :6] = True
+    samples["b"] = samples["b"].first(6)
+    precision = Precision(samples)
+    times_s = [precision.interval(name)[0] for name in "abc"]
+    assert times_s == pytest.approx([1.0, 1.2, 1.5], rel=0.01)
+
+
+def test_where_too_few_passes_disturbed_neither_each_is_taken_in_its_own_undisturbed_ones():
+    samples = rounds(np.random.default_rng(5), {"a": 1.0, "b": 1.2, "c": 1.0}, between=0.0, within=0.001, passes=40)
+    samples["a"].rounds_s[:, :4] *= 3
+    samples["a"].disturbed[:, :4] = True
+    samples["b"] = samples["b"].first(6)
+    precision = Precision(samples)
+    ratio = precision.ratio("b", "a")
+    assert ratio.ratio == pytest.approx(1.2, abs=0.01)
+    assert ratio.ratio == pytest.approx(precision.interval("b")[0] / precision.interval("a")[0])
+    assert ratio.low < 1.2 < ratio.high
 
 
 def test_a_machine_that_disturbs_most_rounds_has_all_of_them_kept():

@@ -71,7 +71,7 @@ const faceoffRanking = (() => {
     );
     const names = Object.keys(weights);
     const total = names.reduce((sum, name) => sum + weights[name], 0);
-    const timed = ((weights.latency ?? 0) + (weights.throughput ?? 0)) / total;
+    const [latency, throughput] = ["latency", "throughput"].map((name) => (weights[name] ?? 0) / total);
     const contenders = new Set(workloads.flatMap((w) => [...Object.keys(w.costs), ...Object.keys(w.absent)]));
     const places = [];
     const leftOut = {};
@@ -80,8 +80,12 @@ const faceoffRanking = (() => {
       if (reason) leftOut[contender] = reason;
       else if (names.length) {
         const score = names.reduce((sum, name) => sum + weights[name] * mean(workloads, contender, name), 0) / total;
-        const squares = workloads.reduce((sum, w) => sum + w.costs[contender].deviation ** 2, 0);
-        const deviation = Math.max((timed * Math.sqrt(squares)) / workloads.length, LEAST_DEVIATION);
+        const squares = workloads.reduce((sum, w) => {
+          const costs = w.costs[contender];
+          return sum + (latency * costs.deviation + throughput * costs.throughputDeviation) ** 2;
+        }, 0);
+        const timed = latency + throughput > 0;
+        const deviation = timed ? Math.max(Math.sqrt(squares) / workloads.length, LEAST_DEVIATION) : 0;
         places.push({ contender, score, deviation });
       }
     }
@@ -94,12 +98,13 @@ const faceoffRanking = (() => {
     const lowest = places.length ? places[0].score : 0;
     for (const place of places) place.score -= lowest;
     places.forEach((place, at) => {
-      place.best = probability(at, places, 0);
-      place.near = probability(at, places, Math.log1p(facts.margin));
+      place.best = place.deviation ? probability(at, places, 0) : null;
+      place.near = place.deviation ? probability(at, places, Math.log1p(facts.margin)) : null;
     });
-    const near = places.filter((place) => place.near >= facts.confidence);
+    const near = places.filter((place) => place.near !== null && place.near >= facts.confidence);
     let [answer, leaders] = ["nothing", []];
     if (places.length === 1) [answer, leaders] = ["only", places];
+    else if (places.length && places[0].best === null) [answer, leaders] = ["least", places.filter((place) => place.score <= LEAST_DEVIATION)];
     else if (near.length > 1) [answer, leaders] = ["alike", near];
     else if (places.length && places[0].best >= facts.confidence) [answer, leaders] = ["best", places.slice(0, 1)];
     else if (places.length) [answer, leaders] = ["open", places.filter((place) => place.best > 1 - facts.confidence)];
@@ -122,9 +127,9 @@ const faceoffRanking = (() => {
     const workloads = packed.workloads.map(({ rows, absent, ...rest }) => ({
       ...rest,
       costs: Object.fromEntries(
-        rows.map(([who, latency, deviation, throughput, start, memory, error]) => [
+        rows.map(([who, latency, deviation, throughput, throughputDeviation, start, memory, error]) => [
           packed.contenders[who],
-          { latency, deviation, throughput, start, memory, error },
+          { latency, deviation, throughput, throughputDeviation, start, memory, error },
         ]),
       ),
       absent: Object.fromEntries(absent.map(([who, outcome]) => [packed.contenders[who], outcome])),

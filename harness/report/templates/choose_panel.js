@@ -6,7 +6,7 @@
   const PICKS = ["step", "device", "dtype", "least", "most"];
   const HEADINGS = {
     latency: "Latency",
-    throughput: "Per call in a row",
+    throughput: "Throughput, per call",
     start: "Start-up",
     memory: "Memory",
     error: "Error, noise units",
@@ -135,7 +135,7 @@
           const least = Math.min(...found.places.filter((p) => found.leaders.includes(p.contender)).map((p) => p.near));
           return [
             element("b", {}, "No difference that matters"), " between ", ...named(found.leaders),
-            `: each is within ${percent(facts.margin)} of the best, with probability ${percent(least)} or more.`, ...rest,
+            `: each is within ${percent(facts.margin)} of the best, with probability ${least > 0.999 ? "" : "at least "}${percent(least)}.`, ...rest,
           ];
         }
         case "open":
@@ -145,6 +145,11 @@
               .filter((place) => found.leaders.includes(place.contender))
               .flatMap((place, at) => [at ? ", " : "", who(place.contender), ` is best with probability ${percent(place.best)}`]),
             ".", ...rest,
+          ];
+        case "least":
+          return [
+            ...named(found.leaders), found.leaders.length > 1 ? " cost " : " costs ", element("b", {}, "least"),
+            ", as measured: once and without an interval, so nothing says how surely.", ...rest,
           ];
         case "only":
           return ["Only ", who(first.contender), " can be compared here."];
@@ -161,7 +166,7 @@
       const head = ["Contender", "Cost, times the first's", "Best", `Within ${percent(facts.margin)}`];
       const columns = [...head, ...measured.map((name) => HEADINGS[name])];
       const rows = found.places.map((place, at) => {
-        const cells = [at ? factorText(found.places[0], place) : "1", percent(place.best), percent(place.near)];
+        const cells = [at ? factorText(found.places[0], place) : "1", ...[place.best, place.near].map((p) => (p === null ? "–" : percent(p)))];
         for (const name of measured) {
           const value = found.workloads.every((w) => w.costs[place.contender][name] !== null)
             ? shown[name](Math.exp(mean(found.workloads, place.contender, name)))
@@ -176,7 +181,7 @@
       const leftOut = Object.entries(found.leftOut).map(([contender, reason]) =>
         element(
           "tr", { class: "left-out" }, element("th", { scope: "row" }, who(contender)),
-          element("td", { colspan: columns.length - 1 }, `no place: ${reason}`),
+          element("td", { colspan: columns.length - 1 }, `no place: ${reason.replaceAll("_", " ")}`),
         ),
       );
       return table(columns, [...rows, ...leftOut]);
