@@ -21,8 +21,8 @@ from harness.visible_cards import shown_cards, visible_cards
 THROTTLING = {
     0x04: "power limit",
     0x08: "hardware slowdown",
-    0x20: "temperature, software",
-    0x40: "temperature, hardware",
+    0x20: "temperature (software)",
+    0x40: "temperature (hardware)",
     0x80: "power brake",
 }
 # Libraries need some memory for themselves, which is never the last that there is.

@@ -9,17 +9,9 @@ import numpy as np
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
-from harness.results import (
-    Agreement,
-    CaseResult,
-    ContenderInfo,
-    GradientNorms,
-    Result,
-    Speed,
-    TrainingRun,
-    TunedSetting,
-)
+from harness.results import Agreement, CaseResult, ContenderInfo, Result, Speed, TunedSetting
 from harness.statistics import Precision, Sample
+from harness.training_records import GradientNorms, TrainingRun
 
 Key = tuple[str, ...]
 Record = Agreement | CaseResult | TunedSetting | ColdStart | TrainingRun | GradientNorms

@@ -48,7 +48,9 @@ def headline(diff: Diff) -> str:
     if lost:
         parts.append(f"{_count(lost, 'record')} no longer ok")
     if not parts:
-        parts.append(f"No regression beyond {diff.threshold:g} %" if diff.cases else "No case was timed in both files")
+        parts.append(
+            f"No regression beyond {diff.threshold:g} % found" if diff.cases else "No case was timed in both files"
+        )
     words = [case.verdict for case in diff.cases]
     tally = ", ".join(
         f"{words.count(word)} {word}" for word in ("slower", "faster", "tie", "unresolved") if word in words

@@ -26,7 +26,8 @@ from harness.memory import reason_of
 from harness.noise import NOISE_RUNS, noise_of, remembered, rms, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Rounded, noise_generator, unit_roundoff
-from harness.results import GradientNorms, Quantity
+from harness.results import Quantity
+from harness.training_records import GradientNorms
 
 SPECS: dict[str, RecurrentSpec] = {"rnn": RnnSpec(8, 32, 10, 60), "lstm": LstmSpec(8, 32, 10, 60)}
 BATCH_SIZE = 8

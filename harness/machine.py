@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 from cpuinfo import get_cpu_info
 
 from harness.cards import open_card
 from harness.cost_records import UNKNOWN
+
+# The widest vector instructions, by the kernel's flag.
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "asimd": "NEON"}
 
 
 def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
@@ -18,12 +22,22 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
         gpu = {"gpu": found.describe().model_dump()} if found else {}
     return {
         **gpu,
-        "processor": get_cpu_info().get("brand_raw") or platform.processor() or platform.machine(),
+        "processor": _describe_processor(get_cpu_info()),
         "cores": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "operating_system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def _describe_processor(info: Mapping[str, Any]) -> str:
+    """Its name, and what tells it from others of that name: on a rented machine a name stands for several kinds."""
+    name = info.get("brand_raw") or platform.processor() or platform.machine()
+    parts = [f"{key} {info[key]}" for key in ("family", "model") if key in info]
+    flags = set(info.get("flags", ()))
+    parts += [next((text for flag, text in VECTORS.items() if flag in flags), "")]
+    told = ", ".join(filter(None, parts))
+    return f"{name} ({told})" if told else str(name)
 
 
 def card_name(machine: Mapping[str, object]) -> str:

@@ -126,8 +126,8 @@ class Ranking:
 
     Attributes:
         answer: `best`: the first is, at 95 %; `alike`: two or more are within the margin, at 95 %; `open`: neither is
-            certain; `least`: the first, or several alike, cost least as measured, once; `only`: nothing to compare with; `nothing`: no
-            workload, no contender or no criterion.
+            certain; `least`: the first, or several alike, cost least as measured, once; `only`: nothing to compare
+            with; `nothing`: no workload, no contender or no criterion.
         leaders: whom the answer is about.
         workloads: names of those that fit.
         left_out: contender to why it has no place.
@@ -224,18 +224,19 @@ def _log(value: float | None) -> float | None:
 
 
 def memory_bytes(case: CaseResult) -> float | None:
-    """Memory that a case takes while it is timed: of its largest process on the CPU, of the card on a GPU."""
-    return _largest(case, "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes")
+    """Memory that a case takes while it is timed: of its process on the CPU, of the card on a GPU."""
+    return _least(case, "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes")
 
 
 def host_peak_bytes(case: CaseResult) -> float | None:
-    """The most that the largest process held outside a card while the case was timed."""
-    return _largest(case, "host_peak_bytes")
+    """The most that its process held outside a card while the case was timed."""
+    return _least(case, "host_peak_bytes")
 
 
-def _largest(case: CaseResult, name: str) -> float | None:
+def _least(case: CaseResult, name: str) -> float | None:
+    """Of its processes: one of them has checked agreement before, also in float64, and holds what that left."""
     processes = case.speed.processes if case.speed is not None else []
-    return max((process.memory.get(name, 0) for process in processes), default=0) or None
+    return min((size for process in processes if (size := process.memory.get(name, 0))), default=None)
 
 
 def rank(workloads: list[Measured], situation: Situation) -> Ranking:

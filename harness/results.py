@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.core.errors import Outcome
 from harness.core.spec import Workload
 from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
+from harness.training_records import GradientNorms, TrainingRun
 
 SCHEMA_VERSION = 2
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
@@ -261,68 +262,6 @@ class NoiseFloor(Record):
     twins: dict[str, float]
     disturbed: float
     noisy: bool
-
-
-class TrainingRun(Record):
-    """A contender trained on real data from the same weights over the same batches as the reference.
-
-    Attributes:
-        task: such as `lstm on digits, row by row`.
-        losses: before every step; null entries were not finite. `reference_losses` and `noise` end where they are not.
-        noise: per step, the spread of the reference's loss under rounding (rms over the noise runs).
-        noise_units: largest distance from the reference in units of that spread.
-        loss_error: largest difference in loss over the reference's loss of the same step; null when not finite.
-        accuracy, reference_accuracy: share of right answers on test data that was not trained on.
-        accuracy_noise: largest difference in accuracy between the reference and its noise runs.
-        again: the command that repeats it; empty where no command runs this task alone.
-    """
-
-    task: str
-    workload: dict[str, Any]
-    contender: str
-    outcome: Outcome
-    reason: str = ""
-    losses: list[float | None] = []
-    reference_losses: list[float] = []
-    noise: list[float] = []
-    noise_units: float | None = None
-    loss_error: float | None = None
-    limit: float = 0.0
-    accuracy: float | None = None
-    reference_accuracy: float | None = None
-    accuracy_noise: float = 0.0
-    again: str = ""
-
-
-class GradientNorms(Record):
-    """A contender's norm of dLoss/dh_t over the time steps of one recurrent model at one spectral radius of W_hh.
-
-    Attributes:
-        workload: model, batch size and dtype; the model has the whole sequence length.
-        spectral_radius: of W_hh; of an LSTM's four gates, the largest.
-        time_steps: the t, ascending, 0 being the initial state; the lists below follow their order.
-        norms: Euclidean, over all examples and hidden units, of the mean loss's gradient; null when not finite.
-        reference_norms: the float64 reference's.
-        noise: the reference's rounding noise of the gradient, rms over its elements.
-        distances: rms error in noise units; null when not finite.
-        limit: what each distance may reach.
-        underflow: the t at which the gradient is too small for the dtype: recorded, not judged.
-        again: the command that repeats it.
-    """
-
-    workload: dict[str, Any]
-    spectral_radius: float
-    contender: str
-    outcome: Outcome
-    reason: str = ""
-    time_steps: list[int] = []
-    norms: list[float | None] = []
-    reference_norms: list[float | None] = []
-    noise: list[float] = []
-    distances: list[float | None] = []
-    limit: float = 0.0
-    underflow: list[int] = []
-    again: str = ""
 
 
 class Records(Record):

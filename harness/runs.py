@@ -24,11 +24,12 @@ from harness.measure import decide, record_setting
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.progress import Reporter
-from harness.results import CaseResult, ContenderInfo, GradientNorms, Result, TrainingRun
+from harness.results import CaseResult, ContenderInfo, Result
 from harness.side_by_side import SideBySide
 from harness.starting import blank_result, make_pool, without_home
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
+from harness.training_records import GradientNorms, TrainingRun
 from harness.training_tasks import TrainingTask, choose_tasks
 from harness.tuning import Setting, settings_of
 from harness.turns import Turns

@@ -15,8 +15,9 @@ from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
 from harness.report.speed import speed_groups
 from harness.report.words import SETTING_WORDS
-from harness.results import Agreement, CaseResult, Comparison, GradientNorms, Result, TrainingRun
+from harness.results import Agreement, CaseResult, Comparison, Result
 from harness.statistics import unsteadiness
+from harness.training_records import GradientNorms, TrainingRun
 from harness.units import format_duration
 
 # A terminal is about this many columns of figures wide.

@@ -26,7 +26,7 @@ from harness.memory import reason_of
 from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, noise_generator, stochastic
-from harness.results import TrainingRun
+from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask
 
 # An event that rounding causes once in this many times the number of runs is still met.
@@ -96,22 +96,32 @@ class ExpectedTraining:
     def __init__(self, task: TrainingTask, seed: int) -> None:
         self.exact = train_reference(task, seed, Exact())
         settings = task.workload.to_json(), seed
-        key = task_key("training", settings, seeded_weights(task.workload.model, seed), [*task.batches, *task.test])
+        key = task_key(
+            "training, rare events", settings, seeded_weights(task.workload.model, seed), [*task.batches, *task.test]
+        )
         noise = remembered(key, lambda: self._find_noise(task, seed))
         (self.logit_noise,), (self.accuracy_noise,) = noise["logits"], noise["accuracy"]
         # A spread that shrinks again by chance must not turn the steps there into disagreements.
         self.loss_noise = np.maximum.accumulate(noise["losses"])
+        self.rare_from = next((int(step) for step in noise["rare_from"]), None)
 
     def _find_noise(self, task: TrainingTask, seed: int) -> dict[str, list[float]]:
         dtype = task.workload.dtype
         losses, logits, accuracy = self._spread(task, seed, 1.0)
+        rare = np.array([], dtype=int)
         if AMPLIFICATION * UNIT_ROUNDOFF[dtype] < MOST_DISTURBANCE:
             wide_losses, wide_logits, wide_accuracy = self._spread(task, seed, AMPLIFICATION)
-            rare = wide_logits > PROPORTIONAL * AMPLIFICATION * logits
-            losses = explained(losses, wide_losses)
+            if wide_logits > PROPORTIONAL * AMPLIFICATION * logits:
+                accuracy = max(accuracy, wide_accuracy)
             logits = float(explained(np.array(logits), np.array(wide_logits)))
-            accuracy = max(accuracy, wide_accuracy) if rare else accuracy
-        return {"logits": [logits], "losses": losses.tolist(), "accuracy": [accuracy]}
+            rare = np.flatnonzero(explained(losses, wide_losses) > losses)
+            losses = explained(losses, wide_losses)
+        return {
+            "logits": [logits],
+            "losses": losses.tolist(),
+            "accuracy": [accuracy],
+            "rare_from": rare[:1].tolist(),
+        }
 
     def _spread(self, task: TrainingTask, seed: int, times: float) -> tuple[np.ndarray, float, float]:
         """Of loss by step, test logits and accuracy, when every rounding is `times` as large."""
@@ -199,7 +209,7 @@ def judge_trained(run: TrainingRun, task: TrainingTask, got: Trained, reference:
     known = np.isfinite(exact.losses) & np.isfinite(reference.loss_noise)
     steps = len(known) if known.all() else int(np.argmin(known))
     run.reference_losses, run.noise = exact.losses[:steps].tolist(), reference.loss_noise[:steps].tolist()
-    run.limit = NOISE_LIMIT
+    run.limit, run.rare_from = NOISE_LIMIT, reference.rare_from
     run.reference_accuracy, run.accuracy_noise = exact.accuracy(task.targets), reference.accuracy_noise
     logits = compare_quantity("test logits", got.logits, exact.logits, task.workload.dtype, reference.logit_noise)
     run.losses = [float(loss) if np.isfinite(loss) else None for loss in got.losses]

@@ -109,7 +109,7 @@ def measure_padding(asker: Asker) -> None:
         ("same, stride 2, 3x3 on even size", 8, 3, 2, False),
         ("same, stride 2, 3x3 on odd size", 9, 3, 2, False),
         ("same, stride 1, 4x4", 8, 4, 1, False),
-        ("number 1, stride 2, 3x3", 8, 3, 2, True),
+        ("number 1, stride 2, 3x3 on even size", 8, 3, 2, True),
     ):
         asker.note(PADDING, word, partial(find_padding, asker, size, kernel_size, stride, by_number))
 

@@ -19,7 +19,9 @@ def effect_words(effect: Effect) -> str:
 
 
 def _share(relative: float) -> str:
-    return f"{100 * relative:.2g} %" if relative >= 1e-4 else f"{relative:.1e}"
+    if relative < 1e-4:
+        return f"{relative:.1e}"
+    return f"{100 * relative:.2g} %" if relative < 0.995 else f"{100 * relative:.0f} %"
 
 
 def row_effects(row: Row) -> str:

@@ -85,9 +85,9 @@ def rounds_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
 
 
 def memory_chart(group: SpeedGroup, identities: Identities) -> Spec | None:
-    """Memory of each contender's largest process as a bar; None when none is known."""
+    """Memory of each contender, of its process or of the card, as a bar; None when none is known."""
     found = {row.contender: row.memory_bytes / 2**20 for row in group.rows if row.memory_bytes}
-    return _bars(found, "MiB in memory", ",.0f", identities)
+    return _bars(found, "MiB on the card, peak" if group.on_gpu else "MiB of a process", ",.0f", identities)
 
 
 def ceiling_chart(group: SpeedGroup, identities: Identities) -> Spec | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from harness.report.text import counted, finite, listed, significant
 from harness.report.words import WorkloadText, describe_workload
-from harness.results import GradientNorms, Result
+from harness.results import Result
+from harness.training_records import GradientNorms
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from harness import diff_text
 from harness.comparison import MOST_OUTPUTS
 from harness.defaults import Atlas
 from harness.defaults.table import effect_words
+from harness.machine import card_name
 from harness.report import (
     answer,
     baselines,
@@ -46,7 +47,7 @@ MOST_OPEN_TASKS = 7
 MOST_PROBLEMS = 20
 MOST_PACKED_FIGURES = 100_000
 COST_CHARTS = (
-    ("m", "Memory of the largest process", cost_charts.memory_chart),
+    ("m", "Memory", cost_charts.memory_chart),
     ("p", "Operations per second as a share of the machine's best", cost_charts.ceiling_chart),
 )
 
@@ -135,6 +136,7 @@ def _view(
         "name": name,
         "result": result,
         "machine": text.flatten(result.machine),
+        "card": card_name(result.machine),
         "headline": answer.headline(result),
         "training_sentence": answer.training_sentence(result),
         "choose": choose.choose(result, identities),
@@ -284,6 +286,7 @@ def _environment() -> jinja2.Environment:
         percent=text.percent,
         moment=text.moment,
         counted=text.counted,
+        fact_label=text.fact_label,
     )
     environment.globals.update(
         outcomes=words.OUTCOMES,

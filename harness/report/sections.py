@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from harness.cost_records import ColdStart
 from harness.report.norms import norms_text
-from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, significant
+from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, percent, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload, setting_text
-from harness.results import Agreement, Quantity, Result, TrainingRun
+from harness.results import Agreement, Quantity, Result
+from harness.training_records import TrainingRun
 
 # What is compiled for a model differs little between its sizes.
 MOST_KERNEL_PARTS = 24
@@ -210,6 +211,20 @@ class Task:
     def limit(self) -> float:
         """What the distance may reach, in units of the noise; 0 where nothing was compared."""
         return next((run.limit for run in self.runs if run.losses), 0.0)
+
+    @property
+    def rare(self) -> str:
+        """From which step on the limit allows for rare events, and what would show beyond it; empty without such."""
+        first = next((run.rare_from for run in self.runs if run.rare_from is not None), None)
+        if first is None or not self.noise or not self.reference_losses[-1]:
+            return ""
+        visible = self.limit * self.noise[-1] / abs(self.reference_losses[-1])
+        return (
+            f"From step {first} on, a rounding too rare for these runs, one that flips a ReLU, may send a training "
+            "another way. So the spread is that of runs whose roundings were many times as large, and at the last step "
+            f"only what moves the loss by more than {percent(visible)} would show. "
+            "What rounding may do to accuracy is of these too."
+        )
 
     @property
     def worst(self) -> TrainingRun | None:

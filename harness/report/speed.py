@@ -16,6 +16,9 @@ from harness.report.words import WorkloadText, describe_workload, read_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
 from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
 
+# With fewer, one call alone is the 99th percentile.
+LEAST_CALLS_OF_A_99TH = 100
+
 
 @dataclass(frozen=True)
 class SpeedRow:
@@ -25,10 +28,10 @@ class SpeedRow:
         time, interval: in the unit of the group.
         ratio, ratio_interval: to the baseline of the group; empty when none was recorded.
         verdict: the recorded one; empty for the baseline itself and where there is none.
-        latency: 50th, 90th and 99th percentile of single calls, in the unit of the group.
+        latency: 50th, 90th and, of 100 calls and more, 99th percentile of single calls, in the unit of the group.
         pipelined: time per call when only the last is waited for, likewise.
         cpu: processor time per call, likewise.
-        memory: of the largest process while it was timed, and at its peak meanwhile; empty when unknown.
+        memory: of the process or the card while it was timed, and at its peak meanwhile; empty when unknown.
         flops: operations of matrix products per second; None when unknown.
         share: of the machine's best rate of operations; None where that was not measured.
         copy_share: of the rate at which it copies, of the least that has to be moved; None likewise.
@@ -87,6 +90,11 @@ class SpeedGroup:
     published: str = ""
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether memory is that of a card, and rates are those of calls in a row."""
+        return self.workload.device == "gpu"
+
+    @property
     def card(self) -> str:
         """What the GPU said of itself while this was timed, a sentence; empty where it said nothing."""
         uses = [process.card for row in self.rows for process in row.speed.processes if process.card]
@@ -100,7 +108,8 @@ class SpeedGroup:
         throttled = Counter[str]()
         for rounds_by_reason in reasons:
             throttled.update(rounds_by_reason)
-        slowed = ", ".join(f"{reason} ({counted(rounds, 'round')})" for reason, rounds in throttled.items())
+        told_of = sum(len(row.speed.rounds_s) for row in self.rows)
+        slowed = ", ".join(f"{reason} ({rounds:,} of {told_of:,} rounds)" for reason, rounds in throttled.items())
         if reasons:
             said.append(f"throttled by {slowed}" if slowed else "not throttled")
         else:
@@ -261,7 +270,7 @@ def _row(
         contender=case.contender,
         time=time,
         interval=interval,
-        latency=" / ".join(significant(value / unit_s) for value in speed.latency_s or ()),
+        latency=_latency_text(speed, unit_s),
         pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
         memory_bytes=memory_bytes(case),
@@ -277,6 +286,14 @@ def _row(
         is_baseline=is_baseline,
         speed=speed,
     )
+
+
+def _latency_text(speed: Speed, unit_s: float) -> str:
+    """The 50th, 90th and 99th percentile of single calls; the last one only where so many calls have one."""
+    texts = [significant(value / unit_s) for value in speed.latency_s or ()]
+    if texts and len(speed.rounds_s) * speed.iterations < LEAST_CALLS_OF_A_99TH:
+        texts[-1] = "–"
+    return " / ".join(texts)
 
 
 def _memory_text(case: CaseResult) -> str:

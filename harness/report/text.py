@@ -65,6 +65,8 @@ def _decimals(value: float, digits: int) -> int:
 def with_interval(middle: float, low: float, high: float) -> tuple[str, str]:
     """A figure and its interval in the same decimals: three significant digits, or up to five if narrow.
 
+    A bound that is not 1, which is what a verdict hangs on, does not look like 1 where two more decimals show it.
+
     Returns:
         The figure, and the interval as `[low, high]`.
     """
@@ -75,8 +77,16 @@ def with_interval(middle: float, low: float, high: float) -> tuple[str, str]:
     half_width = (high - low) / 2
     if half_width > 0:
         decimals = max(decimals, min(_decimals(half_width, 1), decimals + 2))
+    wide_enough = (
+        more for more in range(decimals, decimals + 3) if not any(_rounds_to_1(v, more) for v in (low, high))
+    )
+    decimals = next(wide_enough, decimals)
     texts = [f"{value:,.{decimals}f}" for value in values]
     return texts[0], f"[{texts[1]}, {texts[2]}]"
+
+
+def _rounds_to_1(value: float, decimals: int) -> bool:
+    return value != 1 and round(value, decimals) == 1
 
 
 def time_unit(shortest_s: float) -> tuple[float, str]:
@@ -145,6 +155,15 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{key}"] = value_text(value, str(key))
     return found
+
+
+def fact_label(key: str) -> str:
+    """What a fact of a machine is called: `gpu.power_limit_w` is `GPU power limit, W`."""
+    words = key.replace("gpu.", "GPU ").removesuffix("_bytes")
+    for suffix, unit in (("_w", "W"), ("_mhz", "MHz")):
+        if words.endswith(suffix):
+            words = f"{words.removesuffix(suffix)}, {unit}"
+    return words.replace("_", " ").replace("uuid", "UUID").replace("cuda", "CUDA")
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -71,6 +71,7 @@ class WorkloadText:
         sizes: of the model.
         conditions: batch size, dtype, device, and the optimiser of a training step.
         step: `inference`, `gradients`, `training`.
+        device: `cpu` or `gpu`.
         batch_size: None for a record that holds no valid workload.
         family: the same for every batch size of one model, step, dtype and device.
     """
@@ -82,6 +83,7 @@ class WorkloadText:
     batch: str
     conditions: str
     step: str
+    device: str = ""
     batch_size: int | None = None
     family: str = ""
 
@@ -122,6 +124,7 @@ def _described(written: str) -> WorkloadText:
         batch=f"{batch}, {workload.device}",
         conditions=conditions,
         step=workload.step,
+        device=workload.device,
         batch_size=workload.batch_size,
         family=workload.replace(batch_size=1).name,
     )

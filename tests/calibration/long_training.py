@@ -22,7 +22,8 @@ from harness import agree
 from harness.comparison import NOISE_LIMIT
 from harness.core.spec import MODEL_KINDS, Workload
 from harness.noise import NOISE_RUNS
-from harness.results import Result, TrainingRun
+from harness.results import Result
+from harness.training_records import TrainingRun
 
 LOSS_LIMIT = 1e-8
 

@@ -76,7 +76,7 @@ WORDS = {
     ),
     ("recurrent", "gru gate order"): ("r, z, n", "z, r, n", "r, z, n"),
     ("normalisation", "batch-norm running variance"): ("unbiased (over n - 1)", "biased (over n)", "biased (over n)"),
-    ("padding", "number 1, stride 2, 3x3"): ("1 before, 0 after", None, "1 before, 0 after"),
+    ("padding", "number 1, stride 2, 3x3 on even size"): ("1 before, 0 after", None, "1 before, 0 after"),
     ("padding", "same, stride 2, 3x3 on even size"): (None, "0 before, 1 after", "0 before, 1 after"),
     ("activation", "gelu"): ("exact (erf)", "exact (erf)", "tanh approximation"),
     ("precision", "array made from float64"): ("gives float64", "gives float64", "gives float32"),

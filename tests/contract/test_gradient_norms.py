@@ -21,7 +21,7 @@ from harness.gradient_norms import (
     steps_left,
 )
 from harness.live_worker import Worker
-from harness.results import GradientNorms
+from harness.training_records import GradientNorms
 from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers
 
 every_framework = pytest.mark.parametrize("contender", choose_contenders(all_contenders()), ids=str, indirect=True)

@@ -8,18 +8,8 @@ from typing import Any
 
 from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.cost_records import Ceiling, ColdStart
-from harness.results import (
-    Agreement,
-    CaseResult,
-    Comparison,
-    ContenderInfo,
-    GradientNorms,
-    Process,
-    Quantity,
-    Result,
-    Speed,
-    TrainingRun,
-)
+from harness.results import Agreement, CaseResult, Comparison, ContenderInfo, Process, Quantity, Result, Speed
+from harness.training_records import GradientNorms, TrainingRun
 
 MODELS: tuple[ModelSpec, ...] = (
     DenseSpec((3072, 512, 512, 10)),

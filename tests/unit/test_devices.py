@@ -217,7 +217,7 @@ def test_a_card_says_what_it_is_and_how_it_runs(monkeypatch):
         }
         reading = card.read()
     # Idle is why a clock need not be higher, not why it could not.
-    assert reading.throttled == ("power limit", "temperature, hardware")
+    assert reading.throttled == ("power limit", "temperature (hardware)")
     assert reading.disturbed
     # Where large products let a card live.
     assert not dataclasses.replace(reading, throttled=("power limit",)).disturbed

@@ -28,7 +28,7 @@ from harness.gradient_norms import (
     steps_left,
 )
 from harness.reference import ReferenceModel, lstm
-from harness.results import GradientNorms
+from harness.training_records import GradientNorms
 
 every_kind = pytest.mark.parametrize("kind", SPECS)
 MOMENTS = [60 - left for left in STEPS_LEFT]

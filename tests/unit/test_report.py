@@ -281,6 +281,17 @@ class TestTraining:
         assert "so there is no chart of distances" in section.text
         assert section.rows()[1] == ["pytorch:eager", "! crashed signal 11"]
 
+    def test_where_rare_events_widen_the_limit_it_says_what_would_still_show(self) -> None:
+        result = samples.main_job()
+        run = result.training_runs[0]
+        result.training_runs = [run]
+        assert "ReLU" not in page_of(result).by_id("r1-training").text
+        run.rare_from = 7
+        shown = " ".join(page_of(result).by_id("r1-training").text.split())
+        visible = 100 * run.limit * run.noise[-1] / run.reference_losses[-1]
+        assert "From step 7 on, a rounding too rare" in shown
+        assert f"moves the loss by more than {visible:.1f} % would show" in shown
+
     def test_many_trainings_are_folded_below_a_table_that_tells_them_apart(self) -> None:
         page = page_of(samples.long_training())
         section = page.by_id("r1-training")

@@ -9,8 +9,10 @@ import vl_convert
 from harness.core.spec import DenseSpec, LstmSpec
 from harness.report import render
 from harness.report.charts import time_axis
+from harness.report.choose import choose
 from harness.report.devices import crossings
 from harness.report.overview import MOST_WORKLOADS
+from harness.report.words import identify
 from harness.results import NoiseFloor
 from tests.unit.device_samples import JIT, joined, result, with_card
 from tests.unit.html_tree import parse
@@ -175,11 +177,36 @@ def test_the_page_shows_both_devices_with_a_chart_and_gaps_that_say_why():
 
 
 def test_the_page_says_how_the_card_ran_what_its_memory_held_and_its_own_time():
-    page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", with_card(result("gpu", {1: 5e-4})))])).split())
-    assert "1,200 to 1,980 MHz; 41 to 63 °C; throttled by power limit (2 rounds); 1 process of others on it" in page
+    found = with_card(result("gpu", {1: 5e-4}))
+    found.cases[0].speed.latency_s = (5e-4, 6e-4, 7e-4)
+    page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", found)])).split())
+    said = "1,200 to 1,980 MHz; 41 to 63 °C; throttled by power limit (2 of 4 rounds); 1 process of others on it"
+    assert said in page
+    # Of four calls there is no 99th percentile.
+    assert "500 / 600 / –" in page
     assert "300 MiB, 900 MiB" in page
+    assert "Peak on the card" in page
+    assert "Process in memory" not in page
     assert "between its events around a round of calls of which only the last is waited for" in page
     assert "waiting for launches included, over the number of calls: jax:jit 400 µs" in page
+
+
+def test_the_head_names_the_card_and_its_facts_have_units():
+    found = result("gpu", {1: 5e-4})
+    found.machine = {"processor": "a CPU", "gpu": {"name": "NVIDIA H200", "power_limit_w": 700.0}}
+    page = " ".join(re.sub("<[^>]*>", "", render([("gpu.json", found)])).split())
+    assert "a CPU NVIDIA H200 2 threads" in page
+    assert "GPU power limit, W700" in page
+
+
+def test_the_batch_sizes_to_choose_by_end_where_somebody_ran_out_of_memory():
+    found = joined(
+        result("gpu", {1: 1e-3, 8: 2e-3, 64: None}), result("gpu", {1: 1e-3, 8: 2e-3, 64: 3e-3}, name="pytorch:eager")
+    )
+    assert choose(found, identify([found])).usual.batch == (1, 8)
+    # Who never had a place keeps nobody else from one.
+    found = joined(result("gpu", {1: None, 8: None}), result("gpu", {1: 1e-3, 8: 2e-3}, name="pytorch:eager"))
+    assert choose(found, identify([found])).usual.batch == (1, 8)
 
 
 def test_a_range_of_one_is_one_number():

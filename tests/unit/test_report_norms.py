@@ -9,8 +9,9 @@ import pytest
 
 from harness.report import norms, render
 from harness.result_file import load, save
-from harness.results import GradientNorms, Result
+from harness.results import Result
 from harness.summary import print_summary
+from harness.training_records import GradientNorms
 from tests.unit import hostile_samples, report_pages
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element

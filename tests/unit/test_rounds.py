@@ -81,7 +81,7 @@ class ThrottlingCard:
 
     def read(self):
         self.rounds += 1
-        throttled = ("temperature, hardware",) if self.rounds % 3 == 0 else ()
+        throttled = ("temperature (hardware)",) if self.rounds % 3 == 0 else ()
         return Reading(1500 + self.rounds, 2600, 60, throttled, {4711: self.rounds, 4712: 7, 999: 5})
 
 
@@ -96,7 +96,7 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
         "clock_mhz": (1501, 1505),
         "memory_clock_mhz": (2600, 2600),
         "temperature_c": (60, 60),
-        "throttled": {"temperature, hardware": 1},
+        "throttled": {"temperature (hardware)": 1},
         "process_bytes": 5,
         "others": 1,
     }

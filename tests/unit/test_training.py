@@ -17,7 +17,6 @@ from harness.core.spec import OPTIMISERS
 from harness.options import make_options
 from harness.reference import Arithmetic, Exact, Rounded, noise_generator
 from harness.reference.optimiser import UpdateRule
-from harness.results import TrainingRun
 from harness.training import (
     AMPLIFICATION,
     ExpectedTraining,
@@ -27,6 +26,7 @@ from harness.training import (
     loss_noise,
     train_reference,
 )
+from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask, choose_tasks, make_long_tasks
 
 SEED = 5
@@ -151,6 +151,16 @@ def test_the_spread_of_the_loss_never_shrinks_and_is_never_below_one_rounding() 
     exact = np.array([2.0, 2.0, 2.0])
     runs = [exact + sign * np.array([0.0, 1e-3, 1e-5]) for sign in (-1, 1)]
     assert loss_noise(exact, runs, "float32") == pytest.approx([2 * 2.0**-24, 1e-3, 1e-3])
+
+
+def test_from_which_step_on_rare_events_are_allowed_for_is_recorded() -> None:
+    task, expected = task_and_expected("dense", "sgd", "float32")
+    run = judge(task, expected, expected.exact)
+    assert run.rare_from is not None
+    before, after = run.noise[run.rare_from - 1], run.noise[run.rare_from]
+    assert after > AMPLIFICATION * before
+    task, expected = task_and_expected("residual", "momentum", "float32", SHORT)
+    assert judge(task, expected, expected.exact).rare_from is None
 
 
 def test_what_wider_disturbances_do_out_of_proportion_is_explained_and_what_they_do_in_proportion_is_not() -> None:

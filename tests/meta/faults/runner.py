@@ -18,9 +18,10 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
-from harness.results import Agreement, TrainingRun
+from harness.results import Agreement
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training
+from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask
 from harness.worker_environment import worker_environment
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
