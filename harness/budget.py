@@ -82,11 +82,13 @@ def parse_budget(text: str, workloads: int, contenders: int) -> Budget:
         seconds = float(text)
     except ValueError:
         raise InputError("unknown budget", where="budget", got=text, expected=f"{names}, or seconds") from None
+    if not math.isfinite(seconds):
+        raise InputError("no number of seconds", where="budget", got=text, expected=f"{names}, or seconds")
     budget = BUDGETS["standard"]
     cases = workloads * contenders
     # If calls take no longer than a round; passes that have to be made are made whatever they take.
     least_s = cases * budget.processes_for(contenders) * budget.min_passes * budget.min_round_s
-    if not math.isfinite(seconds) or seconds < least_s:
+    if seconds < least_s:
         raise InputError(
             "too little time to measure anything",
             where="budget",

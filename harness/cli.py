@@ -6,109 +6,23 @@ or input, 3 a case ended otherwise (crash, time-out, missing), 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from harness.cli_options import run_options, speed_options
 from harness.core.errors import HarnessError
 from harness.core.precision import DTYPES
-from harness.core.spec import MODEL_KINDS, OPTIMISERS, STEPS
-from harness.option_types import Names, Sizes
+from harness.option_types import HomePath, Names
+from harness.streams import complaint, enduring_streams
 
 INTERRUPTED = 130
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def run_options(command: Command) -> Command:
-    """The options that `compare`, `agree` and `bench` share."""
-    options = [
-        click.option(
-            "--models", type=Names(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
-        ),
-        click.option(
-            "--contenders",
-            type=Names(),
-            default=(),
-            help="framework:mode, or a framework for all its modes; all by default. `faceoff list` shows them.",
-        ),
-        click.option(
-            "--tuned",
-            is_flag=True,
-            help="Add each framework's mode `tuned`, what it could do beside what users get, setting by setting.",
-        ),
-        click.option(
-            "--preset",
-            show_default="default, for agree coverage",
-            help="Named set of sizes; see `faceoff list`.",
-        ),
-        click.option(
-            "--batch-size",
-            type=Sizes(),
-            default=(),
-            help="Instead of the preset's; several by commas; 1,2,4,... doubles until memory runs out for all.",
-        ),
-        click.option("--sequence-length", type=Sizes(), default=(), help="Of recurrent models; 8,16,...,256 doubles."),
-        click.option("--hidden-size", type=Sizes(), default=(), help="Of recurrent and dense models."),
-        click.option("--workload", type=Names(), default=(), help="Of all these only those of this name; by commas."),
-        click.option("--device", default="cpu", show_default=True, help="auto, cpu, gpu, or gpu:N for one of several."),
-        click.option("--optimiser", type=click.Choice(OPTIMISERS), help="Of training; sgd by default."),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
-        click.option(
-            "--threads", type=click.IntRange(1), help="Threads of each contender; one for each core by default."
-        ),
-        click.option(
-            "--timeout", "timeout_s", type=float, help="Longest time one request to a worker may take, seconds."
-        ),
-        click.option(
-            "--out", type=click.Path(file_okay=False), help="Folder for result, page and logs; new under reports/."
-        ),
-        click.option(
-            "--resume",
-            type=click.Path(file_okay=False),
-            metavar="DIR",
-            help="Go on with the run in this folder, which was killed or interrupted; its options are taken over.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
-        click.option("--quiet", is_flag=True, help="No progress."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def speed_options(command: Command) -> Command:
-    """The options of `compare` and `bench` that concern timing."""
-    command = click.option(
-        "--dtype",
-        type=click.Choice(DTYPES),
-        default="float32",
-        show_default=True,
-        help="What is timed.",
-        callback=lambda context, option, value: (value,),
-    )(command)
-    command = click.option(
-        "--baseline",
-        metavar="CONTENDER",
-        help="What speeds are compared with; the fastest of each workload by default.",
-    )(command)
-    command = click.option(
-        "--budget", default="standard", show_default=True, help="quick, standard, thorough, or seconds of timed rounds."
-    )(command)
-    return click.option(
-        "--steps",
-        type=Names(STEPS),
-        default=("inference", "training"),
-        show_default="inference,training",
-        help="What is timed.",
-    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -124,7 +38,7 @@ def cli() -> None:
 @cli.command()
 @run_options
 @speed_options
-@click.option("--data", type=click.Path(), help="Folder with CIFAR-10 in its binary version, to train on as well.")
+@click.option("--data", type=HomePath(), help="Folder with CIFAR-10 in its binary version, to train on as well.")
 @click.option(
     "--compile-only",
     is_flag=True,
@@ -180,14 +94,14 @@ def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
 
 def _compile(*, as_json: bool, **keywords: Any) -> int:
     from harness.api import compile_only
-    from harness.environments import cache_root
+    from harness.environments import compile_cache_root
     from harness.summary import print_compiled
 
     result = compile_only(**keywords)
     if as_json:
         click.echo(result.model_dump_json(indent=1))
     else:
-        print_compiled(result, cache_root())
+        print_compiled(result, compile_cache_root())
     # Whoever is not installed has nothing to compile.
     status = 0 if set(result.outcomes) == {"ok", "missing"} else result.exit_status
     return INTERRUPTED if result.interrupted else status
@@ -199,9 +113,9 @@ def _was_given(name: str) -> bool:
 
 
 @cli.command()
-@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.argument("results", nargs=-1, required=True, type=HomePath())
 @click.option(
-    "-o", "--out", type=click.Path(), help="The file, or the folder of pictures; beside the first result by default."
+    "-o", "--out", type=HomePath(), help="The file, or the folder of pictures; beside the first result by default."
 )
 @click.option(
     "--format",
@@ -250,8 +164,8 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
 
 
 @cli.command()
-@click.argument("before", metavar="A", type=click.Path())
-@click.argument("after", metavar="B", type=click.Path())
+@click.argument("before", metavar="A", type=HomePath())
+@click.argument("after", metavar="B", type=HomePath())
 @click.option(
     "--threshold", type=float, default=10.0, show_default=True, help="Percent by which a case may get slower."
 )
@@ -312,7 +226,7 @@ def env() -> None:
 @env.command()
 @click.argument("framework")
 @click.option("--gpu", is_flag=True, help="The build for NVIDIA's GPUs, with the CUDA libraries that it pins.")
-@click.option("--dir", "folder", type=click.Path(), help="Where; .venv-FRAMEWORK by default.")
+@click.option("--dir", "folder", type=HomePath(), help="Where; .venv-FRAMEWORK by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is installed as JSON.")
 @click.option("--quiet", is_flag=True, help="Say nothing of what pip does.")
 def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: bool) -> int:
@@ -341,13 +255,15 @@ def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: 
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the atlas as JSON on standard output.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the atlas as JSON to this file too.")
+@click.option("--out", type=HomePath(dir_okay=False), help="Write the atlas as JSON to this file too.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool, out: str | None, quiet: bool) -> int:
     """What the frameworks do when nothing is said: found by running them, with what a difference is worth."""
     from harness.defaults import find_defaults, print_atlas
-    from harness.result_file import write_text
+    from harness.result_file import require_writable, write_text
 
+    if out:
+        require_writable(Path(out))
     atlas = find_defaults(frameworks, seed=seed, device=device, quiet=quiet)
     text = atlas.model_dump_json(indent=1)
     if out:
@@ -374,27 +290,34 @@ def _one_line(error: click.ClickException) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # A locale without µ is no reason to lose a summary.
+    # A run that was told to outlive its terminal, as by nohup, does.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
+    with enduring_streams() as output:
+        status = _run_command(arguments)
+        if status == INTERRUPTED:
+            click.echo("faceoff: interrupted", err=True)
+            sys.stdout.flush()
+            # A thread may still be deep in the reference's arithmetic; nothing it could finish is wanted.
+            os._exit(INTERRUPTED)
+        if problem := complaint(output):
+            click.echo(f"faceoff: {problem}", err=True)
+            status = status or HarnessError.exit_status
+    sys.exit(status)
+
+
+def _run_command(arguments: list[str] | None) -> int:
     try:
-        status = cli.main(arguments, prog_name="faceoff", standalone_mode=False)
-    except click.exceptions.Abort:
-        status = INTERRUPTED
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+        status: int = cli.main(arguments, prog_name="faceoff", standalone_mode=False)
+        return status
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        status = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         click.echo(f"faceoff: {_one_line(error)}", err=True)
-        status = error.exit_code
+        return error.exit_code
     except HarnessError as error:
         click.echo(f"faceoff: {error}", err=True)
-        status = error.exit_status
-    if status == INTERRUPTED:
-        click.echo("faceoff: interrupted", err=True)
-        sys.stdout.flush()
-        # A thread may still be deep in the reference's arithmetic; nothing it could finish is wanted.
-        os._exit(INTERRUPTED)
-    sys.exit(status)
+        return error.exit_status

@@ -26,7 +26,7 @@ def parse_device(text: str) -> tuple[str, int]:
     Raises:
         InputError: anything else, or a card that the caller's shell does not show.
     """
-    kind, colon, number = text.partition(":")
+    kind, colon, number = str(text).partition(":")
     if kind not in (AUTO, *DEVICES) or (colon and not (kind == "gpu" and CARD_NUMBER.fullmatch(number))):
         raise InputError("unknown device", where="device", got=repr(text), expected="auto, cpu, gpu or gpu:N")
     card = int(number) if colon else 0

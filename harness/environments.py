@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zlib
 from collections.abc import Iterable, Mapping
@@ -132,7 +134,7 @@ def read_configuration(path: Path | None = None) -> Configuration:
     if not path.exists():
         return Configuration()
     try:
-        configuration = Configuration.model_validate(tomllib.loads(path.read_text()))
+        configuration = Configuration.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
             "cannot be read", where=str(path), got=str(error), expected="a TOML file", next_step="mend or remove it"
@@ -282,8 +284,15 @@ def parse_contenders(
 
 def cache_root() -> Path:
     """The folder for what can be computed anew but takes long; it may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "faceoff"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # One that is not absolute is to be ignored, says the specification; each process would take it for another one.
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "faceoff"
+
+
+def compile_cache_root() -> Path:
+    """The folder for compiled code: the same, unless there is a space in its path, which TorchInductor cannot bear."""
+    root = cache_root()
+    return Path(tempfile.gettempdir()) / f"faceoff-{os.getuid()}" if re.search(r"\s", str(root)) else root
 
 
 def cache_directory(versions: Mapping[str, str]) -> Path:
@@ -292,7 +301,7 @@ def cache_directory(versions: Mapping[str, str]) -> Path:
     Raises:
         OSError: it cannot be made or written to.
     """
-    folder = cache_root() / f"{zlib.crc32(repr((sorted(versions.items()), describe_processor())).encode()):08x}"
+    folder = compile_cache_root() / f"{zlib.crc32(repr((sorted(versions.items()), describe_processor())).encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} cannot be written to")

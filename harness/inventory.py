@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.cards import find_cards
@@ -67,15 +68,16 @@ def print_inventory(as_json: bool) -> None:
         lines = [
             contender + (f" ({only[contender]} only)" if contender in only else "") for contender in entry["contenders"]
         ]
-        table.add_row(name, versions if entry["installed"] else f"missing: {entry['next_step']}", "\n".join(lines))
+        told = versions if entry["installed"] else f"missing: {entry['next_step']}"
+        table.add_row(name, escape(told), "\n".join(lines))
     console.print(table)
     table = Table("model", "what it is", title="Models", title_justify="left")
     for kind, text in inventory["models"].items():
-        table.add_row(kind, text)
+        table.add_row(kind, escape(text))
     console.print(table)
     table = Table("preset", "what it holds", "workloads", title="Presets", title_justify="left")
     for name, entry in inventory["presets"].items():
-        table.add_row(name, entry["description"], "\n".join(entry["workloads"]))
+        table.add_row(name, escape(entry["description"]), "\n".join(entry["workloads"]))
     console.print(table)
     console.print(f"steps: {', '.join(inventory['steps'])}")
 
@@ -149,7 +151,8 @@ def print_diagnosis(as_json: bool) -> bool:
     table = Table("framework", "runs here", "versions", "GPU")
     for name, entry in diagnosis["frameworks"].items():
         versions = ", ".join(f"{package} {version}" for package, version in entry["versions"].items())
-        table.add_row(name, "yes" if entry["runs"] else f"no: {entry['reason']}", versions, entry["gpu"])
+        runs = "yes" if entry["runs"] else f"no: {entry['reason']}"
+        table.add_row(name, escape(runs), versions, escape(entry["gpu"]))
     console.print(table)
     for name, entry in diagnosis["frameworks"].items():
         if entry["next_step"]:

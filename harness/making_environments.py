@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from harness.core.errors import HarnessError, InputError
 from harness.core.spec import require_choice
 from harness.environments import CONFIG_FILE, FRAMEWORKS, Installation, find_installation, read_configuration
-from harness.result_file import write_text
+from harness.result_file import require_writable, write_text
 
 ERROR_LINES = 3
 
@@ -40,6 +40,7 @@ def create(framework: str, folder: Path | None = None, gpu: bool = False, quiet:
     require_choice(framework, tuple(FRAMEWORKS), "framework")
     # Found out before anything takes long.
     read_configuration()
+    require_writable(Path(CONFIG_FILE), "work in a folder that can be written to")
     folder = folder or Path(f".venv-{framework}")
     if folder.exists():
         raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")

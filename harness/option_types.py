@@ -1,7 +1,8 @@
-"""Lists on the command line."""
+"""Lists and paths on the command line."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -35,6 +36,13 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("no name given", param, ctx)
         return names
+
+
+class HomePath(click.Path):
+    """A path; `~` is the user's home also where no shell has seen to it, as in `--out=~/results`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 class Sizes(click.ParamType[tuple[int, ...]]):

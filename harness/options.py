@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from harness.budget import Budget, parse_budget
 from harness.core.errors import InputError
@@ -222,6 +223,18 @@ def make_options(
     Raises:
         InputError: anything that is not known, does not fit, or cannot be written to.
     """
+    models, contenders, steps, workload, dtype = (
+        _several(value, str, where)
+        for where, value in (
+            ("models", models), ("contenders", contenders), ("steps", steps), ("workload", workload), ("dtype", dtype)
+        )
+    )  # fmt: skip
+    batch_size, sequence_length, hidden_size = (
+        _several(value, int, where)
+        for where, value in (
+            ("batch_size", batch_size), ("sequence_length", sequence_length), ("hidden_size", hidden_size)
+        )
+    )  # fmt: skip
     configuration = read_configuration()
     chosen_steps = tuple(dict.fromkeys(steps)) or DEFAULT_STEPS
     for step in chosen_steps:
@@ -233,14 +246,14 @@ def make_options(
     timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
     dtypes = tuple(dict.fromkeys(dtype if command == "agree" and dtype else ("float64", timed_dtype)))
     cores = usable_cores()
-    if threads is not None and not 1 <= threads <= cores:
+    if threads is not None and (not _is_whole(threads) or not 1 <= threads <= cores):
         raise InputError(
             "out of range", where="threads", got=threads, expected=f"1 to {cores}, the cores of this machine"
         )
-    if isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise InputError("out of range", where="seed", got=seed, expected=f"a whole number from 0 to {2**32 - 1}")
-    if timeout_s is not None and not timeout_s > 0:
-        raise InputError("not a duration", where="timeout", got=timeout_s, expected="seconds above 0")
+    if not _is_whole(seed) or not 0 <= seed < 2**32:
+        raise InputError("out of range", where="seed", got=repr(seed), expected=f"a whole number from 0 to {2**32 - 1}")
+    if timeout_s is not None and not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
+        raise InputError("not a duration", where="timeout", got=repr(timeout_s), expected="seconds above 0")
     asked_device, card = parse_device(device)
     names = parse_frameworks(contenders)
     device, notice = resolve_device(asked_device, card, names, configuration)
@@ -258,6 +271,12 @@ def make_options(
     for checked in dtypes:
         # Made for its check alone: not every optimiser has a meaning in every dtype.
         workloads[0].replace(dtype=checked)
+    if not isinstance(budget, Budget):
+        cases = len(workloads) * len(chosen_steps), len(parsed)
+        budget_name, budget = str(budget), parse_budget(str(budget), *cases)
+    else:
+        budget_name = ""
+    chosen_baseline = _parse_baseline(baseline, parsed)
     return Options(
         command=command,
         workloads=workloads,
@@ -278,11 +297,9 @@ def make_options(
         out=prepare_folder(out),
         data=Path(data) if data else None,
         timeout_s=timeout_s,
-        budget=budget
-        if isinstance(budget, Budget)
-        else parse_budget(budget, len(workloads) * len(chosen_steps), len(parsed)),
-        budget_name=budget if isinstance(budget, str) else "",
-        baseline=_parse_baseline(baseline, parsed),
+        budget=budget,
+        budget_name=budget_name,
+        baseline=chosen_baseline,
         gradient_norms=gradient_norms or command == "compare",
         trace=trace and command == "agree",
         training_steps=(training_steps or LONG_TRAINING_STEPS) if training and command == "agree" else None,
@@ -291,6 +308,21 @@ def make_options(
         quiet=quiet,
         notices=(notice, describe_left_out(threads or cores)),
     )
+
+
+def _several(value: Any, kind: type, where: str) -> tuple[Any, ...]:
+    """What a caller from Python gave: one alone, several, or nothing; raises InputError on another type."""
+    if value is None:
+        return ()
+    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if not all(isinstance(item, kind) for item in found):
+        expected = "names" if kind is str else "whole numbers"
+        raise InputError("another type", where=where, got=repr(value), expected=f"a sequence of {expected}")
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Contender | None:

@@ -290,7 +290,9 @@ class Pool:
         if untouched:
             for name in FRAMEWORKS[contender.framework].environment(contender.mode):
                 environment.pop(name, None)
-        environment["PYTHONPATH"] = str(self._import_root())
+        # A framework may be there by the caller's path alone.
+        paths = [str(self._import_root()), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:

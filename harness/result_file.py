@@ -24,11 +24,22 @@ from harness.results import SCHEMA_VERSION, CaseResult, Result
 
 KEY = "faceoff"
 EMPTY_NEXT_STEP = "make it anew with `faceoff compare`"
+ELSEWHERE = "choose another folder with --out"
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes text in UTF-8 as `write_bytes` does."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def require_writable(path: Path, next_step: str = ELSEWHERE) -> None:
+    """Proves before anything takes long that a file can be written; raises InputError as `write_bytes` does."""
+    probe = path.with_name(f".{path.name}.probe")
+    try:
+        write_bytes(probe, b"x" * 4096)
+        probe.unlink(missing_ok=True)
+    except InputError as error:
+        raise InputError(error.what, where=str(path), got=error.got, next_step=next_step) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -54,12 +65,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise InputError(
-            "cannot be written",
-            where=str(path),
-            got=error.strerror or str(error),
-            next_step="choose another folder with --out",
-        ) from None
+        reason = error.strerror or str(error)
+        raise InputError("cannot be written", where=str(path), got=reason, next_step=ELSEWHERE) from None
 
 
 def extra_info(case: CaseResult, result: Result) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from harness.core.errors import Outcome
 from harness.cost_records import Record
 
@@ -30,8 +32,8 @@ class TrainingRun(Record):
     outcome: Outcome
     reason: str = ""
     losses: list[float | None] = []
-    reference_losses: list[float] = []
-    noise: list[float] = []
+    reference_losses: list[FiniteFloat] = []
+    noise: list[FiniteFloat] = []
     rare_from: int | None = None
     noise_units: float | None = None
     loss_error: float | None = None

@@ -12,6 +12,7 @@ from harness.visible_cards import visible_cards
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # What one library alone obeys (threads, instruction sets, precision, allocators, kernels), and what slows Python down.
 _TILTING = (
+    "COVERAGE_PROCESS_START",
     "CUDA_CACHE_DISABLE",
     "CUDA_DEVICE_MAX_CONNECTIONS",
     "CUDA_FORCE_PTX_JIT",
@@ -19,6 +20,8 @@ _TILTING = (
     "CUDA_MODULE_LOADING",
     "DISABLE_ADDMM_CUDA_LT",
     "GLIBC_TUNABLES",
+    "LD_AUDIT",
+    "LD_DEBUG",
     "LD_PRELOAD",
     "NPROC",
     "NVIDIA_TF32_OVERRIDE",
@@ -31,9 +34,12 @@ _TILTING = (
     "PYTHONTRACEMALLOC",
     "PYTHONVERBOSE",
     "PYTHONWARNINGS",
+    "PYTHON_CPU_COUNT",
+    "PYTHON_JIT",
 )
 _TILTING_PREFIXES = (
     "ATEN_",
+    "COV_CORE_",
     "CUBLAS",
     "CUDNN_",
     "DNNL_",
@@ -54,11 +60,11 @@ _TILTING_PREFIXES = (
     "TRITON_",
     "XLA_",
 )
-# What begins alike and is needed to start, only writes messages, or is Terraform's.
+# What begins alike and is needed to start, is set anyway, or is Terraform's.
 _HARMLESS_PREFIXES = (
     "KMP_DUPLICATE_LIB_OK",
     "TF_CLI_",
-    "TF_CPP_",
+    "TF_CPP_MIN_LOG_LEVEL",
     "TF_DATA_DIR",
     "TF_INPUT",
     "TF_IN_AUTOMATION",

@@ -40,7 +40,10 @@ def disk_bytes(distributions: Sequence[str]) -> int:
 
 def look_up(module: str, distributions: Sequence[str]) -> Dict[str, Any]:
     """Whether `module` can be imported, and which of the distributions are there in which versions."""
-    return {"found": importlib.util.find_spec(module) is not None, "versions": find_versions(distributions)}
+    spec = importlib.util.find_spec(module)
+    # Any folder of that name would do for a package without files of its own.
+    found = spec is not None and spec.origin not in (None, "namespace")
+    return {"found": found, "versions": find_versions(distributions)}
 
 
 def _find(name: str) -> Optional[importlib.metadata.Distribution]:

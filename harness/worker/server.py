@@ -354,10 +354,18 @@ def describe_error(error: Exception) -> Dict[str, Any]:
         outcome = "crashed"
     kind = "" if isinstance(error, HarnessError) else f"{name}: "
     lines = text.splitlines()
-    telling = [line for line in lines if line.strip() and not line.lower().startswith(WORDS_BEFORE_THE_REASON)]
+    telling = [
+        line
+        for line in lines
+        if line.strip() and not line.lower().startswith(WORDS_BEFORE_THE_REASON) and not line.endswith("raised:")
+    ]
+    reason = (telling or lines)[-1 if isinstance(error, ImportError) else 0]
+    if reason.lower().endswith("compile error"):
+        # What the compiler itself said.
+        reason = ": ".join([reason, *[line.strip() for line in lines if " error: " in line][:1]])
     return {
         "outcome": outcome,
         "out_of_memory_if_full": outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL),
-        "reason": kind + (telling or lines)[-1 if isinstance(error, ImportError) else 0],
+        "reason": kind + reason,
         "device_lost": outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE),
     }

@@ -63,3 +63,12 @@ def test_bad_input_is_one_line_before_anything_is_made(arguments, said, capsys):
     assert said in error
     assert error.count("\n") == 1
     assert not Path(".venv-jax").exists()
+
+
+def test_a_file_that_cannot_name_it_is_found_out_before_anything_is_installed(monkeypatch):
+    monkeypatch.setattr(making_environments, "_run", lambda *arguments: pytest.fail("something was installed"))
+    monkeypatch.setattr(making_environments, "CONFIG_FILE", "file/faceoff.toml")
+    Path("file").write_text("")
+    with pytest.raises(HarnessError, match=r"faceoff\.toml: cannot be written"):
+        create("jax", quiet=True)
+    assert not Path(".venv-jax").exists()

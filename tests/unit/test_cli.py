@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from harness.cli import main
+from harness.machine import describe_machine
 from harness.result_file import save
 from tests.unit.result_samples import main_job
 
@@ -179,3 +180,35 @@ def test_an_interpreter_that_leaves_docstrings_out_is_told_before_anything_is_ru
     assert run.returncode == 2
     assert run.stderr.startswith("faceoff: PYTHONOPTIMIZE, or -OO: no charts")
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_the_list_tells_how_to_install_what_is_missing_to_the_last_bracket(capsys, monkeypatch, empty_folder):
+    monkeypatch.setenv("COLUMNS", "300")
+    bare = empty_folder / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.chmod(0o755)
+    monkeypatch.setenv("FACEOFF_PYTHON_JAX", str(bare))
+    _, out, _ = run(["list"], capsys)
+    assert "pip install '.[jax]'" in out
+    told = {"runs": False, "reason": "no [/x]", "versions": {}, "gpu": "pip install 'a[b]'", "next_step": ""}
+    found = {"machine": describe_machine(), "cards": [], "no_card": "", "frameworks": {"jax": told}}
+    monkeypatch.setattr("harness.inventory.diagnose", lambda: found)
+    _, out, _ = run(["doctor"], capsys)
+    assert "no: no [/x]" in out
+    assert "pip install 'a[b]'" in out
+
+
+def test_an_atlas_that_cannot_be_written_is_found_out_before_anything_is_run(capsys, empty_folder, monkeypatch):
+    monkeypatch.setattr("harness.defaults.find_defaults", lambda *arguments, **options: pytest.fail("it was run"))
+    (empty_folder / "file").write_text("")
+    status, _, err = run(["defaults", "--out", "file/atlas.json"], capsys)
+    assert status == 2
+    assert "cannot be written" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_tilde_is_the_home_also_behind_an_equals_sign(capsys, empty_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(empty_folder / "home"))
+    status, _, err = run(["report", "~/none.json"], capsys)
+    assert status == 2
+    assert str(empty_folder / "home" / "none.json") in err

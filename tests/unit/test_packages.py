@@ -56,3 +56,9 @@ def test_another_interpreter_answers_the_same(site, monkeypatch):
 
     assert ask("disk_bytes") == 1100
     assert ask("look_up") == {"found": True, "versions": {"large": "2.5"}}
+
+
+def test_a_folder_of_that_name_is_no_framework(site):
+    (site / "hollow").mkdir()
+    assert packages.look_up("hollow", []) == {"found": False, "versions": {}}
+    assert packages.look_up("large", [])["found"]

@@ -132,3 +132,40 @@ def test_the_summary_tells_sizes_of_one_family_apart_and_has_a_row_each_where_th
         table = _grid(names, {(key, "jax:jit"): "1 ms" for key in names}, "times")
         assert table.row_count == (1 if len(found) == 1 else len(found))
     assert _model_names([Workload(few[0].model, 1).to_json()]) == {f"{few[0].model.label} b1": "lstm b1"}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"models": "lstm", "batch_size": 8}, {"models": ("lstm",), "batch_sizes": (8,)}),
+        ({"models": None, "steps": None, "contenders": ["jax"]}, {"models": (), "steps": ("inference", "training")}),
+        ({"budget": 60, "contenders": "jax:jit"}, {"budget_name": "60"}),
+    ],
+)
+def test_one_alone_and_nothing_are_taken_from_python_too(tmp_path, keywords, expected):
+    options = make_options("bench", out=tmp_path, **keywords)
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"models": 3},
+        {"batch_size": "8"},
+        {"batch_size": [1.5]},
+        {"contenders": [("jax", "jit")]},
+        {"seed": "1"},
+        {"seed": 1.5},
+        {"threads": 1.5},
+        {"timeout_s": "3"},
+        {"budget": None},
+        {"budget": "inf"},
+        {"device": None},
+        {"baseline": "jax:jit", "contenders": ["pytorch:eager"]},
+    ],
+    ids=str,
+)
+def test_another_type_is_bad_input_and_makes_no_folder(tmp_path, keywords):
+    with pytest.raises(InputError):
+        make_options("bench", out=tmp_path / "out", **keywords)
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from harness.core.spec import DenseSpec, Workload
-from harness.worker.server import Server
+from harness.worker.server import Server, describe_error
 
 WORKLOAD = Workload(DenseSpec((4, 3)), 2).to_json()
 
@@ -82,3 +82,17 @@ def test_a_peak_that_a_device_does_not_tell_is_what_is_in_use_and_what_the_timed
     for step, peak in (("training", 8), ("inference", 9)):
         server._timed = step, None
         assert server.do_memory()["device_peak_bytes"] == peak
+
+
+def test_the_reason_is_what_the_compiler_said_and_no_heading():
+    text = """backend='inductor' raised:
+CppCompileError: C++ compile error
+
+Command:
+g++ /tmp/a b/x.cpp
+
+Output:
+g++: fatal error: input file is the same as output file
+"""
+    said = "CppCompileError: C++ compile error: g++: fatal error: input file is the same as output file"
+    assert describe_error(RuntimeError(text))["reason"] == f"RuntimeError: {said}"

@@ -32,6 +32,7 @@ def environment(tmp_path, framework="jax", mode="jit", **options):
         "OMP_PROC_BIND",
         "ONEDNN_DEFAULT_FPMATH_MODE",
         "PYTHONOPTIMIZE",
+        "TF_CPP_MAX_VLOG_LEVEL",
         "TF_NUM_INTRAOP_THREADS",
         "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
         "TORCHINDUCTOR_MAX_AUTOTUNE",
@@ -46,7 +47,7 @@ def test_what_would_tilt_a_contender_does_not_reach_it_and_is_told(shell, tmp_pa
 
 @pytest.mark.parametrize(
     "name",
-    ["CUDA_HOME", "KMP_DUPLICATE_LIB_OK", "LD_LIBRARY_PATH", "TF_CPP_VMODULE", "TF_VAR_region", "TRITON_PTXAS_PATH"],
+    ["CUDA_HOME", "KMP_DUPLICATE_LIB_OK", "LD_LIBRARY_PATH", "TF_VAR_region", "TRITON_PTXAS_PATH"],
 )
 def test_what_is_needed_or_harmless_is_passed_on_without_a_word(shell, tmp_path, name):
     shell.setenv(name, "1")
