@@ -1,8 +1,12 @@
 """Settings of the user's shell and home folder that would slow down, break or change one framework reach none."""
 
 import json
+import subprocess
+import sys
 
-from harness import agree
+import pytest
+
+from harness import agree, load
 
 HOSTILE = {
     # Plain loops instead of vector instructions, in PyTorch alone.
@@ -37,3 +41,13 @@ def test_no_setting_of_shell_or_home_reaches_a_framework(monkeypatch, tmp_path, 
         assert started["pytorch:eager"].settings["device"] != "DEFAULT"
     told = capfd.readouterr().err
     assert all(name in told for name in (*HOSTILE, "KERAS_HOME"))
+
+
+@pytest.mark.parametrize("gone", ["2>/dev/full", ">&- 2>&-"])
+def test_a_run_outlives_whoever_watched_it(gone, lightest, tmp_path):
+    command = f"agree --preset small --models dense --contenders {lightest} --out '{tmp_path}/a run'"
+    run = subprocess.run(["bash", "-c", f"exec {sys.executable} -m harness {command} {gone}"], timeout=300)
+    assert run.returncode == 0
+    result = load(tmp_path / "a run" / "result.json")
+    assert {agreement.outcome for agreement in result.agreements} == {"ok"}
+    assert (tmp_path / "a run" / "page.html").exists()
