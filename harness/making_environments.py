@@ -85,7 +85,7 @@ def _run(command: list[str], quiet: bool, what: str) -> None:
 def _name_interpreter(framework: str, python: Path) -> None:
     """Sets the interpreter in `faceoff.toml`; everything else there, comments too, stays."""
     path = Path(CONFIG_FILE)
-    document = tomlkit.parse(path.read_text()) if path.exists() else tomlkit.document()
+    document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
     interpreters = document.setdefault("interpreters", tomlkit.table())
     interpreters[framework] = str(python)
     write_text(path, tomlkit.dumps(document))

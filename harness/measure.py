@@ -194,9 +194,13 @@ def _throughput(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contende
 
     These rounds are few, and not in turn with the others': their own spread says how sure their time is.
     """
-    rows = {c: np.array([rounds.pipelined_s for rounds in processes]) for c, processes in measured.items()}
-    if any(row.ndim != 2 or not row.size for row in rows.values()):
-        return {}
+    rows = {}
+    for contender, processes in measured.items():
+        # Of long calls one round has to do, and one process may be just below what is long.
+        count = min(len(rounds.pipelined_s) for rounds in processes)
+        if not count:
+            return {}
+        rows[contender] = np.array([rounds.pipelined_s[:count] for rounds in processes])
     precision = Precision({c: Sample(row, np.zeros(row.shape, bool)) for c, row in rows.items()})
     return {contender: precision.interval(contender) for contender in measured}
 

@@ -291,8 +291,8 @@ class Pool:
             for name in FRAMEWORKS[contender.framework].environment(contender.mode):
                 environment.pop(name, None)
         # A framework may be there by the caller's path alone.
-        paths = [str(self._import_root()), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+        environment["PYTHONPATH"] = os.pathsep.join([str(self._import_root()), *paths])
         others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
