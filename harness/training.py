@@ -114,8 +114,8 @@ class ExpectedTraining:
             if wide_logits > PROPORTIONAL * AMPLIFICATION * logits:
                 accuracy = max(accuracy, wide_accuracy)
             logits = float(explained(np.array(logits), np.array(wide_logits)))
-            rare = np.flatnonzero(explained(losses, wide_losses) > losses)
-            losses = explained(losses, wide_losses)
+            widened = explained(losses, wide_losses)
+            rare, losses = np.flatnonzero(widened > losses), widened
         return {
             "logits": [logits],
             "losses": losses.tolist(),

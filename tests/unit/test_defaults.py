@@ -19,6 +19,7 @@ from harness.defaults.fitting import FitError
 from harness.defaults.initialisation import canonical_recurrent, find_gates, find_orthogonality
 from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT, activation_forms, gelu
 from harness.defaults.run import make_rows
+from harness.defaults.table import effect_words
 from harness.defaults.units import unit_effects
 from harness.reference import ReferenceModel
 from tests.unit.reference_steps import lstm_step
@@ -116,6 +117,14 @@ def test_the_table_shows_findings_as_they_are_and_the_effect(capsys, monkeypatch
     out = capsys.readouterr().out
     for text in ("layer-norm epsilon", "[b]1e-06", "2.0e-06 on output", "1 of 2 defaults differ"):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(2e-6, "2.0e-06 on"), (0.0051, "0.51 % on"), (0.126, "13 % on"), (1.263, "126 % on")]
+)
+def test_an_effect_is_a_share_as_people_write_it(difference, text):
+    effect = Effect(quantity="loss", relative_difference=difference, measured_on="here")
+    assert effect_words(effect).startswith(text)
 
 
 def test_spreads_are_relative():

@@ -362,6 +362,11 @@ class TestNoiseFloor:
         assert f"{first.contender} (calls still got faster when the time for warming up was over)" in shown
         assert "Too few rounds to tell whether the speed lasts" in shown
         assert f"enough to tell it from the baseline’s: {result.cases[1].contender}." in shown
+        (comparison,) = (c for c in result.comparisons if c.workload == at)
+        comparison.verdict = "unresolved"
+        shown = page_of(result).by_id("r1-speed-0").text
+        assert f"Too few rounds to tell whether the speed lasts: {result.cases[1].contender}." in shown
+        assert "enough to tell it" not in shown
         other = page_of(result).by_id("r1-speed-1").text
         assert "Too few rounds" not in other
         assert "not be told from none" not in other
