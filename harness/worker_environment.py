@@ -60,9 +60,10 @@ _TILTING_PREFIXES = (
     "TRITON_",
     "XLA_",
 )
-# What begins alike and is needed to start, is set anyway, or is Terraform's.
+# What begins alike and is needed to start, is set anyway, or is scikit-learn's or Terraform's.
 _HARMLESS_PREFIXES = (
     "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
     "TF_CLI_",
     "TF_CPP_MIN_LOG_LEVEL",
     "TF_DATA_DIR",

@@ -17,6 +17,7 @@ import pytest
 from harness import load
 from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.worker_environment import tilts
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 240
@@ -37,9 +38,11 @@ def pair() -> tuple[Contender, Contender]:
 def running(out: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The command, started; whatever happens, nothing of it is left behind."""
     command = [sys.executable, "-m", "harness", *arguments, "--out", str(out)]
+    # What is set where the tests run, a run would tell of.
+    shell = {name: value for name, value in os.environ.items() if not tilts(name)}
     with (out.parent / "stderr.txt").open("w") as errors:
         run = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**os.environ, **environment},
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env={**shell, **environment},
             # Where the tests run in the background of a script they ignore Ctrl-C, and so would what they start.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip

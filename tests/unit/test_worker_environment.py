@@ -47,7 +47,7 @@ def test_what_would_tilt_a_contender_does_not_reach_it_and_is_told(shell, tmp_pa
 
 @pytest.mark.parametrize(
     "name",
-    ["CUDA_HOME", "KMP_DUPLICATE_LIB_OK", "LD_LIBRARY_PATH", "TF_VAR_region", "TRITON_PTXAS_PATH"],
+    ["CUDA_HOME", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LD_LIBRARY_PATH", "TF_VAR_region", "TRITON_PTXAS_PATH"],
 )
 def test_what_is_needed_or_harmless_is_passed_on_without_a_word(shell, tmp_path, name):
     shell.setenv(name, "1")
