@@ -22,7 +22,7 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
         gpu = {"gpu": found.describe().model_dump()} if found else {}
     return {
         **gpu,
-        "processor": _describe_processor(get_cpu_info()),
+        "processor": name_processor(get_cpu_info()),
         "cores": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "operating_system": platform.platform(),
@@ -30,7 +30,7 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
     }
 
 
-def _describe_processor(info: Mapping[str, Any]) -> str:
+def name_processor(info: Mapping[str, Any]) -> str:
     """Its name, and what tells it from others of that name: on a rented machine a name stands for several kinds."""
     name = info.get("brand_raw") or platform.processor() or platform.machine()
     parts = [f"{key} {info[key]}" for key in ("family", "model") if key in info]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.machine import _describe_processor
+from harness.machine import name_processor
 
 EPYC = {"brand_raw": "AMD EPYC", "family": 25, "model": 17, "flags": ["sse2", "avx", "avx2", "avx512f"]}
 
@@ -17,4 +17,4 @@ EPYC = {"brand_raw": "AMD EPYC", "family": 25, "model": 17, "flags": ["sse2", "a
     ],
 )
 def test_a_processor_is_told_with_its_kind_and_vectors(info, text):
-    assert _describe_processor(info) == text
+    assert name_processor(info) == text

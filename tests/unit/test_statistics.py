@@ -178,22 +178,23 @@ def test_disturbed_rounds_are_left_out_of_both_sides():
     assert Precision(samples).ratio("a", "b").ratio == pytest.approx(1.0, abs=0.01)
 
 
-def test_disturbed_rounds_are_no_drift_of_the_machine_even_where_one_had_no_others_before():
-    samples = rounds(np.random.default_rng(7), {"a": 1.0, "b": 1.2, "c": 1.5}, between=0.0, within=0.001, passes=40)
-    samples["a"].rounds_s[:, :6] *= 5
-    samples["a"].disturbed[:, :6] = True
+def disturbed_at_first(passes, slowdown):
+    """Three contenders of 40 passes: a was disturbed in the first ones, b ended after six."""
+    samples = rounds(np.random.default_rng(5), {"a": 1.0, "b": 1.2, "c": 1.5}, between=0.0, within=0.001, passes=40)
+    samples["a"].rounds_s[:, :passes] *= slowdown
+    samples["a"].disturbed[:, :passes] = True
     samples["b"] = samples["b"].first(6)
-    precision = Precision(samples)
+    return Precision(samples)
+
+
+def test_disturbed_rounds_are_no_drift_of_the_machine_even_where_one_had_no_others_before():
+    precision = disturbed_at_first(6, slowdown=5)
     times_s = [precision.interval(name)[0] for name in "abc"]
     assert times_s == pytest.approx([1.0, 1.2, 1.5], rel=0.01)
 
 
 def test_where_too_few_passes_disturbed_neither_each_is_taken_in_its_own_undisturbed_ones():
-    samples = rounds(np.random.default_rng(5), {"a": 1.0, "b": 1.2, "c": 1.0}, between=0.0, within=0.001, passes=40)
-    samples["a"].rounds_s[:, :4] *= 3
-    samples["a"].disturbed[:, :4] = True
-    samples["b"] = samples["b"].first(6)
-    precision = Precision(samples)
+    precision = disturbed_at_first(4, slowdown=3)
     ratio = precision.ratio("b", "a")
     assert ratio.ratio == pytest.approx(1.2, abs=0.01)
     assert ratio.ratio == pytest.approx(precision.interval("b")[0] / precision.interval("a")[0])
