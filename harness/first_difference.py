@@ -13,7 +13,8 @@ from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of
 from harness.quantities import RESET_QUANTITIES, RESET_STEP, UNCHANGED, traced
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact, noise_generator, stochastic
+from harness.reference.arithmetic import Exact, noise_generator
+from harness.reference.rounding import stochastic
 from harness.results import Quantity
 from harness.task import Task
 
