@@ -26,7 +26,6 @@ Detail = Literal["whole", "layers", "steps"]
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
 RESET_STEP = "weights after a reset and a training step"
-RESET_QUANTITIES = (RESET_WEIGHTS, RESET_STATE, RESET_STEP)
 
 
 class Held(NamedTuple):
@@ -104,7 +103,7 @@ def after_steps(count: int) -> str:
 
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
+    return np.concatenate([values[name].reshape(-1) for name in sorted(values)] or [np.empty(0)])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -183,9 +182,9 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
     ).named(starting)
 
 
-def traced(worker: Worker, training: bool) -> Values:
-    """The outputs of a contender's layers on the first batch."""
-    return dict(worker.request("trace", index=0, training=training)["values"])
+def traced(worker: Worker, training: bool, fine: bool = False) -> Values:
+    """The outputs of a contender's layers on the first batch; with `fine` those of their parts too."""
+    return dict(worker.request("trace", index=0, training=training, **({"fine": True} if fine else {}))["values"])
 
 
 def _held(worker: Worker) -> Held:
