@@ -26,6 +26,7 @@ import numpy as np
 from harness.comparison import compare_all, compared_rows
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.findings import explained, unfinished
 from harness.first_difference import find_first_difference
 from harness.flips import Flips
 from harness.live_worker import Worker
@@ -149,6 +150,7 @@ class Expected:
             if settled:
                 quantities = settled.quantities
                 notes.append(settled.note)
+            quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
         return quantities, "; ".join(notes)
@@ -201,10 +203,14 @@ def check_agreement(
             agreement.path = path_of(agreement.quantities)
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
-            agreement.first_difference = _place(worker, task, dtype, agreement.quantities)
+            agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
             agreement.message = disagreement_message(agreement)
     except WorkerError as error:
-        return ended(agreement, error)
+        if error.outcome != "disagrees":
+            return ended(agreement, error)
+        agreement.outcome, agreement.quantities, agreement.log_tail = "disagrees", [unfinished(error)], error.log_tail
+        agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
+        agreement.message = disagreement_message(agreement)
     return agreement
 
 
@@ -231,33 +237,41 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
     ]
 
 
-def _place(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
+def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
     try:
-        return find_first_difference(worker, task, dtype, quantities)
+        return find_first_difference(worker, task, mode, dtype, quantities)
     except WorkerError as error:
         # What was found already is no less a disagreement because the search for its place failed.
         return f"not found: {error.what}"
 
 
 def disagreement_message(agreement: Agreement) -> str:
-    """What disagrees, where, by how much, and how to see it again."""
+    """What disagrees first, where, by how much, what is off most, and how to see it again."""
     workload = Workload.from_json(agreement.workload)
-    worst = agreement.worst
-    if worst is None:
+    first, worst = agreement.first, agreement.worst
+    if first is None or worst is None:
         return ""
     setting = f"({workload.dtype}, {workload.device})"
     head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
-    if worst.problem:
-        head += f"{worst.name}: {worst.problem}"
-    elif worst.noise_units is not None:
-        head += f"{worst.name} is {worst.noise_units:.3g} noise units off (limit {worst.limit:g})"
+    head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
     failing = sum(not quantity.agrees for quantity in agreement.quantities)
-    lines = [head + f"; {failing} of {len(agreement.quantities)} quantities disagree"]
-    if worst.reference is not None:
-        got = "not finite" if worst.got is None else f"{worst.got:.9g}"
-        lines.append(f"  worst at {worst.worst_index}: got {got}, reference {worst.reference:.9g}")
+    if failing == len(agreement.quantities) == 1:
+        lines = [f"{head}; nothing more could be compared"]
+    else:
+        lines = [f"{head}; {failing} of {len(agreement.quantities)} quantities disagree"]
+    if first.reference is not None:
+        got = "not finite" if first.got is None else f"{first.got:.9g}"
+        lines.append(f"  worst at {first.worst_index}: got {got}, reference {first.reference:.9g}")
+    if worst is not first:
+        most = f"{worst.name}: {worst.problem}" if worst.problem else f"{worst.name} {_distance(worst)}"
+        lines.append(f"  farthest off: {most}")
     lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
     return "\n".join(lines)
+
+
+def _distance(quantity: Quantity) -> str:
+    units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
+    return f"is {units} noise units off (limit {quantity.limit:g})"
 
 
 def name_precision_findings(agreements: Sequence[Agreement]) -> None:

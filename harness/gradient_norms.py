@@ -21,6 +21,7 @@ from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights, seeded_batch, seeded_weights
+from harness.findings import MISSING_GRADIENT
 from harness.live_worker import Worker
 from harness.memory import reason_of
 from harness.noise import NOISE_RUNS, Noise, noise_of, remembered, rms, task_key
@@ -191,8 +192,12 @@ def contender_curves(
         worker.request("load", batches=[batch.astype(dtype).to_json() for _, batch in rests])
         for index, curve in enumerate(curves):
             worker.request("reset", weights=weights[index])
+            by_inputs = worker.request("gradients", index=index)["inputs"]
+            if "h0" not in by_inputs:
+                what = f"gradient of input 'h0': {MISSING_GRADIENT}"
+                raise WorkerError(what, outcome="disagrees", where=str(worker.contender))
             # The layer axis has length 1.
-            curve[t] = np.asarray(worker.request("gradients", index=index)["inputs"]["h0"])[0]
+            curve[t] = np.asarray(by_inputs["h0"])[0]
     return curves
 
 

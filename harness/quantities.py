@@ -27,7 +27,6 @@ LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
 RESET_STEP = "weights after a reset and a training step"
-RESET_QUANTITIES = (RESET_WEIGHTS, RESET_STATE, RESET_STEP)
 TRAINING_STEP = "training step"
 """How the parts of the reference's computation are named that are training steps, with a number from 1 on."""
 
@@ -107,7 +106,7 @@ def stage_of(name: str) -> str | None:
         return "reset step"
     if name.startswith("gradient"):
         return "gradients"
-    in_training = name == LOSSES or (" after " in name and name not in RESET_QUANTITIES)
+    in_training = name == LOSSES or (" after " in name and name != RESET_STATE)
     return "training" if in_training else None
 
 
@@ -117,7 +116,7 @@ def after_steps(count: int) -> str:
 
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
+    return np.concatenate([values[name].reshape(-1) for name in sorted(values)] or [np.empty(0)])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -199,9 +198,9 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
     ).named(starting)
 
 
-def traced(worker: Worker, training: bool) -> Values:
-    """The outputs of a contender's layers on the first batch."""
-    return dict(worker.request("trace", index=0, training=training)["values"])
+def traced(worker: Worker, training: bool, fine: bool = False) -> Values:
+    """The outputs of a contender's layers on the first batch; with `fine` those of their parts too."""
+    return dict(worker.request("trace", index=0, training=training, **({"fine": True} if fine else {}))["values"])
 
 
 def _held(worker: Worker) -> Held:

@@ -115,6 +115,11 @@ class Agreement(Record):
     log_tail: str = ""
 
     @property
+    def first(self) -> Quantity | None:
+        """The first quantity in the order of computation that disagrees; None when all agree."""
+        return next((quantity for quantity in self.quantities if not quantity.agrees), None)
+
+    @property
     def worst(self) -> Quantity | None:
         """The quantity nearest to, or farthest over, its limit; None when nothing was compared."""
         return max(self.quantities, key=_badness, default=None)

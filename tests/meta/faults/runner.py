@@ -1,4 +1,4 @@
-"""Runs the agreement check on copies of the sources, in one long-lived worker for each framework."""
+"""Runs the agreement check on copies of the sources, in a long-lived worker for each framework and environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.training import ExpectedTraining, judge_training
 from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask
 from harness.worker_environment import worker_environment
-from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
+from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, SITUATIONS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
 # One thread suffices for models so small. A worker may still run on any core, as two of them work at a time.
@@ -40,9 +40,9 @@ SEED = 11
 
 
 @functools.cache
-def task_and_expected(model: str, optimiser: str) -> tuple[Task, Expected]:
+def task_and_expected(model: str, optimiser: str, situation: str) -> tuple[Task, Expected]:
     """What every contender has to compute, and the reference's side of it."""
-    task = Task.seeded(Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
+    task = SITUATIONS[situation](Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
     return task, Expected(task, SEED)
 
 
@@ -61,7 +61,7 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[tuple[str, ...], Worker] = {}
         self._copies = itertools.count()
         self._one_at_a_time = threading.Lock()
 
@@ -70,12 +70,14 @@ class Runner:
         for worker in list(self._workers.values()):
             worker.kill()
 
-    def check(self, contender: str, model: str, optimiser: str, dtype: str, fault: Fault | None = None) -> Agreement:
+    def check(
+        self, contender: str, model: str, optimiser: str, dtype: str, situation: str, fault: Fault | None = None
+    ) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
         chosen = Contender.parse(contender)
         worker = self._load(chosen, fault)
         with self._one_at_a_time:  # or two threads would both make what is kept
-            task, expected = task_and_expected(model, optimiser)
+            task, expected = task_and_expected(model, optimiser, situation)
         return check_agreement(worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext())
 
     def train(
@@ -100,9 +102,12 @@ class Runner:
         return worker
 
     def _worker(self, contender: Contender) -> Worker:
-        worker = self._workers.get(contender.framework)
+        # Some modes want another environment before their interpreter starts.
+        variables = FRAMEWORKS[contender.framework].environment(contender.mode)
+        key = (contender.framework, *(f"{name}={value}" for name, value in variables.items()))
+        worker = self._workers.get(key)
         if worker is None or not worker.alive:
-            worker = self._workers[contender.framework] = self._start(contender)
+            worker = self._workers[key] = self._start(contender)
         return worker
 
     def _start(self, contender: Contender) -> Worker:
