@@ -173,6 +173,7 @@ def check_agreement(
     again: str,
     busy: AbstractContextManager[object],
     detail: Detail = "whole",
+    built: bool = False,
 ) -> Agreement:
     """Runs `contender` on `task` and compares every quantity with the reference.
 
@@ -186,6 +187,7 @@ def check_agreement(
         again: the command that repeats this check.
         busy: held while the worker computes, so that only so many do at a time.
         detail: which quantities are compared; `expected` must have the same. `steps` keeps their path too.
+        built: the worker holds a model of this very workload and dtype, which need not be built again.
     """
     check: Check = "meaning" if dtype == "float64" else "precision"
     agreement = Agreement(
@@ -197,7 +199,7 @@ def check_agreement(
     )
     try:
         with busy:
-            got = contender_quantities(worker, task, contender.mode, dtype, detail)
+            got = contender_quantities(worker, task, contender.mode, dtype, detail, built)
         agreement.quantities, agreement.note = expected().judge(got, dtype)
         if detail == "steps":
             agreement.path = path_of(agreement.quantities)

@@ -160,10 +160,24 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
     ).named(unchanged)
 
 
-def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str, detail: Detail = "whole") -> Values:
-    """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError."""
-    weights, _ = task.cast(dtype)
-    worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
+def contender_quantities(
+    worker: Worker, task: Task, mode: str, dtype: str, detail: Detail = "whole", built: bool = False
+) -> Values:
+    """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError.
+
+    Args:
+        worker: of the contender.
+        task: what is computed.
+        mode: of the contender.
+        dtype: working dtype.
+        detail: which quantities there are.
+        built: it holds a model of this very workload, which a reset gives the starting weights.
+    """
+    weights = task.cast_weights(dtype)
+    if built:
+        worker.request("reset", weights=weights)
+    else:
+        worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
     return built_quantities(worker, task, dtype, detail)
 
 
