@@ -45,7 +45,7 @@ class Situation:
     what: str
     finds: str
     applies: Callable[[ModelSpec], bool] = lambda spec: True
-    weights: Callable[[ModelSpec, Weights, np.random.Generator], Mapping[str, np.ndarray]] = lambda spec, weights, rng: (
+    weights: Callable[[ModelSpec, Weights, np.random.Generator], Mapping[str, np.ndarray]] = lambda spec, weights, _: (
         weights
     )
     batch: Callable[[ModelSpec, Batch, np.random.Generator], Batch] = lambda spec, batch, rng: batch
