@@ -124,6 +124,8 @@ def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return after - before if after.shape == before.shape else after
 
 
+# Beyond the range of float64, or of the dtype whose rounding is tried, numbers are infinite: that is an answer.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "whole") -> Values:
     """All quantities of `task` by the NumPy reference, float64, in order."""
     model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
