@@ -132,9 +132,7 @@ def test_the_summary_counts_comparisons_alarms_and_largest_units(tmp_path):
     assert [alarm["case"] for alarm in found["alarms"]] == ["x"]
 
 
-@pytest.mark.parametrize(
-    "case", ["", "0/0/float16/zero/1", "0/0/float31/zero/1/jax:jit", "0/0/float16/no/1/j:i"]
-)
+@pytest.mark.parametrize("case", ["", "0/0/float16/zero/1", "0/0/float31/zero/1/jax:jit", "0/0/float16/no/1/j:i"])
 def test_a_case_that_is_not_one_is_refused(case):
     with pytest.raises(InputError, match="no such case"):
         repeat(case)
