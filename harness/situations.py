@@ -24,6 +24,8 @@ from harness.task import TRAINING_STEPS, Task
 # At the everyday rate gradients of norm 20 to 217 would throw the weights away.
 SMALL_RATE = 1e-4
 LARGE_HEAD, LARGE_INPUTS = 60.0, {"x": 3.0, "h0": 2.0, "c0": 10.0}
+# Its exponential is infinite in float32.
+EQUAL_LOGIT = 100.0
 # Of a pre-activation; a sigmoid is then 3e-7 away from 0 or 1, and a tanh exactly 1 in float32.
 OPEN_OR_SHUT, STEEP = 15.0, 20.0
 
@@ -130,11 +132,13 @@ def _small_rate(workload: Workload) -> Workload:
 
 
 def _equal_rows(spec: ModelSpec, weights: Weights, rng: Rng) -> Weights:
-    """A head that gives every class the same logit: the same weights for all, which are zero at half of the seeds."""
+    """A head that gives every class the same large logit; its weights are zero at half of the seeds."""
     head, factor = head_of(spec), float(rng.integers(0, 2))
+    weight, bias = weights[f"{head}.weight"], weights[f"{head}.bias"]
     return {
-        name: factor * np.broadcast_to(value[:1], value.shape) if name.startswith(f"{head}.") else value
-        for name, value in weights.items()
+        **weights,
+        f"{head}.weight": factor * np.broadcast_to(weight[:1], weight.shape),
+        f"{head}.bias": np.full_like(bias, EQUAL_LOGIT),
     }
 
 
@@ -212,8 +216,9 @@ SITUATIONS: dict[str, Situation] = {
         ),
         Situation(
             "equal-logits",
-            "a head that gives all classes the same logit",
-            "a largest logit that is counted twice, gradients that do not cancel",
+            "a head that gives all classes the same logit, near 100",
+            "a softmax without its shift, a largest logit that is counted twice, gradients that do not cancel",
+            precise=True,
             weights=_equal_rows,
         ),
         Situation(
