@@ -38,7 +38,7 @@ from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator
 from harness.reference.branches import Branches
 from harness.reference.following import Observed
 from harness.reference.rounding import leaves_range, stochastic
-from harness.results import Agreement, PathPoint, Quantity
+from harness.results import EVERYDAY, Agreement, PathPoint, Quantity
 from harness.task import Task
 
 Check = Literal["meaning", "precision"]
@@ -174,6 +174,7 @@ def check_agreement(
     busy: AbstractContextManager[object],
     detail: Detail = "whole",
     built: bool = False,
+    situation: str = EVERYDAY,
 ) -> Agreement:
     """Runs `contender` on `task` and compares every quantity with the reference.
 
@@ -188,12 +189,14 @@ def check_agreement(
         busy: held while the worker computes, so that only so many do at a time.
         detail: which quantities are compared; `expected` must have the same. `steps` keeps their path too.
         built: the worker holds a model of this very workload and dtype, which need not be built again.
+        situation: of the task; of one that agrees, and is not everyday, the worst quantity alone is kept.
     """
     check: Check = "meaning" if dtype == "float64" else "precision"
     agreement = Agreement(
         workload=task.workload.replace(dtype=dtype).to_json(),
         contender=str(contender),
         check=check,
+        situation=situation,
         outcome="ok",
         again=again,
     )
@@ -207,6 +210,8 @@ def check_agreement(
             agreement.outcome = "disagrees"
             agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
             agreement.message = disagreement_message(agreement)
+        elif situation != EVERYDAY and agreement.worst:
+            agreement.quantities = [agreement.worst]
     except WorkerError as error:
         if error.outcome != "disagrees":
             return ended(agreement, error)
@@ -253,7 +258,8 @@ def disagreement_message(agreement: Agreement) -> str:
     first, worst = agreement.first, agreement.worst
     if first is None or worst is None:
         return ""
-    setting = f"({workload.dtype}, {workload.device})"
+    situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
+    setting = f"({workload.dtype}, {workload.device}{situation})"
     head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
     head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
     failing = sum(not quantity.agrees for quantity in agreement.quantities)
@@ -280,12 +286,12 @@ def name_precision_findings(agreements: Sequence[Agreement]) -> None:
     """Says of each disagreement in a narrower dtype, where the same contender agrees in float64, what it is.
 
     Args:
-        agreements: one contender's on one workload, in every dtype that was checked; messages are added to.
+        agreements: one contender's on one workload, in every dtype and situation that was checked; messages are added
+            to.
     """
-    if not any(agreement.check == "meaning" and agreement.outcome == "ok" for agreement in agreements):
-        return
+    cleared = {a.situation for a in agreements if a.check == "meaning" and a.outcome == "ok"}
     for agreement in agreements:
-        if agreement.check == "precision" and agreement.outcome == "disagrees":
+        if agreement.check == "precision" and agreement.outcome == "disagrees" and agreement.situation in cleared:
             dtype = str(agreement.workload["dtype"])
             model = Workload.from_json(agreement.workload).model.kind
             if (agreement.contender, model) in OTHERWISE_IN_FLOAT64:

@@ -14,8 +14,9 @@ from harness.memory import as_outcome, require_memory, require_memory_of_referen
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
-from harness.results import Agreement, CaseResult, Result
+from harness.results import EVERYDAY, Agreement, CaseResult, Result
 from harness.side_by_side import SideBySide
+from harness.situated import Situated
 from harness.task import TRAINING_STEPS, Task
 from harness.timing import Timing
 from harness.turns import Turns
@@ -101,6 +102,7 @@ class Checking:
         compared = self._compared_for(workload)
         task = Task.seeded(compared, self._options.seed)
         earlier, known = self._compared.get(compared, (None, {}))
+        situated = Situated(self._options, self._pool, self._compiling, compared)
 
         def make() -> tuple[Expected, Expected]:
             """For the comparison, and for timing."""
@@ -109,13 +111,15 @@ class Checking:
 
         def warm(both: tuple[Expected, Expected]) -> None:
             for dtype in self._options.dtypes:
-                both[0].values(dtype)
-                both[0].noise(dtype)
+                if EVERYDAY in self._options.situations_of(compared, dtype):
+                    both[0].values(dtype)
+                    both[0].noise(dtype)
+                situated.warm(dtype)
 
         def judge(contender: Contender, both: Callable[[], tuple[Expected, Expected]]) -> list[Agreement]:
             found = known.get(contender, [])
             if not found or any(agreement.outcome not in ("ok", "disagrees") for agreement in found):
-                found = self._check_all(contender, task, lambda: both()[0])
+                found = self._check_all(contender, task, lambda: both()[0], situated)
                 name_precision_findings(found)
             if timed and all(agreement.outcome == "ok" for agreement in found):
                 with self._compiling.turn(contender):
@@ -133,13 +137,17 @@ class Checking:
             for agreement in agreements
         ]
 
-    def _check_all(self, contender: Contender, task: Task, expected: Callable[[], Expected]) -> list[Agreement]:
-        """In every dtype; who hangs in one is not asked again, as each time would cost the whole time limit."""
+    def _check_all(
+        self, contender: Contender, task: Task, expected: Callable[[], Expected], situated: Situated
+    ) -> list[Agreement]:
+        """In every dtype and situation; who hangs is not asked again, as each time would cost the whole time limit."""
         found: list[Agreement] = []
         for dtype in self._options.dtypes:
             hung = next((agreement for agreement in found if agreement.outcome == "timeout"), None)
             if hung is None:
-                found.append(self._check_one(contender, task, expected, dtype))
+                everyday = EVERYDAY in self._options.situations_of(task.workload, dtype)
+                first = [self._check_one(contender, task, expected, dtype)] if everyday else []
+                found += [*first, *situated.check(contender, dtype, first)]
             else:
                 what = f"not run: there was no answer in time in {hung.workload['dtype']}"
                 error = WorkerError(what, outcome="timeout", where=str(contender))

@@ -59,6 +59,12 @@ def compare(compile_only: bool, **keywords: Any) -> int:
 @click.option(
     "--training", is_flag=True, help="Also train on real data, with every optimiser unless --optimiser names one."
 )
+@click.option(
+    "--situation",
+    type=Names(),
+    default=(),
+    help="Kinds of weights and inputs, such as everyday, large, zero; by commas. `faceoff list` shows them.",
+)
 @click.option("--training-steps", type=click.IntRange(1), show_default="200", help="Of each training on real data.")
 def agree(**keywords: Any) -> int:
     """Does every contender compute what the NumPy reference computes?

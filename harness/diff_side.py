@@ -57,7 +57,7 @@ class Side:
         if isinstance(record, CaseResult):
             return "case", name, record.contender
         if isinstance(record, Agreement):
-            return "agreement", f"{name} ({record.check})", record.contender
+            return "agreement", f"{name} ({record.check_name})", record.contender
         if isinstance(record, TunedSetting):
             return "tuned setting", f"{name} ({record.setting})", record.contender
         if isinstance(record, GradientNorms):

@@ -111,6 +111,7 @@ def asked_for(options: Options) -> dict[str, Any]:
         "baseline": str(options.baseline) if options.baseline else None,
         "gradient_norms": options.gradient_norms,
         "trace": options.trace,
+        "situation": list(options.situations),
         "training": options.training_steps is not None,
         "training_steps": options.training_steps,
     }

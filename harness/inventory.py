@@ -16,6 +16,7 @@ from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
 from harness.core.tuning import TUNED
 from harness.environments import FRAMEWORKS, find_installation, read_configuration
 from harness.presets import PRESETS
+from harness.situations import SITUATIONS
 
 LIBRARIES = {
     "cuda": "CUDA",
@@ -51,6 +52,9 @@ def take_inventory() -> dict[str, Any]:
             }
             for name, preset in PRESETS.items()
         },
+        "situations": {
+            name: {"description": situation.what, "finds": situation.finds} for name, situation in SITUATIONS.items()
+        },
     }
 
 
@@ -78,6 +82,10 @@ def print_inventory(as_json: bool) -> None:
     table = Table("preset", "what it holds", "workloads", title="Presets", title_justify="left")
     for name, entry in inventory["presets"].items():
         table.add_row(name, escape(entry["description"]), "\n".join(entry["workloads"]))
+    console.print(table)
+    table = Table("situation", "what it is", "what it is there to find", title="Situations", title_justify="left")
+    for name, entry in inventory["situations"].items():
+        table.add_row(name, escape(entry["description"]), escape(entry["finds"]))
     console.print(table)
     console.print(f"steps: {', '.join(inventory['steps'])}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,13 @@ from harness.environments import Configuration, parse_contenders, parse_framewor
 from harness.presets import Sized, choose
 from harness.processor import usable_cores
 from harness.quantities import Detail
+from harness.results import EVERYDAY
+from harness.situations import SITUATIONS, by_default
 from harness.worker_environment import describe_left_out
 
 DEFAULT_STEPS = ("inference", "training")
 LONG_TRAINING_STEPS = 200
+WITH_ADAM = frozenset({"float64", "float32", "tf32", "mixed_bfloat16"})
 # Where time is no measure, more is looked at.
 DEFAULT_PRESETS = {"agree": "coverage"}
 
@@ -53,6 +56,8 @@ class Options:
         baseline: what speeds are compared with; None for the fastest of each workload.
         gradient_norms: follow the gradient back through time.
         trace: keep every quantity in the order of computation, after every training step too.
+        situations: in which agreement is checked, as asked for; none means everyday, and for `stressed` all that apply.
+        stressed: the workloads of small models that are checked in more than the everyday situation.
         training_steps: of each training on real data, for `agree`; None when there is none, and for `compare`.
         training_optimisers: kinds that `agree` trains with on real data.
         configuration: from `faceoff.toml`.
@@ -85,6 +90,8 @@ class Options:
     baseline: Contender | None
     gradient_norms: bool
     trace: bool
+    situations: tuple[str, ...]
+    stressed: frozenset[Workload]
     training_steps: int | None
     training_optimisers: tuple[str, ...]
     configuration: Configuration
@@ -98,6 +105,12 @@ class Options:
         if self.command != "agree":
             return "whole"
         return "steps" if self.trace else "layers"
+
+    def situations_of(self, workload: Workload, dtype: str) -> tuple[str, ...]:
+        """In which situations the agreement of a workload is checked in a dtype, the everyday one first."""
+        if self.situations:
+            return tuple(name for name in self.situations if SITUATIONS[name].applies(workload.model))
+        return by_default(workload.model, dtype) if workload in self.stressed else (EVERYDAY,)
 
     def command_line(self) -> str:
         """The command that repeats the whole run."""
@@ -128,13 +141,14 @@ class Options:
             parts.append("--gradient-norms")
         if self.trace:
             parts.append("--trace")
+        parts += ["--situation", ",".join(self.situations)] if self.situations else []
         if self.training_steps is not None:
             parts += ["--training", "--training-steps", str(self.training_steps)]
         if self.data:
             parts += ["--data", str(self.data)]
         return shlex.join(parts)
 
-    def again(self, workload: Workload, contender: Contender, dtype: str) -> str:
+    def again(self, workload: Workload, contender: Contender, dtype: str, situation: str = EVERYDAY) -> str:
         """The command that repeats one check of agreement."""
         name = Sized(workload.model, workload.batch_size).name
         sizes = self._sizes((workload.batch_size,))
@@ -142,6 +156,8 @@ class Options:
         parts += ["--contenders", str(contender), "--dtype", dtype]
         device = device_name(workload.device, self.card)
         parts += ["--device", device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
+        if self.situations_of(workload, dtype) != (EVERYDAY,):
+            parts += ["--situation", situation]
         return shlex.join([*parts, "--trace"] if self.trace else parts)
 
     def _sizes(self, batch_sizes: Sequence[int]) -> list[str]:
@@ -186,6 +202,7 @@ def make_options(
     baseline: str | None = None,
     gradient_norms: bool = False,
     trace: bool = False,
+    situation: Sequence[str] = (),
     training: bool = False,
     training_steps: int | None = None,
     quiet: bool = False,
@@ -216,6 +233,7 @@ def make_options(
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
+        situation: for `agree`, kinds of weights and inputs (`harness.situations`) instead of those that a preset has.
         training: for `agree`, train on real data as well; `compare` always does, with fewer steps.
         training_steps: of each of these trainings; None means 200.
         quiet: no progress.
@@ -223,10 +241,11 @@ def make_options(
     Raises:
         InputError: anything that is not known, does not fit, or cannot be written to.
     """
-    models, contenders, steps, workload, dtype = (
+    models, contenders, steps, workload, dtype, situation = (
         _several(value, str, where)
         for where, value in (
-            ("models", models), ("contenders", contenders), ("steps", steps), ("workload", workload), ("dtype", dtype)
+            ("models", models), ("contenders", contenders), ("steps", steps), ("workload", workload), ("dtype", dtype),
+            ("situation", situation),
         )
     )  # fmt: skip
     batch_size, sequence_length, hidden_size = (
@@ -241,6 +260,8 @@ def make_options(
         require_choice(step, STEPS, "steps")
     for name in dtype:
         require_choice(name, DTYPES, "dtype")
+    for name in situation:
+        require_choice(name, tuple(SITUATIONS), "situation")
     if command != "agree" and len(dtype) > 1:
         raise InputError("too many", where="dtype", got=", ".join(dtype), expected="one; run once for each")
     timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
@@ -262,12 +283,16 @@ def make_options(
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
-    chosen_optimiser = Optimiser(kind=optimiser or "sgd")
     preset = preset or DEFAULT_PRESETS.get(command, "default")
-    workloads = tuple(
-        Workload(item.model, item.batch_size, timed_dtype, device, "training", chosen_optimiser)
+    chosen = {
+        Workload(item.model, item.batch_size, timed_dtype, device, "training", rule): item.stressed
         for item in choose(preset, models, batch_size, sequence_length, hidden_size, workload)
-    )
+        if not situation or any(SITUATIONS[name].applies(item.model) for name in situation)
+        for rule in (replace(item.optimiser, kind=optimiser or _kind_in(item.optimiser.kind, dtypes)),)
+    }
+    if not chosen:
+        raise InputError("no model for it", where="situation", got=", ".join(situation), expected="another model")
+    workloads = tuple(chosen)
     for checked in dtypes:
         # Made for its check alone: not every optimiser has a meaning in every dtype.
         workloads[0].replace(dtype=checked)
@@ -293,7 +318,7 @@ def make_options(
         sequence_lengths=tuple(sequence_length),
         hidden_sizes=tuple(hidden_size),
         names=tuple(workload),
-        optimiser=chosen_optimiser,
+        optimiser=Optimiser(kind=optimiser or "sgd"),
         out=prepare_folder(out),
         data=Path(data) if data else None,
         timeout_s=timeout_s,
@@ -302,6 +327,8 @@ def make_options(
         baseline=chosen_baseline,
         gradient_norms=gradient_norms or command == "compare",
         trace=trace and command == "agree",
+        situations=tuple(dict.fromkeys(situation)) if command == "agree" else (),
+        stressed=frozenset(item for item in workloads if chosen[item] and command == "agree"),
         training_steps=(training_steps or LONG_TRAINING_STEPS) if training and command == "agree" else None,
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
@@ -319,6 +346,11 @@ def _several(value: Any, kind: type, where: str) -> tuple[Any, ...]:
         expected = "names" if kind is str else "whole numbers"
         raise InputError("another type", where=where, got=repr(value), expected=f"a sequence of {expected}")
     return found
+
+
+def _kind_in(kind: str, dtypes: Sequence[str]) -> str:
+    """A preset's optimiser; momentum for Adam in dtypes that cannot hold its constants."""
+    return "momentum" if kind == "adam" and not WITH_ADAM.issuperset(dtypes) else kind
 
 
 def _is_whole(value: object) -> bool:

@@ -22,6 +22,7 @@ def path_line(agreement: Agreement) -> str:
     """`jax:jit, lstm b6, float32: agrees, at most 1.68 units: momentum of ...`, or where it differs first."""
     workload = Workload.from_json(agreement.workload)
     head = f"{agreement.contender}, {workload.model.kind} b{workload.batch_size}, {workload.dtype}"
+    head += "" if agreement.is_everyday else f", {agreement.situation}"
     first = next((point for point in agreement.path if point.first), None)
     if first is not None:
         return f"{head}: DISAGREES, first at {agreement.first_difference or first.name}"

@@ -11,19 +11,32 @@ from harness.core.spec import (
     DenseSpec,
     LstmSpec,
     ModelSpec,
+    Optimiser,
     RecurrentSpec,
     ResidualSpec,
     RnnSpec,
     require_choice,
 )
+from harness.situations import SMALL_RATE
+
+SGD = Optimiser()
 
 
 @dataclass(frozen=True)
 class Sized:
-    """A model and the batch size it is run with."""
+    """A model and the batch size it is run with.
+
+    Args:
+        model: with its sizes.
+        batch_size: of every step.
+        optimiser: of training; its kind gives way to one that is asked for.
+        stressed: `agree` checks it in the other situations of `harness.situations` too.
+    """
 
     model: ModelSpec
     batch_size: int
+    optimiser: Optimiser = SGD
+    stressed: bool = False
 
     @property
     def name(self) -> str:
@@ -93,10 +106,22 @@ SMALL = (
     Sized(RnnSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2), 6),
     Sized(LstmSpec(input_size=5, hidden_size=8, output_size=4, sequence_length=6, num_layers=2, many_to_many=True), 6),
 )
-# Branches of the models that none of the above reaches.
-OTHER_BRANCHES = (
-    Sized(RnnSpec(5, 8, 4, 6, many_to_many=True, activation="relu"), 6),
-    Sized(LstmSpec(5, 8, 4, 6, num_layers=2), 6),
+
+
+def _stressed(model: ModelSpec, batch_size: int, optimiser: str) -> Sized:
+    """One that every situation finds built: at this rate large gradients too leave the weights where they are."""
+    return Sized(model, batch_size, Optimiser(optimiser, learning_rate=SMALL_RATE), stressed=True)
+
+
+# Narrow twins of the everyday models, which show what many terms hide, and branches that those do not reach. The
+# optimisers take turns, and two of them have a batch of one.
+TWINS = (
+    _stressed(SMALL[0].model, 1, "momentum"),
+    _stressed(SMALL[1].model, 6, "momentum"),
+    _stressed(SMALL[2].model, 6, "adam"),
+    _stressed(SMALL[3].model, 6, "adam"),
+    _stressed(RnnSpec(5, 8, 4, 6, many_to_many=True, activation="relu"), 6, "sgd"),
+    _stressed(LstmSpec(5, 8, 4, 6, num_layers=2), 1, "momentum"),
 )
 PRESETS: dict[str, Preset] = {
     "default": Preset(
@@ -127,8 +152,8 @@ PRESETS: dict[str, Preset] = {
         (Sized(DenseSpec((8192, 64, 8, 2)), 4096),),
     ),
     "coverage": Preset(
-        "what `agree` checks by default: everyday sizes, and small ones for the branches that these never reach",
-        (*EVERYDAY, *SMALL, *OTHER_BRANCHES),
+        "what `agree` checks by default: everyday sizes, and small ones in every situation, each optimiser once",
+        (*EVERYDAY, *TWINS),
     ),
 }
 
@@ -180,7 +205,7 @@ def choose(
             "no hidden size", where="hidden-size", got=", ".join(models) or preset, expected="rnn, lstm or dense"
         )
     found = [
-        Sized(_resized(sized.model, length, hidden), batch)
+        replace(sized, model=_resized(sized.model, length, hidden), batch_size=batch)
         for sized in kept
         for hidden in (hidden_sizes or (None,))
         for length in (sequence_lengths or (None,))

@@ -74,7 +74,11 @@ def extra_info(case: CaseResult, result: Result) -> dict[str, Any]:
     contender = Contender.parse(case.contender)
     info = next((item for item in result.contenders if item.contender == case.contender), None)
     workload = case.workload
-    checks = [a for a in result.agreements if a.contender == case.contender and _same_task(a.workload, workload)]
+    checks = [
+        a
+        for a in result.agreements
+        if a.is_everyday and a.contender == case.contender and _same_task(a.workload, workload)
+    ]
     worst = {a.check: a.worst for a in checks}
     meaning, precision = worst.get("meaning"), worst.get("precision")
     return {

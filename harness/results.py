@@ -14,6 +14,7 @@ from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
 from harness.training_records import GradientNorms, TrainingRun
 
 SCHEMA_VERSION = 2
+EVERYDAY = "everyday"
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
 
 
@@ -90,7 +91,9 @@ class Agreement(Record):
     Attributes:
         workload: as `Workload.to_json`; its step is `training`, which covers all quantities.
         check: `meaning` (float64) or `precision` (the working dtype).
+        situation: kind of weights and inputs, as `harness.situations` names it.
         outcome: `ok`, `disagrees`, or how the case ended otherwise; `reason` says more.
+        quantities: all that were compared; where another situation than the everyday one agrees, the worst alone.
         first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
         path: every quantity in the order of computation, when it was asked for (`--trace`).
@@ -103,6 +106,7 @@ class Agreement(Record):
     workload: dict[str, Any]
     contender: str
     check: Literal["meaning", "precision"]
+    situation: str = EVERYDAY
     outcome: Outcome
     quantities: list[Quantity] = []
     path: list[PathPoint] = []
@@ -123,6 +127,21 @@ class Agreement(Record):
     def worst(self) -> Quantity | None:
         """The quantity nearest to, or farthest over, its limit; None when nothing was compared."""
         return max(self.quantities, key=_badness, default=None)
+
+    @property
+    def is_everyday(self) -> bool:
+        """Whether weights and inputs were as they are drawn."""
+        return self.situation == EVERYDAY
+
+    @property
+    def check_name(self) -> str:
+        """`meaning`, or `meaning in the situation large`."""
+        return self.check if self.is_everyday else f"{self.check} in the situation {self.situation}"
+
+    @property
+    def badness(self) -> tuple[bool, float]:
+        """Sorts checks by how far they are from agreeing."""
+        return self.outcome != "ok", _badness(self.worst) if self.worst else 0.0
 
 
 def _badness(quantity: Quantity) -> float:

@@ -10,21 +10,40 @@ starts from the same numbers.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights
+from harness.results import EVERYDAY
 from harness.task import TRAINING_STEPS, Task
 
-EVERYDAY = "everyday"
 # At the everyday rate gradients of norm 20 to 217 would throw the weights away.
 SMALL_RATE = 1e-4
 LARGE_HEAD, LARGE_INPUTS = 60.0, {"x": 3.0, "h0": 2.0, "c0": 10.0}
+# Its exponential is infinite in float32.
+EQUAL_LOGIT = 100.0
 # Of a pre-activation; a sigmoid is then 3e-7 away from 0 or 1, and a tanh exactly 1 in float32.
 OPEN_OR_SHUT, STEEP = 15.0, 20.0
+
+
+Rng = np.random.Generator
+Drawn = TypeVar("Drawn")
+
+
+def _always(spec: ModelSpec) -> bool:
+    return True
+
+
+def _as_drawn(spec: ModelSpec, drawn: Drawn, rng: Rng) -> Drawn:
+    return drawn
+
+
+def _unchanged(workload: Workload) -> Workload:
+    return workload
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,8 @@ class Situation:
         name: as `--situation` takes it.
         what: it is, in words.
         finds: faults that no everyday input shows.
+        precise: `agree` looks at precision here by default, and not at meaning alone.
+        rebuilds: it needs another build than the everyday situation, so only who asks for it gets it.
         applies: whether it means anything for a model.
         weights: changes those that were drawn; gets the generator of the situation.
         batch: changes a batch that was drawn, likewise.
@@ -44,12 +65,12 @@ class Situation:
     name: str
     what: str
     finds: str
-    applies: Callable[[ModelSpec], bool] = lambda spec: True
-    weights: Callable[[ModelSpec, Weights, np.random.Generator], Mapping[str, np.ndarray]] = lambda spec, weights, _: (
-        weights
-    )
-    batch: Callable[[ModelSpec, Batch, np.random.Generator], Batch] = lambda spec, batch, rng: batch
-    workload: Callable[[Workload], Workload] = lambda workload: workload
+    precise: bool = False
+    rebuilds: bool = False
+    applies: Callable[[ModelSpec], bool] = _always
+    weights: Callable[[ModelSpec, Weights, Rng], Weights] = _as_drawn
+    batch: Callable[[ModelSpec, Batch, Rng], Batch] = _as_drawn
+    workload: Callable[[Workload], Workload] = _unchanged
 
     def task(self, workload: Workload, seed: int, batches: int = TRAINING_STEPS) -> Task:
         """The task of `workload` in this situation; its own workload may differ in rate and batch size.
@@ -95,12 +116,12 @@ def _saturates(spec: ModelSpec) -> bool:
     return isinstance(spec, LstmSpec) or (isinstance(spec, RnnSpec) and spec.activation == "tanh")
 
 
-def _large_head(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> Weights:
+def _large_head(spec: ModelSpec, weights: Weights, rng: Rng) -> Weights:
     name = f"{head_of(spec)}.weight"
     return {**weights, name: LARGE_HEAD * weights[name]}
 
 
-def _large_inputs(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
+def _large_inputs(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
     return Batch({name: LARGE_INPUTS[name] * value for name, value in batch.inputs.items()}, batch.targets)
 
 
@@ -110,16 +131,18 @@ def _small_rate(workload: Workload) -> Workload:
     return workload.replace(optimiser=replace(optimiser, learning_rate=rate))
 
 
-def _equal_rows(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> Weights:
-    """A head that gives every class the same logit: the same weights for all, which are zero at half of the seeds."""
+def _equal_rows(spec: ModelSpec, weights: Weights, rng: Rng) -> Weights:
+    """A head that gives every class the same large logit; its weights are zero at half of the seeds."""
     head, factor = head_of(spec), float(rng.integers(0, 2))
+    weight, bias = weights[f"{head}.weight"], weights[f"{head}.bias"]
     return {
-        name: factor * np.broadcast_to(value[:1], value.shape) if name.startswith(f"{head}.") else value
-        for name, value in weights.items()
+        **weights,
+        f"{head}.weight": factor * np.broadcast_to(weight[:1], weight.shape),
+        f"{head}.bias": np.full_like(bias, EQUAL_LOGIT),
     }
 
 
-def _steep(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> Weights:
+def _steep(spec: ModelSpec, weights: Weights, rng: Rng) -> Weights:
     """Pre-activations far from zero: an LSTM's gates open or shut for good, any other tanh at its ends."""
     if not isinstance(spec, LstmSpec):
         head = head_of(spec)
@@ -137,18 +160,18 @@ def _steep(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> Weigh
     return changed
 
 
-def _zero(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
+def _zero(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
     return Batch({name: np.zeros_like(value) for name, value in batch.inputs.items()}, batch.targets)
 
 
-def _constant(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
+def _constant(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
     """Every picture of one colour, every time step like the first, every feature like the first."""
     x = batch.inputs["x"]
     first = {"x": x[:, :1]} if isinstance(spec, (DenseSpec, RecurrentSpec)) else {"x": x[:, :1, :1]}
     return Batch({**batch.inputs, "x": np.broadcast_to(first["x"], x.shape)}, batch.targets)
 
 
-def _padded(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
+def _padded(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
     """Zeros after each example's own length, or around each picture."""
     x = np.array(batch.inputs["x"])
     for example in x:
@@ -162,7 +185,7 @@ def _padded(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
     return Batch({**batch.inputs, "x": x}, batch.targets)
 
 
-def _no_shift(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> Weights:
+def _no_shift(spec: ModelSpec, weights: Weights, rng: Rng) -> Weights:
     """No bias, and no running mean: zeros stay zeros up to every ReLU."""
     return {
         name: np.zeros_like(value) if name.rpartition(".")[2] in ("bias", "mean") else value
@@ -170,7 +193,7 @@ def _no_shift(spec: ModelSpec, weights: Weights, rng: np.random.Generator) -> We
     }
 
 
-def _half_zero(spec: ModelSpec, batch: Batch, rng: np.random.Generator) -> Batch:
+def _half_zero(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
     """Every second example is zero, the first one among them."""
     changed = {name: np.array(value) for name, value in batch.inputs.items()}
     for name, value in changed.items():
@@ -186,14 +209,16 @@ SITUATIONS: dict[str, Situation] = {
             "large",
             "logits of 68 to 437, gradients of norm 20 to 217, cells of 10",
             "gradients clipped by norm or value, cells clipped, probabilities clipped, a softmax without its shift",
+            precise=True,
             weights=_large_head,
             batch=_large_inputs,
             workload=_small_rate,
         ),
         Situation(
             "equal-logits",
-            "a head that gives all classes the same logit",
-            "a largest logit that is counted twice, gradients that do not cancel",
+            "a head that gives all classes the same logit, near 100",
+            "a softmax without its shift, a largest logit that is counted twice, gradients that do not cancel",
+            precise=True,
             weights=_equal_rows,
         ),
         Situation(
@@ -208,6 +233,7 @@ SITUATIONS: dict[str, Situation] = {
             "constant",
             "pictures of one colour, sequences of one step, features all alike",
             "variances by a difference of squares, sums that lose equal terms",
+            precise=True,
             batch=_constant,
         ),
         Situation(
@@ -220,6 +246,7 @@ SITUATIONS: dict[str, Situation] = {
             "one-example",
             "a batch of one",
             "axes of one element dropped, statistics divided by n - 1",
+            rebuilds=True,
             workload=lambda workload: workload.replace(batch_size=1),
         ),
         Situation(
@@ -232,3 +259,14 @@ SITUATIONS: dict[str, Situation] = {
         ),
     )
 }
+
+
+def by_default(spec: ModelSpec, dtype: str) -> tuple[str, ...]:
+    """The situations in which `agree` checks a small model in a dtype, the everyday one first."""
+    return tuple(
+        name
+        for name, situation in SITUATIONS.items()
+        if situation.applies(spec)
+        and not situation.rebuilds
+        and (name == EVERYDAY or dtype == "float64" or situation.precise)
+    )

@@ -104,11 +104,11 @@ def _failures(result: Result) -> list[str]:
 
 def _agreement_table(result: Result) -> Table:
     names = _model_names([agreement.workload for agreement in result.agreements])
-    cells: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[Agreement]] = {}
     for agreement in result.agreements:
-        at = (_model_key(agreement.workload), agreement.contender)
-        cells.setdefault(at, []).append(_agreement_cell(agreement))
-    table = _grid(names, {at: "\n".join(lines) for at, lines in cells.items()}, "Agreement with the float64 reference")
+        found.setdefault((_model_key(agreement.workload), agreement.contender), []).append(agreement)
+    cells = {at: "\n".join(_agreement_lines(agreements)) for at, agreements in found.items()}
+    table = _grid(names, cells, "Agreement with the float64 reference")
     table.caption = "rms error of the worst quantity in units of this computation's own rounding noise in that dtype"
     return table
 
@@ -127,8 +127,24 @@ def _grid(names: dict[str, str], cells: dict[tuple[str, str], str], title: str) 
     return table
 
 
+def _agreement_lines(agreements: Sequence[Agreement]) -> list[str]:
+    """A line each for everyday checks and for what did not agree; one for all other situations that do."""
+    told = [check for check in agreements if check.is_everyday or check.outcome != "ok"]
+    lines = [_agreement_cell(check) for check in told]
+    others = [check for check in agreements if check not in told]
+    units = [check.worst.noise_units or 0.0 for check in others if check.worst]
+    if units:
+        count = len({check.situation for check in others})
+        words = f"{count} other situations agree" if count > 1 else f"{others[0].situation} agrees"
+        lines.append(f"{words} ({max(units):.3g} units)")
+    return lines
+
+
 def _agreement_cell(agreement: Agreement) -> str:
     worst = agreement.worst
+    if not agreement.is_everyday:
+        word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
+        return f"{agreement.workload.get('dtype')} {word} ({agreement.situation})"
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
     if worst is None:
         return word

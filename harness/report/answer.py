@@ -219,7 +219,7 @@ def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
         if check.outcome != "ok":
             workload = describe_workload(check.workload)
             reason = check.reason or check.message.split("\n")[0]
-            found.append((check.contender, check.outcome, reason, check.again, f"{workload.kind}, {check.check}"))
+            found.append((check.contender, check.outcome, reason, check.again, f"{workload.kind}, {check.check_name}"))
     for case in result.cases:
         if case.outcome != "ok":
             title = describe_workload(case.workload).title

@@ -115,6 +115,7 @@ def to_csv(shown: Shown) -> str:
         checks = {
             (check.contender, _model_key(check.workload), str(check.workload.get("dtype"))): check
             for check in result.agreements
+            if check.is_everyday
         }
         for case in result.cases:
             key = (case.contender, _model_key(case.workload))

@@ -59,7 +59,10 @@ def agreement_overview(result: Result) -> list[OverviewRow]:
     for check in result.agreements:
         workload = describe_workload(check.workload)
         workloads.setdefault(workload.model_key, workload)
-        found.setdefault((workload.model_key, check.contender), {})[check_label(check)] = check
+        checks = found.setdefault((workload.model_key, check.contender), {})
+        label = check_label(check)
+        if check.is_everyday or label not in checks or check.badness > checks[label].badness:
+            checks[label] = check
     return [
         OverviewRow(workload, [_agreement_cell(found.get((key, name), {})) for name in names])
         for key, workload in workloads.items()

@@ -48,15 +48,17 @@ class Matrix:
 def agreement_matrix(result: Result, prefix: str) -> Matrix:
     """The matrix of a result; `prefix` starts the ids of its details.
 
-    A check that the file holds twice is shown as its last, while the details show both.
+    A check that the file holds twice is shown as its last, while the details show both. Of all other situations the one
+    that is farthest off is shown.
     """
     found: dict[tuple[str, str, str], tuple[int, Agreement]] = {}
     workloads: dict[str, WorkloadText] = {}
     for index, agreement in enumerate(result.agreements):
         workload = describe_workload(agreement.workload)
         workloads.setdefault(workload.model_key, workload)
-        check = check_label(agreement)
-        found[agreement.contender, workload.model_key, check] = index, agreement
+        at = agreement.contender, workload.model_key, check_label(agreement)
+        if agreement.is_everyday or at not in found or agreement.badness > found[at][1].badness:
+            found[at] = index, agreement
     columns = [
         # Meaning comes first by the alphabet.
         Column(workload, sorted({check for _, model, check in found if model == key}))
@@ -82,8 +84,9 @@ def limits(result: Result) -> dict[str, list[str]]:
 
 
 def check_label(agreement: Agreement) -> str:
-    """The check and its dtype: `meaning, float64`, `precision, bfloat16`."""
-    return f"{agreement.check}, {agreement.workload.get('dtype', 'unknown dtype')}"
+    """The check and its dtype: `meaning, float64`, `precision, bfloat16`; all other situations under one label."""
+    label = f"{agreement.check}, {agreement.workload.get('dtype', 'unknown dtype')}"
+    return label if agreement.is_everyday else f"{label}, other situations"
 
 
 def agreement_details(result: Result, prefix: str) -> list[tuple[str, list[tuple[str, Agreement]]]]:
@@ -109,9 +112,8 @@ def worst_figure(agreement: Agreement) -> str:
     worst = not_finite or agreement.worst
     if worst is None:
         return ""
-    if worst.problem:
-        return worst.problem
-    return significant(worst.noise_units, 2)
+    figure = worst.problem or significant(worst.noise_units, 2)
+    return figure if agreement.is_everyday else f"{figure} ({agreement.situation})"
 
 
 @dataclass(frozen=True)
@@ -366,7 +368,7 @@ def case_rows(result: Result) -> list[CaseRow]:
     for check in result.agreements:
         workload = describe_workload(check.workload)
         reason = check.reason or check.message
-        what = f"{workload.kind}, {workload.batch}, {check.check}"
+        what = f"{workload.kind}, {workload.batch}, {check.check_name}"
         rows.append(CaseRow("Agreement", what, check.contender, check.outcome, reason, check.log_tail))
     for case in result.cases:
         rows.append(CaseRow("Speed", case.name, case.contender, case.outcome, case.reason, case.log_tail))

@@ -115,7 +115,11 @@ def check(dtype, outcome, size=8):
 def test_who_hangs_in_one_dtype_is_not_asked_for_the_next():
     asked = []
     checking = object.__new__(Checking)
-    checking._options = SimpleNamespace(dtypes=("float64", "float32", "bfloat16"), again=lambda *arguments: "again")
+    checking._options = SimpleNamespace(
+        dtypes=("float64", "float32", "bfloat16"),
+        again=lambda *arguments: "again",
+        situations_of=lambda *arguments: ("everyday",),
+    )
     task = SimpleNamespace(workload=at(8))
     for outcomes, expected, count in (
         ({"float64": "timeout"}, ["timeout"] * 3, 1),
@@ -129,7 +133,7 @@ def test_who_hangs_in_one_dtype_is_not_asked_for_the_next():
             return check(dtype, outcomes.get(dtype, "ok"))
 
         checking._check_one = check_one
-        found = checking._check_all(A, task, None)
+        found = checking._check_all(A, task, None, SimpleNamespace(check=lambda *arguments: []))
         assert [agreement.outcome for agreement in found] == expected
         assert len(asked) == count
         if count < 3:

@@ -67,15 +67,16 @@ def test_large_keeps_a_rate_that_is_smaller_still():
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_equal_logits_are_equal_and_not_zero_at_every_seed(kind):
-    ranges, largest = [], []
+def test_equal_logits_are_equal_too_large_for_an_exponential_and_vary_at_half_of_the_seeds(kind):
+    ranges, vary = [], []
     for seed in range(8):
         task = task_of("equal-logits", SMALL[kind], seed)
         logits = model_of(task).forward(task.batches[0])
         ranges.append(np.ptp(logits, axis=-1).max())
-        largest.append(np.abs(logits).max())
+        vary.append(np.ptp(logits) > 0)
+        assert logits.min() > np.log(np.finfo(np.float32).max)
     assert max(ranges) < 1e-12
-    assert min(largest) == 0 < max(largest)
+    assert set(vary) == {True, False}
 
 
 def test_saturated_gates_are_open_or_shut_and_cells_outgrow_a_clip_of_three():

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, Workload
-from harness.core.weights import Batch
+from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser
 from harness.presets import PRESETS
-from harness.task import Task
 
 IMPLEMENTATIONS = Path(__file__).resolve().parents[3] / "impls"
 BATCH_SIZE = 6
@@ -24,27 +19,6 @@ MODELS: dict[str, ModelSpec] = {
 }
 """The models of the small preset, and those of the same sizes without which some lines would never run."""
 
-
-def large(workload: Workload, seed: int) -> Task:
-    """Logits of some hundreds, gradients of norms of some tens, cell states beyond 3: what meets a habitual limit."""
-    sizes = {"x": 3.0, "h0": 2.0, "c0": 10.0}
-    # At the everyday rate such gradients would throw the weights away.
-    task = Task.seeded(workload.replace(optimiser=replace(workload.optimiser, learning_rate=1e-4)), seed)
-    head = list(task.weights)[-2]
-    batches = [
-        Batch({name: exact(sizes[name] * value) for name, value in batch.inputs.items()}, batch.targets)
-        for batch in task.batches
-    ]
-    return replace(task, weights={**task.weights, head: exact(60 * task.weights[head])}, batches=batches)
-
-
-def exact(values: np.ndarray) -> np.ndarray:
-    """`values` rounded to float32, so that every dtype starts from the same numbers."""
-    return values.astype(np.float32).astype(np.float64)
-
-
-SITUATIONS: dict[str, Callable[[Workload, int], Task]] = {"everyday": Task.seeded, "large": large}
-"""What makes the task of a workload and a seed."""
 
 Edit = tuple[str, str, str]
 """A file, the text that stands there once, and what a mistaken author wrote instead."""
@@ -62,7 +36,7 @@ class Fault:
         place: how `first_difference` has to begin.
         optimiser: the kind that training uses.
         dtype: in which the fault shows; `float32` means that it shows in no wider one.
-        situation: the weights and inputs that let it show: a key of `SITUATIONS`, or one that no check makes.
+        situation: the weights and inputs that let it show: a key of `harness.situations.SITUATIONS`.
     """
 
     name: str

@@ -18,13 +18,14 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
-from harness.results import Agreement
+from harness.results import EVERYDAY, Agreement
+from harness.situations import SITUATIONS
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training
 from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask
 from harness.worker_environment import worker_environment
-from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, SITUATIONS, Fault
+from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
 # One thread suffices for models so small. A worker may still run on any core, as two of them work at a time.
@@ -42,7 +43,8 @@ SEED = 11
 @functools.cache
 def task_and_expected(model: str, optimiser: str, situation: str) -> tuple[Task, Expected]:
     """What every contender has to compute, and the reference's side of it."""
-    task = SITUATIONS[situation](Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
+    workload = Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser))
+    task = SITUATIONS[situation].task(workload, SEED)
     return task, Expected(task, SEED)
 
 
@@ -71,14 +73,22 @@ class Runner:
             worker.kill()
 
     def check(
-        self, contender: str, model: str, optimiser: str, dtype: str, situation: str, fault: Fault | None = None
+        self,
+        contender: str,
+        model: str,
+        optimiser: str,
+        dtype: str,
+        situation: str = EVERYDAY,
+        fault: Fault | None = None,
     ) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
         chosen = Contender.parse(contender)
         worker = self._load(chosen, fault)
         with self._one_at_a_time:  # or two threads would both make what is kept
             task, expected = task_and_expected(model, optimiser, situation)
-        return check_agreement(worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext())
+        return check_agreement(
+            worker, chosen, task, lambda: expected, dtype, again="", busy=nullcontext(), situation=situation
+        )
 
     def train(
         self, contender: str, task: TrainingTask, expected: ExpectedTraining, fault: Fault | None = None
