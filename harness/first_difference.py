@@ -11,7 +11,7 @@ from harness.core.spec import LstmSpec, RecurrentSpec
 from harness.core.weights import trainable_names
 from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of
-from harness.quantities import RESET_QUANTITIES, RESET_STEP, UNCHANGED, traced
+from harness.quantities import RESET_QUANTITIES, RESET_STATE, RESET_WEIGHTS, UNCHANGED, traced
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Exact, noise_generator, stochastic
 from harness.results import Quantity
@@ -70,8 +70,8 @@ def _differing_reset(quantities: Sequence[Quantity]) -> str:
     # Zeros of a wrong dtype are brought back well enough: what is wrong with them was so before.
     right = {quantity.name for quantity in quantities if quantity.error == 0}
     found = [name for name in failing if name in RESET_QUANTITIES and name not in right]
-    # Weights that were wrong before training are wrong in the same way after a reset, and so is a step in its update.
-    by_itself = UNCHANGED not in failing and found[:1] != [RESET_STEP]
+    # Weights that were wrong before training are wrong in the same way after a reset, and so is what a model computes.
+    by_itself = UNCHANGED not in failing and found[:1] in ([RESET_WEIGHTS], [RESET_STATE])
     return found[0] if found and (by_itself or len(found) == len(failing)) else ""
 
 

@@ -25,8 +25,9 @@ Detail = Literal["whole", "layers", "steps"]
 
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
+RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
-RESET_QUANTITIES = (RESET_WEIGHTS, RESET_STATE, RESET_STEP)
+RESET_QUANTITIES = (RESET_WEIGHTS, RESET_STATE, RESET_OUTPUTS, RESET_GRADIENTS, RESET_STEP)
 
 
 class Held(NamedTuple):
@@ -60,6 +61,8 @@ class Found:
         held: after training steps, by their number; the last one at least.
         trained_outputs: on the first batch, after training.
         reset: what the model holds after a reset to the starting weights.
+        reset_outputs: as `outputs`, after that reset.
+        reset_gradients: as `gradients`, after that reset.
         stepped: the weights after one more training step, on the first batch.
     """
 
@@ -71,31 +74,47 @@ class Found:
     held: Mapping[int, Held]
     trained_outputs: np.ndarray
     reset: Held
+    reset_outputs: np.ndarray
+    reset_gradients: Mapping[str, Any]
     stepped: Weights
 
     def named(self, starting: Weights) -> Values:
         """All quantities in order; `starting` are the weights in the model's own dtype."""
-        by_weights, steps = self.gradients["weights"], len(self.losses)
+        steps = len(self.losses)
         found = self._layer_outputs("inference")
         found["outputs"] = self.outputs
         found.update(self._layer_outputs("training"))
-        found["loss"] = np.asarray(self.gradients["loss"])
-        found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
-        found.update({f"gradient of input {name!r}": value for name, value in self.gradients["inputs"].items()})
-        found[UNCHANGED] = _flat(self.unchanged)
+        found.update(named_gradients(self.gradients))
+        found[UNCHANGED] = flat(self.unchanged)
         for step, held in self.held.items():
             found.update(held.named(after_steps(step)))
         found["losses in training"] = self.losses
         found[f"outputs {after_steps(steps)}"] = self.trained_outputs
         # A difference, because this one has to be exact: the reference's is zero and has no noise.
-        found[RESET_WEIGHTS] = _change(_flat(starting), _flat(self.reset.weights))
+        found[RESET_WEIGHTS] = _change(flat(starting), flat(self.reset.weights))
         if self.reset.state:
-            found[RESET_STATE] = np.concatenate([_flat(arrays) for arrays in self.reset.state.values()])
-        found[RESET_STEP] = _flat(self.stepped)
+            found[RESET_STATE] = np.concatenate([flat(arrays) for arrays in self.reset.state.values()])
+        found[RESET_OUTPUTS] = self.reset_outputs
+        found[RESET_GRADIENTS] = flat(named_gradients(self.reset_gradients))
+        found[RESET_STEP] = flat(self.stepped)
         return found
 
     def _layer_outputs(self, mode: str) -> Values:
         return {f"output of {name} ({mode})": value for name, value in self.layers.get(mode, {}).items()}
+
+
+def named_gradients(gradients: Mapping[str, Any]) -> Values:
+    """The loss, and the gradients from the output backwards, of what `Model.canonical` returns."""
+    by_weights = gradients["weights"]
+    found = {"loss": np.asarray(gradients["loss"])}
+    found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
+    found.update({input_gradient(name): value for name, value in gradients["inputs"].items()})
+    return found
+
+
+def input_gradient(name: str) -> str:
+    """What the gradient by an input is called."""
+    return f"gradient of input {name!r}"
 
 
 def after_steps(count: int) -> str:
@@ -103,7 +122,8 @@ def after_steps(count: int) -> str:
     return f"after {count} training step{'s' if count > 1 else ''}"
 
 
-def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
+def flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All arrays as one, in the order of their names."""
     return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
 
 
@@ -141,6 +161,8 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
         held=held if detail == "steps" else {last: held[last]},
         trained_outputs=model.forward(first),
         reset=fresh,
+        reset_outputs=opening.logits if outputs is None else outputs,
+        reset_gradients=opening.gradients,
         stepped=held[1].weights,
     ).named(unchanged)
 
@@ -153,22 +175,31 @@ def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str, deta
 
 
 def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "whole") -> Values:
-    """All quantities of `task` by a contender whose model is built and holds the starting weights."""
+    """All quantities of `task` by a contender whose model is built and holds the starting weights.
+
+    What a model remembers of an earlier call must not show. So another batch comes before or after the one that is
+    compared, the trained weights serve the same batch as the starting ones, and these have to give the same once more.
+    """
     starting, batches = task.cast(dtype)
+    other = len(batches) - 1
     worker.request("load", batches=[batch.to_json() for batch in batches])
     layers = {}
     if detail != "whole":
         layers = {mode: traced(worker, training=mode == "training") for mode in ("inference", "training")}
-    outputs = worker.request("forward", indices=[0])["outputs"][0]
-    gradients = worker.request("gradients", index=0)
+    outputs = worker.request("forward", indices=[other, 0])["outputs"][1]
+    gradients = worker.request("gradients", index=0, before=other)
     unchanged = worker.request("weights")
     losses, held = [], {}
     for indices in _train_requests(len(batches), detail):
         losses.append(worker.request("train", indices=indices)["losses"])
         held[indices[-1] + 1] = _held(worker)
-    trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    # Fetched after the call on the other batch.
+    trained_outputs = worker.request("forward", indices=[0, other])["outputs"][0]
+    worker.request("first_call", step="gradients")
     worker.request("reset", weights=starting)
     reset = _held(worker)
+    reset_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    reset_gradients = worker.request("gradients", index=0, after=other)
     worker.request("train", indices=[0])
     return Found(
         layers=layers,
@@ -179,6 +210,8 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
         held=held,
         trained_outputs=trained_outputs,
         reset=reset,
+        reset_outputs=reset_outputs,
+        reset_gradients=reset_gradients,
         stepped=worker.request("weights"),
     ).named(starting)
 

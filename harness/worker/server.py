@@ -8,11 +8,12 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `build` | workload, mode, weights | build time |
 | `load` | batches | nothing; the batches stay placed on the device |
 | `first_call` | step | duration of one call, waited for |
-| `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
+| `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values, fetched after the last call |
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
+| `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
-| `last_value` | step | what the last timed call returned, for a check |
+| `last_value` | step | what the last timed call returned: logits or a loss as `value`, or gradients, canonical |
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
 """
 
@@ -34,6 +35,7 @@ from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch
 from harness.worker.accounting import Accounting, forget_peak, host_memory
+from harness.worker.new_batch import time_new
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -140,10 +142,18 @@ class Server:
         return {"first_call_s": (monotonic_ns() - begin) / 1e9}
 
     def do_forward(self, indices: List[int]) -> Dict[str, Any]:
-        return {"outputs": [np.asarray(self.runtime.fetch(self.model.forward(self._batches[i]))) for i in indices]}
+        # All are held before the first is fetched: a buffer that calls share would hold the last one's.
+        values = [self.model.forward(self._batches[index]) for index in indices]
+        return {"outputs": [np.asarray(self.runtime.fetch(value)) for value in values]}
 
-    def do_gradients(self, index: int) -> Dict[str, Any]:
-        return self.model.canonical(self.model.gradients(self._batches[index]))
+    def do_gradients(self, index: int, before: Optional[int] = None, after: Optional[int] = None) -> Dict[str, Any]:
+        """Those of batch `index`, after a call on batch `before`, fetched after one on batch `after`."""
+        if before is not None:
+            self.runtime.wait(self.model.gradients(self._batches[before]))
+        value = self.model.gradients(self._batches[index])
+        held = None if after is None else self.model.gradients(self._batches[after])
+        self.runtime.wait(held)
+        return self.model.canonical(value)
 
     def do_train(self, indices: List[int]) -> Dict[str, Any]:
         losses = [self.runtime.fetch(self.model.train_step(self._batches[index])) for index in indices]
@@ -240,10 +250,27 @@ class Server:
             stamps.append(monotonic_ns())
         return {"call_s": (np.diff(stamps)[1:] / 1e9)}
 
+    def do_time_new(
+        self,
+        step: str,
+        batch: Dict[str, Any],
+        seen: int,
+        new_first: bool,
+        warmup: int,
+        weights: Optional[Dict[str, np.ndarray]] = None,
+        other: Optional[Dict[str, np.ndarray]] = None,
+    ) -> Dict[str, Any]:
+        """Times a call on the loaded batch `seen` beside one on a new `batch`: see `time_new`."""
+        batches = {"seen": self._batches[seen], "between": self._batches[(seen + 1) % len(self._batches)]}
+        batches["new"] = self.runtime.place(Batch.from_json(batch), self._dtype)
+        call = getattr(self.model, VERBS[step])
+        return dict(time_new(self.model, call, self.runtime.wait, batches, new_first, warmup, weights, other))
+
     def do_last_value(self, step: str) -> Dict[str, Any]:
-        """The value of the last timed call: the logits, or the loss."""
-        value = self.model.canonical(self._last)["loss"] if step == "gradients" else self.runtime.fetch(self._last)
-        return {"value": np.asarray(value)}
+        """The value of the last timed call."""
+        if step == "gradients":
+            return self.model.canonical(self._last)
+        return {"value": np.asarray(self.runtime.fetch(self._last))}
 
     def do_probe(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """Runs a probe of `impls.<framework>.defaults`. Without `start` the framework is as its users find it."""
