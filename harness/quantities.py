@@ -177,8 +177,8 @@ def contender_quantities(worker: Worker, task: Task, mode: str, dtype: str, deta
 def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "whole") -> Values:
     """All quantities of `task` by a contender whose model is built and holds the starting weights.
 
-    What a model remembers of an earlier call must not show. So another batch comes before or after the one that is
-    compared, the trained weights serve the same batch as the starting ones, and these have to give the same once more.
+    What a model remembers of another call must not show. So calls on another batch come before the one that is compared
+    and before its value is fetched, and the starting weights have to give the same again after others served the batch.
     """
     starting, batches = task.cast(dtype)
     other = len(batches) - 1
@@ -186,20 +186,19 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
     layers = {}
     if detail != "whole":
         layers = {mode: traced(worker, training=mode == "training") for mode in ("inference", "training")}
-    outputs = worker.request("forward", indices=[other, 0])["outputs"][1]
-    gradients = worker.request("gradients", index=0, before=other)
+    outputs = worker.request("forward", indices=[other, 0, other])["outputs"][1]
+    gradients = worker.request("gradients", index=0, before=other, after=other)
     unchanged = worker.request("weights")
     losses, held = [], {}
     for indices in _train_requests(len(batches), detail):
         losses.append(worker.request("train", indices=indices)["losses"])
         held[indices[-1] + 1] = _held(worker)
-    # Fetched after the call on the other batch.
-    trained_outputs = worker.request("forward", indices=[0, other])["outputs"][0]
+    trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
     worker.request("first_call", step="gradients")
     worker.request("reset", weights=starting)
     reset = _held(worker)
     reset_outputs = worker.request("forward", indices=[0])["outputs"][0]
-    reset_gradients = worker.request("gradients", index=0, after=other)
+    reset_gradients = worker.request("gradients", index=0)
     worker.request("train", indices=[0])
     return Found(
         layers=layers,

@@ -44,7 +44,8 @@ MOST_COPIES = 16
 NARROW, COARSE = ("float16", "bfloat16", "mixed_bfloat16"), 1 / 64
 SMALLEST_FLOAT16 = 2.0**-24
 LOSSES, OUTPUTS = "losses in training", "outputs"
-OF_LAST_CALL, TIMED_AGAIN = " of the last timed call", ", timed again from the starting weights"
+OF_LAST_CALL, OF_NEW_CALL = " of the last timed call", " of a call on a new batch"
+TIMED_AGAIN = ", timed again from the starting weights"
 LAST_LOSS = f"loss{OF_LAST_CALL}"
 TRAINED = after_steps(TRAINING_STEPS)
 
@@ -107,9 +108,16 @@ class TimedExpected:
         self._axes = {OUTPUTS: 0, **by_input}
         self._whole: dict[str, Values] = {}
 
-    def problem(self, step: str, got: Values, dtype: str) -> str:
-        """What is wrong with the `timed_values` of a step; empty when nothing is."""
-        where = TIMED_AGAIN if step == "training" else OF_LAST_CALL
+    def problem(self, step: str, got: Values, dtype: str, new: bool = False) -> str:
+        """What is wrong with the `timed_values` of a step; empty when nothing is.
+
+        Args:
+            step: inference, gradients or training.
+            got: what a process returned.
+            dtype: working dtype.
+            new: on the first of the batches that were never loaded, not on the first of those that were.
+        """
+        where = OF_NEW_CALL if new else TIMED_AGAIN if step == "training" else OF_LAST_CALL
         for name, value in got.items():
             if not np.isfinite(value).all():
                 return f"{name}{'' if name == LAST_LOSS else where}: not finite"
@@ -120,7 +128,7 @@ class TimedExpected:
             if list(got[name].shape) != shape:
                 return f"{name}{where}: wrong shape: got {list(got[name].shape)}, expected {shape}"
         noise = self._noise(expected, dtype)
-        for places in self._copies():
+        for places in self._copies(self._rows[::-1] if new else self._rows):
             folded = {n: np.take(got[n], places, self._axes[n]) if n in self._axes else got[n] for n in got}
             for quantity in find_disagreeing(expected, folded, dtype, noise):
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
@@ -130,13 +138,15 @@ class TimedExpected:
         return ""
 
     def new_batch(self, index: int) -> Batch:
-        """One that was never loaded, whatever `index`; the same for the same one."""
+        """One that was never loaded, another for every `index`; the first is the first batch in reverse order."""
+        if not index:
+            return self.task.batches[0].pick(np.arange(self._size)[::-1])
         few = self._part.task.workload.replace(dtype="float64")
         return seeded_batch(few, self._seed, TRAINING_STEPS + index).pick(self._rows)
 
-    def _copies(self) -> Iterator[np.ndarray]:
-        """Places in the batch at which every example stands once: of its copies the first, ..., the last."""
-        places = [np.flatnonzero(self._rows == example) for example in range(self._examples)]
+    def _copies(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Places in a batch at which every example stands once: of its copies the first, ..., the last."""
+        places = [np.flatnonzero(rows == example) for example in range(self._examples)]
         most = max(len(of_one) for of_one in places)
         for copy in np.unique(np.linspace(0, most - 1, min(most, MOST_COPIES)).astype(int)):
             yield np.array([of_one[min(copy, len(of_one) - 1)] for of_one in places])
@@ -156,7 +166,7 @@ class TimedExpected:
             alone = self._axes if self.task.workload.model.kind != "residual" else ()
             return {name: value for name, value in found.items() if name in alone}
         whole = self._compute_whole(dtype)
-        first = next(self._copies())
+        first = next(self._copies(self._rows))
         return {n: np.take(whole[n], first, self._axes[n]) if n in self._axes else whole[n] for n in names}
 
     def _belongs(self, name: str, step: str) -> bool:
@@ -214,18 +224,21 @@ def timed_values(worker: Worker, step: str, task: Task, dtype: str) -> Values:
         task: what was timed.
         dtype: working dtype.
     """
-    value = worker.request("last_value", step=step)
-    if step == "inference":
-        return {OUTPUTS: value["value"]}
-    if step == "gradients":
-        return named_gradients(value)
-    weights, losses = task.cast_weights(dtype), []
+    if step != "training":
+        return last_values(worker, step)
+    last, weights, losses = worker.request("last_value", step=step), task.cast_weights(dtype), []
     worker.request("reset", weights=weights)
     for index in range(len(task.batches)):
         worker.request("time", step=step, warmup=0, iterations=1, start=index)
         losses.append(worker.request("last_value", step=step)["value"])
     held = Held(worker.request("weights"), worker.request("optimiser_state"))
-    found = {LAST_LOSS: value["value"]}
+    found = {LAST_LOSS: last["value"]}
     if len(losses) == 1:
         return found | {"loss": losses[0], RESET_STEP: flat(held.weights)}
     return found | {LOSSES: np.stack(losses), **dict(held.named(TRAINED))}
+
+
+def last_values(worker: Worker, step: str) -> Values:
+    """What the last timed call of inference or gradients returned. Raises WorkerError."""
+    value = worker.request("last_value", step=step)
+    return named_gradients(value) if step == "gradients" else {OUTPUTS: value["value"]}

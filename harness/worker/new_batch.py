@@ -1,6 +1,6 @@
 """Times a call on a batch that a model has seen beside one on a batch that is new to it."""
 
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -17,8 +17,8 @@ def time_new(
     warmup: int,
     weights: Optional[Mapping[str, np.ndarray]],
     other: Optional[Mapping[str, np.ndarray]],
-) -> Dict[str, int]:
-    """Nanoseconds of a call on the batch `seen` and of one on the batch `new`, as `seen_ns` and `new_ns`.
+) -> Tuple[Dict[str, int], Any]:
+    """Nanoseconds of a call on the batch `seen` and one on the batch `new` (`seen_ns`, `new_ns`); the latter's value.
 
     Args:
         model: holds the weights that both are called with.
@@ -36,9 +36,10 @@ def time_new(
         wait(call(batches["seen"]))
     for _ in range(warmup):
         wait(call(batches["between"]))
-    durations_ns = {}
+    durations_ns, values = {}, {}
     for name in ("new", "seen") if new_first else ("seen", "new"):
         begin = monotonic_ns()
-        wait(call(batches[name]))
+        values[name] = call(batches[name])
+        wait(values[name])
         durations_ns[f"{name}_ns"] = monotonic_ns() - begin
-    return durations_ns
+    return durations_ns, values["new"]

@@ -260,11 +260,12 @@ class Server:
         weights: Optional[Dict[str, np.ndarray]] = None,
         other: Optional[Dict[str, np.ndarray]] = None,
     ) -> Dict[str, Any]:
-        """Times a call on the loaded batch `seen` beside one on a new `batch`: see `time_new`."""
+        """Times a call on the loaded batch `seen` beside one on a new `batch`, whose value is the last one's."""
         batches = {"seen": self._batches[seen], "between": self._batches[(seen + 1) % len(self._batches)]}
         batches["new"] = self.runtime.place(Batch.from_json(batch), self._dtype)
         call = getattr(self.model, VERBS[step])
-        return dict(time_new(self.model, call, self.runtime.wait, batches, new_first, warmup, weights, other))
+        reply, self._last = time_new(self.model, call, self.runtime.wait, batches, new_first, warmup, weights, other)
+        return dict(reply)
 
     def do_last_value(self, step: str) -> Dict[str, Any]:
         """The value of the last timed call."""
