@@ -18,9 +18,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
-import numpy as np
-
-from harness.comparison import compare_all, compared_rows
+from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.first_difference import find_first_difference
@@ -28,7 +26,6 @@ from harness.live_worker import Worker
 from harness.memory import passes_at_once, reason_of
 from harness.noise import Values, distances, noise_from, remembered, run_all, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
-from harness.reference import ReferenceModel
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator, stochastic
 from harness.results import Agreement, PathPoint, Quantity
 from harness.task import Task
@@ -42,8 +39,6 @@ OTHERWISE_IN_FLOAT64 = {
     ("tensorflow:graph-onednn", "residual"),
     ("tensorflow:tuned", "residual"),
 }
-# Examples whose layers the reference holds in memory at a time where it only infers.
-EXAMPLES_AT_A_TIME = 256
 
 
 class Expected:
@@ -54,35 +49,16 @@ class Expected:
         seed: of the stochastic arithmetic.
         keep: whether the noise is kept between runs (see `harness.noise`).
         detail: which quantities there are.
-        noise_from: the same model on fewer examples, whose noise serves: that of an output does not depend on how many.
     """
 
-    def __init__(
-        self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole", noise_from: Expected | None = None
-    ) -> None:
+    def __init__(self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole") -> None:
         self.task = task
         self.detail: Detail = detail
-        self._noise_from = noise_from
         self._keep = keep
         self._seed = seed
         self._values: dict[str, Values] = {}
         self._noise: dict[str, dict[str, float]] = {}
-        self._logits: dict[tuple[int, str], np.ndarray] = {}
         self._lock = threading.RLock()
-
-    def forward(self, index: int, dtype: str) -> np.ndarray:
-        """The reference's logits of the `compared_rows` of batch `index`, starting weights and batch in `dtype`.
-
-        In inference no example depends on another.
-        """
-        with self._lock:
-            if (index, dtype) not in self._logits:
-                task = self.task.part(index, compared_rows(self.task.workload.batch_size)).rounded(dtype)
-                model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact())
-                rows, step = np.arange(task.workload.batch_size), EXAMPLES_AT_A_TIME
-                parts = [model.forward(task.batches[0].pick(rows[begin : begin + step])) for begin in rows[::step]]
-                self._logits[index, dtype] = np.concatenate(parts)
-            return self._logits[index, dtype]
 
     def values(self, dtype: str) -> Values:
         """The reference's quantities from weights and batches as rounded to `dtype`, float64."""
@@ -95,8 +71,6 @@ class Expected:
 
     def noise(self, dtype: str) -> dict[str, float]:
         """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
-        if self._noise_from is not None:
-            return self._noise_from.noise(dtype)
         with self._lock:
             if dtype not in self._noise:
                 settings = self.task.workload.to_json(), dtype, self._seed, self.detail

@@ -17,7 +17,7 @@ from harness.progress import Reporter
 from harness.results import Agreement, CaseResult, Result
 from harness.side_by_side import SideBySide
 from harness.task import TRAINING_STEPS, Task
-from harness.timed_check import TimedExpected, examples_compared
+from harness.timed_check import TimedExpected, examples_compared, is_judged_whole
 from harness.timing import Timing
 from harness.turns import Turns
 
@@ -218,4 +218,5 @@ def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Ag
     """The agreement on fewer examples, as what is known of the whole."""
     dtype = str(agreement.workload["dtype"])
     whole = workload.replace(dtype=dtype).to_json()
-    return agreement.model_copy(update={"workload": whole, "examples": compared.batch_size})
+    timed = "everything" if is_judged_whole(workload, compared.batch_size) else "outputs"
+    return agreement.model_copy(update={"workload": whole, "examples": compared.batch_size, "timed": timed})

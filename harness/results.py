@@ -90,6 +90,8 @@ class Agreement(Record):
         message: the disagreement in words, empty when all agree.
         path: every quantity in the order of computation, when it was asked for (`--trace`).
         examples: of a batch of this size, where fewer were compared than the workload has; else None.
+        timed: what is judged of timed calls on the whole batch then: `everything`, or `outputs` alone, as the reference
+            does not compute as much. Empty where all examples were compared, and in files that do not tell.
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.
     """
@@ -101,6 +103,7 @@ class Agreement(Record):
     quantities: list[Quantity] = []
     path: list[PathPoint] = []
     examples: int | None = None
+    timed: Literal["", "everything", "outputs"] = ""
     first_difference: str = ""
     message: str = ""
     again: str = ""
