@@ -13,7 +13,8 @@ from harness.noise import NOISE_RUNS
 from harness.presets import PRESETS
 from harness.quantities import RESET_STEP, named_gradients, reference_quantities
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact, Rounded, noise_generator
+from harness.reference.arithmetic import Exact, noise_generator
+from harness.reference.rounding import Rounded
 from harness.task import Task
 from harness.timed_check import (
     LAST_LOSS,
