@@ -63,6 +63,11 @@ class Quantity(Record):
     reference: float | None
     problem: str = ""
 
+    @property
+    def in_short(self) -> str:
+        """The problem in two or three words, without its details."""
+        return self.problem.partition(":")[0]
+
 
 class PathPoint(Record):
     """One quantity on the way from the starting weights through every training step, in the order of computation.

@@ -110,7 +110,7 @@ def worst_figure(agreement: Agreement) -> str:
     if worst is None:
         return ""
     if worst.problem:
-        return worst.problem
+        return worst.in_short
     return significant(worst.noise_units, 2)
 
 
