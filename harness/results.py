@@ -69,6 +69,11 @@ class Quantity(Record):
     where: str = ""
     left_out: int = 0
 
+    @property
+    def in_short(self) -> str:
+        """The problem in two or three words, without its details."""
+        return self.problem.partition(":")[0]
+
 
 class PathPoint(Record):
     """One quantity on the way from the starting weights through every training step, in the order of computation.

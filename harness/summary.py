@@ -148,7 +148,7 @@ def _agreement_cell(agreement: Agreement) -> str:
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
     if worst is None:
         return word
-    figure = worst.problem or f"{worst.noise_units:.3g} units"
+    figure = worst.in_short or f"{worst.noise_units:.3g} units"
     return f"{agreement.workload.get('dtype')} {word} ({figure})"
 
 

@@ -112,7 +112,7 @@ def worst_figure(agreement: Agreement) -> str:
     worst = not_finite or agreement.worst
     if worst is None:
         return ""
-    figure = worst.problem or significant(worst.noise_units, 2)
+    figure = worst.in_short if worst.problem else significant(worst.noise_units, 2)
     return figure if agreement.is_everyday else f"{figure} ({agreement.situation})"
 
 

@@ -244,3 +244,19 @@ def test_a_contender_without_a_worker_ends_every_curve_with_its_outcome():
     )
     assert [(r.outcome, r.spectral_radius, r.norms) for r in found] == [("missing", r, []) for r in SPECTRAL_RADII]
     assert all("not installed" in r.reason for r in found)
+
+
+def test_a_gradient_that_a_contender_does_not_give_is_a_disagreement_and_no_crash():
+    class NoGradient:
+        contender = Contender("jax", "jit")
+
+        def request(self, kind, **body):
+            return {"loss": np.ones(()), "weights": {}, "inputs": {}} if kind == "gradients" else {}
+
+    expected = make_expected("rnn", "cpu", 0)
+    worker = NoGradient()
+    found = judge_norms(
+        lambda: worker, worker.contender, lambda: expected, "float64", again="", busy=contextlib.nullcontext()
+    )
+    assert {record.outcome for record in found} == {"disagrees"}
+    assert all("gradient of input 'h0': missing" in record.reason for record in found)
