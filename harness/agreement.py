@@ -1,13 +1,16 @@
 """Does a contender compute what the reference computes? The reference's side, and the verdict.
 
-The same quantities (`harness.quantities`) in every dtype, and one limit: the rms error of a quantity
-stays under `NOISE_LIMIT` units of the rounding noise of this very computation in this dtype, measured by running the
-reference in stochastic arithmetic (`harness.reference.arithmetic`).
+The same quantities (`harness.quantities`) in every dtype, and one limit: the error of a quantity stays under
+`NOISE_LIMIT` units of the rounding noise of this very computation in this dtype, measured by running the reference in
+stochastic arithmetic (`Expected`).
 
 - In float64 this is the check of meaning: a fault (gate order, epsilon, padding, a missing bias) stands millions of
   units above the limit.
 - In any other dtype it is the check of precision: whoever means the same but exceeds the limit computes more coarsely
   than the dtype allows.
+
+Gradients that stand out where all that comes before agrees may be those of a ReLU that decides otherwise, which is no
+fault: see `harness.flips`.
 """
 
 from __future__ import annotations
@@ -16,20 +19,25 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from harness.comparison import compare_all, compared_rows
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.findings import explained, unfinished
 from harness.first_difference import find_first_difference
+from harness.flips import Flips
 from harness.live_worker import Worker
 from harness.memory import passes_at_once, reason_of
-from harness.noise import Values, distances, noise_from, remembered, run_all, task_key
+from harness.noise import Distances, Noise, Values, distances, noise_from, remembered_noise, run_all, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator, stochastic
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator
+from harness.reference.branches import Branches
+from harness.reference.following import Observed
+from harness.reference.rounding import leaves_range, stochastic
 from harness.results import EVERYDAY, Agreement, PathPoint, Quantity
 from harness.task import Task
 
@@ -42,8 +50,16 @@ OTHERWISE_IN_FLOAT64 = {
     ("tensorflow:graph-onednn", "residual"),
     ("tensorflow:tuned", "residual"),
 }
+WIDE_DTYPES = ("float64", "float32")
 # Examples whose layers the reference holds in memory at a time where it only infers.
 EXAMPLES_AT_A_TIME = 256
+
+
+class _ExactRun(NamedTuple):
+    """The reference's quantities, and what occurred on the way."""
+
+    values: Values
+    seen: Observed
 
 
 class Expected:
@@ -65,8 +81,9 @@ class Expected:
         self._noise_from = noise_from
         self._keep = keep
         self._seed = seed
-        self._values: dict[str, Values] = {}
-        self._noise: dict[str, dict[str, float]] = {}
+        self._exact: dict[str, _ExactRun] = {}
+        self._noise: dict[str, dict[str, Noise]] = {}
+        self._flips: dict[str, Flips] = {}
         self._logits: dict[tuple[int, str], np.ndarray] = {}
         self._lock = threading.RLock()
 
@@ -86,15 +103,20 @@ class Expected:
 
     def values(self, dtype: str) -> Values:
         """The reference's quantities from weights and batches as rounded to `dtype`, float64."""
+        return self._exact_run(dtype).values
+
+    def _exact_run(self, dtype: str) -> _ExactRun:
         # What is drawn is exact in float32, so the wide dtypes share their values.
         shared = dtype if dtype in ("bfloat16", "float16") else "float64"
         with self._lock:
-            if shared not in self._values:
-                self._values[shared] = reference_quantities(self.task.rounded(shared), Exact(), self.detail)
-            return self._values[shared]
+            if shared not in self._exact:
+                seen = Observed()
+                values = reference_quantities(self.task.rounded(shared), seen, self.detail)
+                self._exact[shared] = _ExactRun(values, seen)
+            return self._exact[shared]
 
-    def noise(self, dtype: str) -> dict[str, float]:
-        """The rms rounding noise of each quantity in `dtype`, in the quantity's own unit."""
+    def noise(self, dtype: str) -> dict[str, Noise]:
+        """The rounding noise of each quantity in `dtype`; in wide dtypes with ReLUs as in the exact run."""
         if self._noise_from is not None:
             return self._noise_from.noise(dtype)
         with self._lock:
@@ -102,17 +124,43 @@ class Expected:
                 settings = self.task.workload.to_json(), dtype, self._seed, self.detail
                 key = task_key("agreement", settings, self.task.weights, self.task.batches)
                 compute = partial(self._find_noise, dtype)
-                self._noise[dtype] = remembered(key, compute) if self._keep else compute()
+                self._noise[dtype] = remembered_noise(key, compute) if self._keep else compute()
             return self._noise[dtype]
 
-    def _find_noise(self, dtype: str) -> dict[str, float]:
-        task, exact = self.task.rounded(dtype), self.values(dtype)
+    def _find_noise(self, dtype: str) -> dict[str, Noise]:
+        task, exact = self.task.rounded(dtype), self._exact_run(dtype)
+        # In narrow dtypes ReLUs that rounding decides are so many that they are noise like any other.
+        follow = exact.seen.branches.taken if dtype in WIDE_DTYPES else None
+        whole_range = leaves_range(dtype, exact.seen)
 
-        def run(number: int) -> dict[str, float]:
-            arithmetic = stochastic(dtype, noise_generator(self._seed, number))
-            return distances(exact, reference_quantities(task, arithmetic, self.detail))
+        def run(number: int) -> Distances:
+            generator = noise_generator(self._seed, number)
+            arithmetic = stochastic(dtype, generator, branches=Branches(follow), whole_range=whole_range)
+            return distances(exact.values, reference_quantities(task, arithmetic, self.detail))
 
-        return noise_from(exact, run_all(run, passes_at_once(self.task.workload)), dtype)
+        return noise_from(exact.values, run_all(run, passes_at_once(self.task.workload)), dtype)
+
+    def judge(self, got: Values, dtype: str) -> tuple[list[Quantity], str]:
+        """Every quantity against the reference's, and what has to be known of an agreement that holds."""
+        quantities = compare_all(self.values(dtype), got, dtype, self.noise(dtype))
+        notes = []
+        if not all(quantity.agrees for quantity in quantities):
+            with self._lock:
+                settled = self._flips_in(dtype).settle(quantities, got, self.noise(dtype))
+            if settled:
+                quantities = settled.quantities
+                notes.append(settled.note)
+            quantities = explained(quantities, got)
+        if left_out := sum(quantity.left_out for quantity in quantities):
+            notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
+        return quantities, "; ".join(notes)
+
+    def _flips_in(self, dtype: str) -> Flips:
+        if dtype not in self._flips:
+            exact, task = self._exact_run(dtype), self.task.rounded(dtype)
+            whole_range = leaves_range(dtype, exact.seen)
+            self._flips[dtype] = Flips(task, dtype, self.detail, self._seed, exact.values, whole_range)
+        return self._flips[dtype]
 
 
 def check_agreement(
@@ -155,17 +203,21 @@ def check_agreement(
     try:
         with busy:
             got = contender_quantities(worker, task, contender.mode, dtype, detail, built)
-        agreement.quantities = compare_all(expected().values(dtype), got, dtype, expected().noise(dtype))
+        agreement.quantities, agreement.note = expected().judge(got, dtype)
         if detail == "steps":
             agreement.path = path_of(agreement.quantities)
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
-            agreement.first_difference = _place(worker, task, dtype, agreement.quantities)
+            agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
             agreement.message = disagreement_message(agreement)
         elif situation != EVERYDAY and agreement.worst:
             agreement.quantities = [agreement.worst]
     except WorkerError as error:
-        return ended(agreement, error)
+        if error.outcome != "disagrees":
+            return ended(agreement, error)
+        agreement.outcome, agreement.quantities, agreement.log_tail = "disagrees", [unfinished(error)], error.log_tail
+        agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
+        agreement.message = disagreement_message(agreement)
     return agreement
 
 
@@ -192,34 +244,42 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
     ]
 
 
-def _place(worker: Worker, task: Task, dtype: str, quantities: Sequence[Quantity]) -> str:
+def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
     try:
-        return find_first_difference(worker, task, dtype, quantities)
+        return find_first_difference(worker, task, mode, dtype, quantities)
     except WorkerError as error:
         # What was found already is no less a disagreement because the search for its place failed.
         return f"not found: {error.what}"
 
 
 def disagreement_message(agreement: Agreement) -> str:
-    """What disagrees, where, by how much, and how to see it again."""
+    """What disagrees first, where, by how much, what is off most, and how to see it again."""
     workload = Workload.from_json(agreement.workload)
-    worst = agreement.worst
-    if worst is None:
+    first, worst = agreement.first, agreement.worst
+    if first is None or worst is None:
         return ""
     situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
     setting = f"({workload.dtype}, {workload.device}{situation})"
     head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
-    if worst.problem:
-        head += f"{worst.name}: {worst.problem}"
-    elif worst.noise_units is not None:
-        head += f"{worst.name} is {worst.noise_units:.3g} noise units off (limit {worst.limit:g})"
+    head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
     failing = sum(not quantity.agrees for quantity in agreement.quantities)
-    lines = [head + f"; {failing} of {len(agreement.quantities)} quantities disagree"]
-    if worst.reference is not None:
-        got = "not finite" if worst.got is None else f"{worst.got:.9g}"
-        lines.append(f"  worst at {worst.worst_index}: got {got}, reference {worst.reference:.9g}")
+    if failing == len(agreement.quantities) == 1:
+        lines = [f"{head}; nothing more could be compared"]
+    else:
+        lines = [f"{head}; {failing} of {len(agreement.quantities)} quantities disagree"]
+    if first.reference is not None:
+        got = "not finite" if first.got is None else f"{first.got:.9g}"
+        lines.append(f"  worst at {first.worst_index}: got {got}, reference {first.reference:.9g}")
+    if worst is not first:
+        most = f"{worst.name}: {worst.problem}" if worst.problem else f"{worst.name} {_distance(worst)}"
+        lines.append(f"  farthest off: {most}")
     lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
     return "\n".join(lines)
+
+
+def _distance(quantity: Quantity) -> str:
+    units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
+    return f"is {units} noise units off (limit {quantity.limit:g})"
 
 
 def name_precision_findings(agreements: Sequence[Agreement]) -> None:

@@ -21,11 +21,13 @@ from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights, seeded_batch, seeded_weights
+from harness.findings import MISSING_GRADIENT
 from harness.live_worker import Worker
 from harness.memory import reason_of
-from harness.noise import NOISE_RUNS, noise_of, remembered, rms, task_key
+from harness.noise import NOISE_RUNS, Noise, noise_of, remembered, rms, task_key
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Rounded, noise_generator, unit_roundoff
+from harness.reference.arithmetic import noise_generator, unit_roundoff
+from harness.reference.rounding import Rounded
 from harness.results import Quantity
 from harness.training_records import GradientNorms
 
@@ -144,7 +146,8 @@ class ExpectedNorms:
         moments = [self.task.spec.sequence_length - left for left in STEPS_LEFT]
         disturbed = {str(t): self._disturbed(t, arithmetic) for t in moments}
         runs = [{name: gradients[run] for name, gradients in disturbed.items()} for run in range(NOISE_RUNS)]
-        return noise_of({str(t): self.curve[t] for t in moments}, runs, dtype)
+        noise = noise_of({str(t): self.curve[t] for t in moments}, runs, dtype)
+        return {name: found.rms for name, found in noise.items()}
 
     def _disturbed(self, t: int, arithmetic: Rounded) -> np.ndarray:
         """dLoss/dh_t from runs over the rest of the sequence `(runs, batch_size, hidden_size)`.
@@ -189,8 +192,12 @@ def contender_curves(
         worker.request("load", batches=[batch.astype(dtype).to_json() for _, batch in rests])
         for index, curve in enumerate(curves):
             worker.request("reset", weights=weights[index])
+            by_inputs = worker.request("gradients", index=index)["inputs"]
+            if "h0" not in by_inputs:
+                what = f"gradient of input 'h0': {MISSING_GRADIENT}"
+                raise WorkerError(what, outcome="disagrees", where=str(worker.contender))
             # The layer axis has length 1.
-            curve[t] = np.asarray(worker.request("gradients", index=index)["inputs"]["h0"])[0]
+            curve[t] = np.asarray(by_inputs["h0"])[0]
     return curves
 
 
@@ -202,7 +209,9 @@ def judge_curve(record: GradientNorms, expected: ExpectedNorms, curve: Curve) ->
     dtype = str(record.workload["dtype"])
     noise = expected.noise(dtype)
     moments = sorted(curve)
-    points = {t: compare_quantity(f"dLoss/dh_{t}", curve[t], expected.curve[t], dtype, noise[str(t)]) for t in moments}
+    points = {
+        t: compare_quantity(f"dLoss/dh_{t}", curve[t], expected.curve[t], dtype, Noise(noise[str(t)])) for t in moments
+    }
     record.time_steps = moments
     record.norms = [_norm(curve[t]) for t in moments]
     record.reference_norms = [_norm(expected.curve[t]) for t in moments]

@@ -87,7 +87,10 @@ class Worker:
             # card for themselves.
             if reply.body["device_lost"] or (outcome == "out_of_memory" and self.device == "gpu"):
                 self.kill()
-            raise self._error(f"`{kind}` failed: {reply.body['reason']}", outcome, "see its log")
+            reason = reply.body["reason"]
+            error = self._error(f"`{kind}` failed: {reason}", outcome, "see its log")
+            error.request, error.reason = kind, reason
+            raise error
         return reply.body
 
     def send_start(self, device: str, threads: int, seed: int) -> None:

@@ -23,10 +23,12 @@ from harness.task import Task
 Detail = Literal["whole", "layers", "steps"]
 """`whole`: what a model returns and holds. `layers`: every layer's output too. `steps`: and every training step."""
 
+LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
 RESET_STEP = "weights after a reset and a training step"
-RESET_QUANTITIES = (RESET_WEIGHTS, RESET_STATE, RESET_STEP)
+TRAINING_STEP = "training step"
+"""How the parts of the reference's computation are named that are training steps, with a number from 1 on."""
 
 
 class Held(NamedTuple):
@@ -85,7 +87,7 @@ class Found:
         found[UNCHANGED] = _flat(self.unchanged)
         for step, held in self.held.items():
             found.update(held.named(after_steps(step)))
-        found["losses in training"] = self.losses
+        found[LOSSES] = self.losses
         found[f"outputs {after_steps(steps)}"] = self.trained_outputs
         # A difference, because this one has to be exact: the reference's is zero and has no noise.
         found[RESET_WEIGHTS] = _change(_flat(starting), _flat(self.reset.weights))
@@ -98,13 +100,23 @@ class Found:
         return {f"output of {name} ({mode})": value for name, value in self.layers.get(mode, {}).items()}
 
 
+def stage_of(name: str) -> str | None:
+    """Which of the calls that follow gradients a quantity comes from; None where no gradient enters it."""
+    if name == RESET_STEP:
+        return "reset step"
+    if name.startswith("gradient"):
+        return "gradients"
+    in_training = name == LOSSES or (" after " in name and name != RESET_STATE)
+    return "training" if in_training else None
+
+
 def after_steps(count: int) -> str:
     """`after 1 training step`, `after 3 training steps`."""
     return f"after {count} training step{'s' if count > 1 else ''}"
 
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([values[name].reshape(-1) for name in sorted(values)])
+    return np.concatenate([values[name].reshape(-1) for name in sorted(values)] or [np.empty(0)])
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -117,6 +129,7 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
     model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
     first, last = task.batches[0], len(task.batches)
     layers = {}
+    arithmetic.begin("before training")
     if detail != "whole":
         layers = {mode: model.trace(first, training=mode == "training") for mode in ("inference", "training")}
     unchanged = model.weights()
@@ -125,12 +138,14 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
     fresh = Held(unchanged, model.optimiser_state())
     losses, held = [], {}
     for count, batch in enumerate(task.batches, 1):
+        arithmetic.begin(f"{TRAINING_STEP} {count}")
         step = model.step(batch)
         losses.append(step.loss)
         if count == 1:
             opening = step
         if detail == "steps" or count in (1, last):
             held[count] = Held(model.weights(), model.optimiser_state())
+    arithmetic.begin("after training")
     return Found(
         layers=layers,
         outputs=opening.logits if outputs is None else outputs,
@@ -197,9 +212,9 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
     ).named(starting)
 
 
-def traced(worker: Worker, training: bool) -> Values:
-    """The outputs of a contender's layers on the first batch."""
-    return dict(worker.request("trace", index=0, training=training)["values"])
+def traced(worker: Worker, training: bool, fine: bool = False) -> Values:
+    """The outputs of a contender's layers on the first batch; with `fine` those of their parts too."""
+    return dict(worker.request("trace", index=0, training=training, **({"fine": True} if fine else {}))["values"])
 
 
 def _held(worker: Worker) -> Held:

@@ -48,10 +48,13 @@ class Quantity(Record):
             `momentum of 'head.bias' after 3 training steps`, ...
         agrees: within the limit of its check.
         error: largest absolute error divided by the reference's largest absolute value; null when not finite.
-        noise_units: rms error in units of this computation's rounding noise in its dtype; null when not finite.
+        noise_units: error in units of this computation's rounding noise in its dtype: of the whole by its rms, of the
+            largest element, or of the slice that is farthest off, whichever is most; null when not finite.
         limit: what `noise_units` may reach.
         worst_index, got, reference: the element with the largest error; `got` is null when not finite or absent.
         problem: what else is wrong, such as `not finite`, `wrong shape`, `missing`; empty otherwise.
+        where: the slice that `noise_units` is of, such as `column 511` or `time step 3`; empty for the whole.
+        left_out: elements that were not judged, as they, or what they are computed from, leave the dtype's range.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Quantity(Record):
     got: float | None
     reference: float | None
     problem: str = ""
+    where: str = ""
+    left_out: int = 0
 
 
 class PathPoint(Record):
@@ -92,6 +97,7 @@ class Agreement(Record):
         first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
         path: every quantity in the order of computation, when it was asked for (`--trace`).
+        note: what has to be known of an agreement that holds, such as ReLUs that rounding alone decides; mostly empty.
         examples: of a batch of this size, where fewer were compared than the workload has; else None.
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.
@@ -104,12 +110,18 @@ class Agreement(Record):
     outcome: Outcome
     quantities: list[Quantity] = []
     path: list[PathPoint] = []
+    note: str = ""
     examples: int | None = None
     first_difference: str = ""
     message: str = ""
     again: str = ""
     reason: str = ""
     log_tail: str = ""
+
+    @property
+    def first(self) -> Quantity | None:
+        """The first quantity in the order of computation that disagrees; None when all agree."""
+        return next((quantity for quantity in self.quantities if not quantity.agrees), None)
 
     @property
     def worst(self) -> Quantity | None:

@@ -23,9 +23,10 @@ from harness.core.spec import Contender
 from harness.core.weights import Weights, round_to, seeded_weights
 from harness.live_worker import Worker
 from harness.memory import reason_of
-from harness.noise import NOISE_RUNS, noise_of, remembered, task_key
+from harness.noise import NOISE_RUNS, Noise, noise_of, remembered, task_key
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, noise_generator, stochastic
+from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Exact, noise_generator
+from harness.reference.rounding import stochastic
 from harness.training_records import TrainingRun
 from harness.training_tasks import TrainingTask
 
@@ -131,7 +132,7 @@ class ExpectedTraining:
             train_reference(task, seed, stochastic(dtype, noise_generator(seed, first + run), times))
             for run in range(NOISE_RUNS)
         ]
-        logits = noise_of({"logits": self.exact.logits}, [{"logits": run.logits} for run in runs], dtype)["logits"]
+        logits = spread_of(self.exact.logits, [run.logits for run in runs], dtype)
         accuracy = self.exact.accuracy(task.targets)
         return (
             loss_noise(self.exact.losses, [run.losses for run in runs], dtype),
@@ -153,12 +154,15 @@ def explained(noise: np.ndarray, wide: np.ndarray) -> np.ndarray:
     return np.where(wide > PROPORTIONAL * AMPLIFICATION * noise, wide, noise)
 
 
+def spread_of(exact: np.ndarray, runs: Sequence[np.ndarray], dtype: str) -> float:
+    """The rms distance of runs from the exact values; infinite where one of them overflows."""
+    noise = noise_of({"": exact}, [{"": run} for run in runs], dtype)[""]
+    return float("inf") if noise.left_out else noise.rms
+
+
 def loss_noise(exact: np.ndarray, runs: Sequence[np.ndarray], dtype: str) -> np.ndarray:
     """How far rounding alone has moved the loss, before each step, `(steps,)`."""
-    spread = [
-        noise_of({"loss": loss}, [{"loss": run[step]} for run in runs], dtype)["loss"]
-        for step, loss in enumerate(exact)
-    ]
+    spread = [spread_of(loss, [run[step] for run in runs], dtype) for step, loss in enumerate(exact)]
     # A spread that shrinks again by chance must not turn the steps there into disagreements.
     return np.maximum.accumulate(spread)
 
@@ -211,7 +215,8 @@ def judge_trained(run: TrainingRun, task: TrainingTask, got: Trained, reference:
     run.reference_losses, run.noise = exact.losses[:steps].tolist(), reference.loss_noise[:steps].tolist()
     run.limit, run.rare_from = NOISE_LIMIT, reference.rare_from
     run.reference_accuracy, run.accuracy_noise = exact.accuracy(task.targets), reference.accuracy_noise
-    logits = compare_quantity("test logits", got.logits, exact.logits, task.workload.dtype, reference.logit_noise)
+    noise = Noise(reference.logit_noise)
+    logits = compare_quantity("test logits", got.logits, exact.logits, task.workload.dtype, noise)
     run.losses = [float(loss) if np.isfinite(loss) else None for loss in got.losses]
     run.accuracy = got.accuracy(task.targets)
     difference = np.abs(got.losses - exact.losses)

@@ -124,7 +124,10 @@ class Model(ABC):
 
     @abstractmethod
     def canonical(self, gradients: Any) -> Dict[str, Any]:
-        """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy."""
+        """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy.
+
+        None in the place of a gradient that is not there, because the loss does not depend on what it is by.
+        """
 
     def working_bytes(self, step: str, batch: Any) -> Optional[int]:
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
@@ -135,7 +138,7 @@ class Model(ABC):
 
     @abstractmethod
     def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:
-        """Intermediate values by `harness.core.weights.trace_names`, in order, canonical layouts, NumPy.
+        """Intermediate values by the fine `harness.core.weights.trace_names`, canonical layouts, NumPy.
 
         A second run outside the timed graph; `training` selects batch statistics. Changes nothing.
         """

@@ -62,12 +62,19 @@ class MessageError(HarnessError):
     """A message between parent and worker that breaks the protocol."""
 
 
+class FindingError(HarnessError):
+    """An implementation returned what is no value of its kind: the outcome `disagrees`, not a crash."""
+
+
 class WorkerError(HarnessError):
     """A worker that ended, hung, or could not do what it was asked.
 
     Attributes:
-        outcome: the outcome of the case this ends: `crashed`, `timeout`, `missing`, `unsupported` or `out_of_memory`.
+        outcome: the outcome of the case this ends: `crashed`, `timeout`, `missing`, `unsupported` or `out_of_memory`;
+            `disagrees` where what it could not do is a fault of the implementation itself.
         log_tail: the last lines of the worker's log.
+        request: what it was asked, if it answered that it could not.
+        reason: its answer.
     """
 
     def __init__(
@@ -80,10 +87,13 @@ class WorkerError(HarnessError):
         expected: Optional[str] = None,
         next_step: Optional[str] = None,
         log_tail: str = "",
+        request: str = "",
+        reason: str = "",
     ) -> None:
         super().__init__(what, where=where, got=got, expected=expected, next_step=next_step)
         self.outcome = outcome
         self.log_tail = log_tail
+        self.request, self.reason = request, reason
 
 
 class UnsupportedError(HarnessError):

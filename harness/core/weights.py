@@ -95,16 +95,26 @@ def trainable_names(spec: ModelSpec) -> Tuple[str, ...]:
     return tuple(name for name in weight_shapes(spec) if not is_statistic(name))
 
 
-def trace_names(spec: ModelSpec) -> Tuple[str, ...]:
+def trace_names(spec: ModelSpec, fine: bool = False) -> Tuple[str, ...]:
     """Names of the intermediate values of `Model.trace`, in forward order; the last one is the logits.
 
     dense: `layer.i`, after its activation. residual: `stem`, every `stage.s.block.b`, `pool`, `head`.
     recurrent: `layer.i`, the hidden states of all time steps `(batch_size, sequence_length, hidden_size)`, and `head`.
+
+    Args:
+        spec: the model.
+        fine: of a residual network, what every convolution and every batch norm returns too, each before the stem or
+            the block that it is a part of: `stem.conv`, `stage.s.block.b.norm1`, `stage.s.block.b.shortcut.conv`, ...
     """
     if isinstance(spec, DenseSpec):
         return tuple(f"layer.{index}" for index in range(spec.num_layers))
     if isinstance(spec, ResidualSpec):
-        return ("stem", *(block[0] for block in spec.blocks()), "pool", "head")
+        owners = ("stem", *(block[0] for block in spec.blocks()))
+        if not fine:
+            return (*owners, "pool", "head")
+        parts = dict.fromkeys(name.rpartition(".")[0] for name in weight_shapes(spec))
+        inner = {owner: [part for part in parts if part.startswith(f"{owner}.")] for owner in owners}
+        return (*(name for owner in owners for name in (*inner[owner], owner)), "pool", "head")
     assert isinstance(spec, RecurrentSpec)
     return (*(f"layer.{index}" for index in range(spec.num_layers)), "head")
 

@@ -13,7 +13,8 @@ A noise run is the same model with the arithmetic `Rounded("float32", noise_gene
 the exact model is one sample of the rounding error that float32 may cause in this very computation.
 """
 
-from harness.reference.arithmetic import Arithmetic, Exact, Rounded, noise_generator, unit_roundoff
+from harness.reference.arithmetic import Arithmetic, Exact, noise_generator, unit_roundoff
 from harness.reference.model import ReferenceModel, Step
+from harness.reference.rounding import Rounded
 
 __all__ = ["Arithmetic", "Exact", "ReferenceModel", "Rounded", "Step", "noise_generator", "unit_roundoff"]

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from harness.reference.arithmetic import Array, sum_of_products
+from harness.reference.arithmetic import Array
+from harness.reference.following import sum_of_products
 
 ROWS_SIZE = 2**17
 """Elements of all rows at a time, about 1 MB, which processors hold close by."""

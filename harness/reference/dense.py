@@ -9,8 +9,13 @@ from harness.reference.arithmetic import Array
 from harness.reference.layers import Backward, Forward, activate, activate_backward, affine, affine_backward
 
 
-def forward(spec: DenseSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool) -> Forward:
-    """Logits `(batch_size, output_size)` from `inputs["x"]` `(batch_size, input_size)`; `training` has no effect."""
+def forward(
+    spec: DenseSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool, fine: bool = False
+) -> Forward:
+    """Logits `(batch_size, output_size)` from `inputs["x"]` `(batch_size, input_size)`.
+
+    Neither `training` nor `fine` has an effect.
+    """
     values = [inputs["x"]]
     for index in range(spec.num_layers):
         y = affine(values[-1], weights[f"layer.{index}.weight"], weights[f"layer.{index}.bias"])

@@ -9,7 +9,15 @@ import numpy as np
 
 from harness.core.errors import InputError
 from harness.core.spec import ModelSpec, Optimiser, RecurrentSpec
-from harness.core.weights import Batch, Weights, check_batch, check_weights, trainable_names, weight_shapes
+from harness.core.weights import (
+    Batch,
+    Weights,
+    check_batch,
+    check_weights,
+    trace_names,
+    trainable_names,
+    weight_shapes,
+)
 from harness.reference import dense, recurrent, residual
 from harness.reference.arithmetic import Arithmetic, Array, Exact
 from harness.reference.layers import Backward, Forward, softmax_cross_entropy
@@ -19,7 +27,9 @@ from harness.reference.optimiser import UpdateRule
 class Family(Protocol):
     """What a module such as `dense` supplies."""
 
-    def forward(self, spec: Any, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool) -> Forward:
+    def forward(
+        self, spec: Any, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool, fine: bool = False
+    ) -> Forward:
         """Logits, trace, and what `backward` needs."""
 
     def backward(self, spec: Any, weights: Mapping[str, Array], saved: Any, grad: Array) -> Backward:
@@ -119,13 +129,15 @@ class ReferenceModel:
             for kind, held in self._rule.state(trained).items()
         }
 
-    def trace(self, batch: Batch, training: bool) -> dict[str, np.ndarray]:
+    def trace(self, batch: Batch, training: bool, fine: bool = False) -> dict[str, np.ndarray]:
         """Intermediate values by `harness.core.weights.trace_names`, in order. Changes nothing.
 
         Args:
             training: batch statistics instead of running ones.
+            fine: parts of layers too.
         """
-        return {name: _plain(value) for name, value in self._pass(batch, training).trace.items()}
+        found = self._pass(batch, training, fine=fine).trace
+        return {name: _plain(found[name]) for name in trace_names(self._spec, fine)}
 
     def through_time(self, batch: Batch) -> tuple[dict[str, Array], Array]:
         """States and the gradients by them along the sequence, in one backward pass. Changes nothing.
@@ -155,12 +167,12 @@ class ReferenceModel:
         """The weights as a pass takes them."""
         return {name: self._arithmetic.narrow(value) for name, value in self._weights.items()}
 
-    def _pass(self, batch: Batch, training: bool, weights: Weights | None = None) -> Forward:
+    def _pass(self, batch: Batch, training: bool, weights: Weights | None = None, fine: bool = False) -> Forward:
         """A forward pass; `weights` from `_entering` where the backward pass needs them too."""
         check_batch(self._spec, len(batch.targets), batch)
         arithmetic = self._arithmetic
         inputs = {name: arithmetic.narrow(arithmetic.array(value)) for name, value in batch.inputs.items()}
-        return self._family.forward(self._spec, weights or self._entering(), inputs, training)
+        return self._family.forward(self._spec, weights or self._entering(), inputs, training, fine)
 
     def _differentiate(self, batch: Batch) -> tuple[dict[str, Any], Forward, Backward]:
         weights = self._entering()

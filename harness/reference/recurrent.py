@@ -17,12 +17,14 @@ def _cell(spec: RecurrentSpec) -> Any:
     return lstm if isinstance(spec, LstmSpec) else rnn
 
 
-def forward(spec: RecurrentSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool) -> Forward:
+def forward(
+    spec: RecurrentSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool, fine: bool = False
+) -> Forward:
     """The stack of layers, then the head.
 
     Args:
         inputs: `x` `(batch_size, sequence_length, input_size)`; states `(num_layers, batch_size, hidden_size)`.
-        training: has no effect.
+        training, fine: have no effect.
 
     Returns:
         Logits `(batch_size, output_size)`, or `(batch_size, sequence_length, output_size)` for many-to-many.

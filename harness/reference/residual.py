@@ -28,15 +28,17 @@ def _units(name: str) -> tuple[Unit, Unit, Unit]:
     )
 
 
-def forward(spec: ResidualSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool) -> Forward:
+def forward(
+    spec: ResidualSpec, weights: Mapping[str, Array], inputs: Mapping[str, Array], training: bool, fine: bool = False
+) -> Forward:
     """Logits `(batch_size, output_size)` from images `inputs["x"]` `(batch_size, height, width, channels)`.
 
     Training normalises with the batch's statistics and returns the running ones after this batch; inference uses the
-    running ones and saves nothing.
+    running ones and saves nothing. With `fine`, what each convolution and each batch norm returns is in the trace too.
     """
-    run = _Run(spec, weights, training)
-    trace = {"stem": relu(run.unit(STEM, inputs["x"], 1))}
-    x = trace["stem"]
+    trace: dict[str, Array] = {}
+    run = _Run(spec, weights, training, trace if fine else None)
+    trace["stem"] = x = relu(run.unit(STEM, inputs["x"], 1))
     inner: dict[str, Array] = {}
     for name, _, _, stride in spec.blocks():
         first, second, shortcut = _units(name)
@@ -71,8 +73,10 @@ def backward(spec: ResidualSpec, weights: Mapping[str, Array], saved: Any, grad:
 class _Run:
     """One pass through the convolutions and batch norms, with what it leaves: saved values, statistics, gradients."""
 
-    def __init__(self, spec: ResidualSpec, weights: Mapping[str, Array], training: bool) -> None:
-        self._spec, self._weights, self._training = spec, weights, training
+    def __init__(
+        self, spec: ResidualSpec, weights: Mapping[str, Array], training: bool, trace: dict[str, Array] | None
+    ) -> None:
+        self._spec, self._weights, self._training, self._trace = spec, weights, training, trace
         self._saved: dict[Unit, Any] = {}
         self.statistics: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
@@ -83,18 +87,23 @@ class _Run:
     def unit(self, unit: Unit, x: Array, stride: int) -> Array:
         """Convolution, then batch norm."""
         conv, norm = unit
-        y = convolve(x, self._weights[f"{conv}.weight"], stride)
+        y = self._traced(conv, convolve(x, self._weights[f"{conv}.weight"], stride))
         scale, bias, mean, variance = (
             self._weights[f"{norm}.{part}"] for part in ("scale", "bias", "mean", "variance")
         )
         if not self._training:
-            return normalise_with(y, scale, bias, mean, variance, self._spec.epsilon)
+            return self._traced(norm, normalise_with(y, scale, bias, mean, variance, self._spec.epsilon))
         y, batch = normalise(y, scale, bias, self._spec.epsilon)
         share = self._spec.momentum
         self.statistics[f"{norm}.mean"] = (1 - share) * mean + share * batch.mean
         self.statistics[f"{norm}.variance"] = (1 - share) * variance + share * batch.variance
         self._saved[unit] = (x, stride, batch)
-        return y
+        return self._traced(norm, y)
+
+    def _traced(self, name: str, value: Array) -> Array:
+        if self._trace is not None:
+            self._trace[name] = value
+        return value
 
     def unit_backward(self, unit: Unit, grad: Array) -> Array:
         """The gradient by the input of `unit`; those by its weights are kept in `gradients`."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.spec import RnnSpec
-from harness.reference.arithmetic import Array, for_many_products
+from harness.reference.arithmetic import Array
+from harness.reference.following import for_many_products
 from harness.reference.layers import activate, activate_backward
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import re
 import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -29,11 +30,12 @@ import numpy as np
 
 from harness.core.clock import monotonic_ns, tick_s
 from harness.core.contract import Model, Runtime, Settings
-from harness.core.errors import HarnessError, InputError, UnsupportedError
+from harness.core.errors import FindingError, HarnessError, InputError, UnsupportedError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
-from harness.core.weights import Batch
+from harness.core.weights import Batch, trace_names
 from harness.worker.accounting import Accounting, forget_peak, host_memory
+from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses, finding_of, place_of
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -53,6 +55,7 @@ class Server:
         self._interpreter_s = interpreter_s
         self._runtime: Optional[Runtime] = None
         self._model: Optional[Model] = None
+        self._workload: Optional[Workload] = None
         self._batches: List[Any] = []
         self._device, self._dtype = "cpu", "float32"
         self._last: Any = None
@@ -122,7 +125,7 @@ class Server:
         if self._device == "gpu":
             # Models refer to themselves in circles, and would keep their place on the card until some later collection.
             gc.collect()
-        parsed = Workload.from_json(workload)
+        parsed = self._workload = Workload.from_json(workload)
         self._dtype = parsed.storage_dtype
         begin = monotonic_ns()
         self._model = self.runtime.build(parsed, weights, mode)
@@ -140,27 +143,31 @@ class Server:
         return {"first_call_s": (monotonic_ns() - begin) / 1e9}
 
     def do_forward(self, indices: List[int]) -> Dict[str, Any]:
-        return {"outputs": [np.asarray(self.runtime.fetch(self.model.forward(self._batches[i]))) for i in indices]}
+        found = (self.runtime.fetch(self.model.forward(self._batches[index])) for index in indices)
+        return {"outputs": [as_array("outputs", value) for value in found]}
 
     def do_gradients(self, index: int) -> Dict[str, Any]:
-        return self.model.canonical(self.model.gradients(self._batches[index]))
+        return as_gradients(self.model.canonical(self.model.gradients(self._batches[index])))
 
     def do_train(self, indices: List[int]) -> Dict[str, Any]:
         losses = [self.runtime.fetch(self.model.train_step(self._batches[index])) for index in indices]
-        return {"losses": np.stack(losses)}
+        return {"losses": as_losses(losses)}
 
     def do_weights(self) -> Dict[str, Any]:
-        return dict(self.model.weights())
+        return as_arrays("weight {}", self.model.weights())
 
     def do_optimiser_state(self) -> Dict[str, Any]:
-        return dict(self.model.optimiser_state())
+        return {kind: as_arrays(f"{kind} of {{}}", held) for kind, held in self.model.optimiser_state().items()}
 
     def do_reset(self, weights: Dict[str, np.ndarray]) -> Dict[str, Any]:
         self.model.reset(weights)
         return {}
 
-    def do_trace(self, index: int, training: bool) -> Dict[str, Any]:
-        return {"values": [[name, value] for name, value in self.model.trace(self._batches[index], training).items()]}
+    def do_trace(self, index: int, training: bool, fine: bool = False) -> Dict[str, Any]:
+        found = as_arrays("output of {}", self.model.trace(self._batches[index], training))
+        assert self._workload is not None
+        names = trace_names(self._workload.model, fine)
+        return {"values": [[name, found[name]] for name in names if name in found]}
 
     def do_describe(self) -> Dict[str, Any]:
         return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}
@@ -243,7 +250,7 @@ class Server:
     def do_last_value(self, step: str) -> Dict[str, Any]:
         """The value of the last timed call: the logits, or the loss."""
         value = self.model.canonical(self._last)["loss"] if step == "gradients" else self.runtime.fetch(self._last)
-        return {"value": np.asarray(value)}
+        return {"value": as_array("value of the last timed call", value)}
 
     def do_probe(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """Runs a probe of `impls.<framework>.defaults`. Without `start` the framework is as its users find it."""
@@ -335,7 +342,8 @@ WORDS_FOR_NO_DEVICE = (
 
 def describe_error(error: Exception) -> Dict[str, Any]:
     """What an exception means for a case: its outcome, the reason in a line, and whether the process can go on."""
-    text = str(error).strip() or type(error).__name__
+    # TensorFlow writes some of it in bold.
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip() or type(error).__name__
     name, lower = type(error).__name__, text.lower()
     if isinstance(error, (UnsupportedError, NotImplementedError)) or any(
         words in lower for words in WORDS_FOR_NO_KERNEL
@@ -351,7 +359,7 @@ def describe_error(error: Exception) -> Dict[str, Any]:
     ):
         outcome = "out_of_memory"
     else:
-        outcome = "crashed"
+        outcome = "disagrees" if isinstance(error, FindingError) else "crashed"
     kind = "" if isinstance(error, HarnessError) else f"{name}: "
     lines = text.splitlines()
     telling = [
@@ -360,12 +368,19 @@ def describe_error(error: Exception) -> Dict[str, Any]:
         if line.strip() and not line.lower().startswith(WORDS_BEFORE_THE_REASON) and not line.endswith("raised:")
     ]
     reason = (telling or lines)[-1 if isinstance(error, ImportError) else 0]
+    if reason.endswith(":") and len(telling) > 1:
+        reason = f"{reason} {telling[1].strip()}"
     if reason.lower().endswith("compile error"):
         # What the compiler itself said.
         reason = ": ".join([reason, *[line.strip() for line in lines if " error: " in line][:1]])
+    reason = kind + reason
+    perhaps_full = outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL)
+    device_lost = outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE)
+    if outcome == "crashed" and not perhaps_full and not device_lost and (finding := finding_of(error, reason)):
+        outcome, reason = "disagrees", f"{finding}: {reason} ({place_of(error)})"
     return {
         "outcome": outcome,
-        "out_of_memory_if_full": outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL),
-        "reason": kind + reason,
-        "device_lost": outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE),
+        "out_of_memory_if_full": perhaps_full,
+        "reason": reason,
+        "device_lost": device_lost,
     }

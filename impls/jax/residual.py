@@ -69,12 +69,14 @@ class Block(nnx.Module):
     """Two 3x3 convolutions with batch norm, and a shortcut: a 1x1 projection where stride or width change.
 
     Args:
+        name: canonical.
         incoming, outgoing: channels.
         stride: of the first convolution and of the projection.
         conv, norm: layer classes with everything but their sizes given.
     """
 
-    def __init__(self, incoming: int, outgoing: int, stride: int, conv: Any, norm: Any) -> None:
+    def __init__(self, name: str, incoming: int, outgoing: int, stride: int, conv: Any, norm: Any) -> None:
+        self.name = name
         # Given as numbers: "SAME" would pad a strided convolution on one side only.
         self.conv1 = conv(incoming, outgoing, (3, 3), strides=stride, padding=((1, 1), (1, 1)))
         self.norm1 = norm(outgoing)
@@ -87,10 +89,19 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `(batch_size, height, width, incoming)` to `(batch_size, height', width', outgoing)`."""
-        y = nnx.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        shortcut = self.shortcut_norm(self.shortcut_conv(x)) if self.projects else x
-        return nnx.relu(y + shortcut)
+        y = self._seen("conv1", self.conv1(x))
+        y = nnx.relu(self._seen("norm1", self.norm1(y)))
+        y = self._seen("conv2", self.conv2(y))
+        y = self._seen("norm2", self.norm2(y))
+        if self.projects:
+            x = self._seen("shortcut.conv", self.shortcut_conv(x))
+            x = self._seen("shortcut.norm", self.shortcut_norm(x))
+        return nnx.relu(y + x)
+
+    def _seen(self, part: str, value: jax.Array) -> jax.Array:
+        """`value`, which a trace finds under the block's name and that of the part."""
+        self.sow(nnx.Intermediate, f"{self.name}.{part}", value)
+        return value
 
 
 class Network(nnx.Module):
@@ -108,17 +119,20 @@ class Network(nnx.Module):
         norm = partial(BatchNorm, momentum=1 - spec.momentum, epsilon=spec.epsilon, param_dtype=dtype, rngs=rngs)
         self.stem_conv = conv(spec.channels, spec.stage_widths[0], (3, 3), padding=((1, 1), (1, 1)))
         self.stem_norm = norm(spec.stage_widths[0])
-        self.names = [name for name, *_ in spec.blocks()]
-        self.blocks = nnx.List([Block(*sizes, conv, norm) for _, *sizes in spec.blocks()])
+        self.blocks = nnx.List([Block(*block, conv, norm) for block in spec.blocks()])
         self.head = nnx.Linear(spec.stage_widths[-1], spec.output_size, param_dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `x` `(batch_size, height, width, channels)` to logits `(batch_size, output_size)`."""
-        x = nnx.relu(self.stem_norm(self.stem_conv(x)))
+        x = self.stem_conv(x)
+        self.sow(nnx.Intermediate, "stem.conv", x)
+        x = self.stem_norm(x)
+        self.sow(nnx.Intermediate, "stem.norm", x)
+        x = nnx.relu(x)
         self.sow(nnx.Intermediate, "stem", x)
-        for name, block in zip(self.names, self.blocks, strict=True):
+        for block in self.blocks:
             x = block(x)
-            self.sow(nnx.Intermediate, name, x)
+            self.sow(nnx.Intermediate, block.name, x)
         x = jnp.mean(x, axis=(1, 2))
         self.sow(nnx.Intermediate, "pool", x)
         return self.head(x)

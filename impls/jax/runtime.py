@@ -188,8 +188,8 @@ class JaxModel(Model):
         loss, by_weights, by_inputs = gradients
         return {
             "loss": _to_numpy(loss),
-            "weights": self._to_canonical(by_weights),
-            "inputs": {name: _to_numpy(value) for name, value in by_inputs.items()},
+            "weights": self._to_canonical({name: value for name, value in by_weights.items() if value is not None}),
+            "inputs": {name: _to_numpy(value) for name, value in by_inputs.items() if value is not None},
         }
 
     def working_bytes(self, step: str, batch: PlacedBatch) -> int | None:
@@ -208,7 +208,7 @@ class JaxModel(Model):
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         found = self._trace(training, self._trained, self._statistics, batch[0])
-        return {name: _to_numpy(found[name]) for name in trace_names(self._workload.model)}
+        return {name: _to_numpy(value) for name, value in found.items()}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -272,7 +272,7 @@ class JaxModel(Model):
         module.set_attributes(layer_by_layer=True, raise_if_not_found=False)
         logits = module(**self._narrow(inputs))
         recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
-        return {path[0]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
+        return {path[-1]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
 
 
 def _to_numpy(value: jax.Array) -> np.ndarray:

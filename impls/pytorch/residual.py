@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from harness.core.errors import UnsupportedError
 from harness.core.spec import ResidualSpec
-from harness.core.weights import weight_shapes
+from harness.core.weights import trace_names, weight_shapes
 
 LEDGER = {"layout": "channels_last: images NHWC and kernels OHWI in memory"}
 COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
@@ -131,8 +131,12 @@ def weight_map(spec: ResidualSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def traced_modules(spec: ResidualSpec) -> dict[str, str]:
     """Module path to the canonical name of its output."""
-    blocks = {f"blocks.{index}": name for index, (name, *_) in enumerate(spec.blocks())}
-    return {"stem": "stem", **blocks, "pool": "pool", "head": "head"}
+    blocks = {name: f"blocks.{index}" for index, (name, *_) in enumerate(spec.blocks())}
+    found = {}
+    for name in trace_names(spec, fine=True):
+        block = ".".join(name.split(".")[:4])
+        found[name.replace(block, blocks.get(block, block))] = name
+    return found
 
 
 def values_per_channel(spec: ResidualSpec, batch_size: int) -> list[int]:

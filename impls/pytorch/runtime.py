@@ -18,7 +18,7 @@ from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
-from harness.core.weights import Batch, Weights, check_weights, input_shapes, trace_names, trainable_names
+from harness.core.weights import Batch, Weights, check_weights, input_shapes, trainable_names
 from impls.pytorch import dense, lstm, residual, rnn, tuned
 from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
 from impls.pytorch.gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
@@ -247,7 +247,8 @@ class PyTorchModel(Model):
         with self._precision():
             loss = self._loss(self._network, inputs, batch.targets)
         wanted = [*self._trained, *(inputs[name] for name in self._inputs)]
-        return loss.detach(), *torch.autograd.grad(loss, wanted)
+        # What the loss does not depend on is told of as missing.
+        return loss.detach(), *torch.autograd.grad(loss, wanted, allow_unused=True)
 
     def _train(self, batch: PlacedBatch) -> torch.Tensor:
         with self._precision():
@@ -292,8 +293,14 @@ class PyTorchModel(Model):
         loss, by_weights, by_inputs = gradients[0], gradients[1 : len(names) + 1], gradients[len(names) + 1 :]
         return {
             "loss": to_numpy(loss),
-            "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
-            "inputs": {name: to_numpy(value) for name, value in zip(self._inputs, by_inputs, strict=True)},
+            "weights": {
+                name: value if value is None else self._to_canonical(name, value)
+                for name, value in zip(names, by_weights, strict=True)
+            },
+            "inputs": {
+                name: value if value is None else to_numpy(value)
+                for name, value in zip(self._inputs, by_inputs, strict=True)
+            },
         }
 
     def working_bytes(self, step: str, batch: PlacedBatch) -> int | None:
@@ -313,7 +320,7 @@ class PyTorchModel(Model):
                 inputs[name] = inputs[name][: spec.num_layers]
             with torch.no_grad(), self._precision():
                 network(**inputs)
-        return {name: found[name] for name in trace_names(self._workload.model)}
+        return found
 
     def describe(self) -> dict[str, Any]:
         kernel = (

@@ -75,6 +75,12 @@ class Block(keras.layers.Layer):
             self.shortcut_conv = convolution(outgoing, 1, stride, "shortcut.conv")
             self.shortcut_norm = normalisation(spec, mode, "shortcut.norm")
 
+    @property
+    def parts(self) -> list[keras.layers.Layer]:
+        """Its convolutions and batch norms."""
+        shortcut = [self.shortcut_conv, self.shortcut_norm] if self.projects else []
+        return [self.conv1, self.norm1, self.conv2, self.norm2, *shortcut]
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Maps `(batch_size, height, width, incoming)` to `(batch_size, height', width', outgoing)`."""
         y = self.conv1(self.pad(x) if self.pad else x)

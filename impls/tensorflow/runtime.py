@@ -18,7 +18,7 @@ from harness.core.contract import Model, Runtime, Settings
 from harness.core.errors import UnsupportedError
 from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
 from harness.core.tuning import TUNED, is_tuned, kind_of
-from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trace_names, trainable_names
+from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trainable_names
 from impls.tensorflow import dense, gpu_libraries, lstm, residual, rnn
 from impls.tensorflow.optimiser import held_state, lacks_kernel, make_optimiser
 
@@ -232,8 +232,14 @@ class TensorFlowModel(Model):
         names = trainable_names(self._workload.model)
         return {
             "loss": _to_numpy(loss),
-            "weights": {name: self._to_canonical(name, value) for name, value in zip(names, by_weights, strict=True)},
-            "inputs": {name: _to_numpy(by_inputs[name]) for name in input_shapes(self._workload.model, 1)},
+            "weights": {
+                name: value if value is None else self._to_canonical(name, value)
+                for name, value in zip(names, by_weights, strict=True)
+            },
+            "inputs": {
+                name: by_inputs[name] if by_inputs[name] is None else _to_numpy(by_inputs[name])
+                for name in input_shapes(self._workload.model, 1)
+            },
         }
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
@@ -244,11 +250,13 @@ class TensorFlowModel(Model):
         network.set_weights(self._network.get_weights())
         found: dict[str, np.ndarray] = {}
         for layer in network.layers:
-            layer.call = _recorder(found, layer)
+            layer.call = _recorder(found, layer.name, layer)
+            for part in getattr(layer, "parts", ()):
+                part.call = _recorder(found, f"{layer.name}.{part.name}", part)
         network(**batch.inputs, training=training)
         if last_only:
             found["head"] = np.ascontiguousarray(found["head"][:, -1])
-        return {name: found[name] for name in trace_names(spec)}
+        return found
 
     def describe(self) -> dict[str, Any]:
         compiled = {
@@ -325,7 +333,8 @@ class TensorFlowModel(Model):
         with self._scope(values) as scope, tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
             loss = self._loss(inputs, targets)
-        gradients = tape.gradient(loss, values)
+        # A weight that the loss does not depend on stays as it is; `_differentiate` tells of it.
+        gradients = tape.gradient(loss, values, unconnected_gradients="zero")
         for variable in self._statistics:
             variable.value.assign(scope.get_current_value(variable))
         # A weight whose value is still held somewhere would be copied before its update.
@@ -353,13 +362,13 @@ class TensorFlowModel(Model):
         return np.array(_to_numpy(value).transpose(np.argsort(self._map[name][1])), order="C")
 
 
-def _recorder(found: dict[str, np.ndarray], layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
-    """The layer's `call`, which also keeps its output under the layer's name."""
+def _recorder(found: dict[str, np.ndarray], name: str, layer: keras.layers.Layer) -> Callable[..., tf.Tensor]:
+    """The layer's `call`, which also keeps its output under `name`."""
     call = layer.call
 
     def recorded(*args: Any, **kwargs: Any) -> tf.Tensor:
         outputs = call(*args, **kwargs)
-        found[layer.name] = _to_numpy(outputs)
+        found[name] = _to_numpy(outputs)
         return outputs
 
     return recorded

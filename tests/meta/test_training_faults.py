@@ -65,7 +65,7 @@ def test_a_fault_that_begins_late_is_found_by_training_alone(
     task, expected = training
     unharmed = runner.train(fault.contender, task, expected)
     assert (unharmed.outcome, unharmed.reason) == ("ok", "")
-    assert runner.check(fault.contender, fault.model, "sgd", "float64", fault).outcome == "ok"
+    assert runner.check(fault.contender, fault.model, "sgd", "float64", "everyday", fault).outcome == "ok"
     run = runner.train(fault.contender, task, expected, fault)
     assert run.outcome == "disagrees"
     assert "noise units off" in run.reason

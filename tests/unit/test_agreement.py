@@ -1,5 +1,7 @@
 """The comparison itself: what agrees passes, and everything else fails with its reason."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,12 @@ from harness.agreement import EXAMPLES_AT_A_TIME, Expected, name_precision_findi
 from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
-from harness.noise import noise_of, rms
+from harness.noise import Noise, SliceNoise, distance_of, noise_of, rms
 from harness.presets import PRESETS
 from harness.quantities import reference_quantities
 from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact, Rounded, noise_generator
+from harness.reference.arithmetic import Exact, noise_generator
+from harness.reference.rounding import Rounded
 from harness.results import Agreement
 from harness.task import Task
 
@@ -22,7 +25,7 @@ NOISE = 1e-16
 
 
 def compare(got, noise=NOISE, dtype="float64", reference=REFERENCE):
-    return compare_quantity("outputs", got, reference, dtype, noise)
+    return compare_quantity("outputs", got, reference, dtype, Noise(noise))
 
 
 def test_equal_values_agree():
@@ -89,22 +92,107 @@ def test_zeros_agree_with_zeros_and_nothing_else_does():
     assert not compare(np.full((2, 2), 1e-30, "float32"), 0.0, "float32", zeros).agrees
 
 
-@pytest.mark.parametrize("noise", [np.inf, np.nan])
-@pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_nothing_agrees_where_rounding_alone_overflows(noise, shift):
-    quantity = compare(REFERENCE + shift, noise)
+def test_what_overflows_by_rounding_alone_is_left_out_and_all_else_is_judged():
+    run = REFERENCE.copy()
+    run[1, 2] = np.inf
+    noise = noise_of({"outputs": REFERENCE}, [{"outputs": run}, {"outputs": REFERENCE + 1e-7}], "float32")["outputs"]
+    assert list(noise.left_out) == [7]
+    for value in (np.inf, np.nan, 1e30, REFERENCE[1, 2]):
+        got = REFERENCE.astype("float32")
+        got[1, 2] = value
+        quantity = compare_quantity("outputs", got, REFERENCE, "float32", noise)
+        assert quantity.agrees
+        assert quantity.left_out == 1
+        got[0, 0] += 1e-3
+        assert not compare_quantity("outputs", got, REFERENCE, "float32", noise).agrees
+        got[0, 0] = np.nan
+        assert "not finite" in compare_quantity("outputs", got, REFERENCE, "float32", noise).problem
+
+
+def wide_noise(rng, shape=(60, 70)):
+    """The noise of a matrix whose elements err independently by 1e-7, and its exact values."""
+    exact = rng.standard_normal(shape)
+    runs = [{"w": exact + 1e-7 * rng.standard_normal(shape)} for _ in range(8)]
+    return exact, noise_of({"w": exact}, runs, "float32")["w"]
+
+
+def test_one_wrong_element_of_a_matrix_is_found_and_named():
+    rng = np.random.default_rng(3)
+    exact, noise = wide_noise(rng)
+    got = (exact + 1e-7 * rng.standard_normal(exact.shape)).astype("float32")
+    assert compare_quantity("gradient of 'w'", got, exact, "float32", noise).agrees
+    got[59, 69] += 1e-5
+    # As a whole the matrix is less than two units off.
+    assert distance_of(exact, got).whole < 2 * noise.rms
+    quantity = compare_quantity("gradient of 'w'", got, exact, "float32", noise)
     assert not quantity.agrees
-    assert "overflow" in quantity.problem
+    assert quantity.where == "the element [59, 69]"
+    assert quantity.worst_index == [59, 69]
+
+
+@pytest.mark.parametrize(("axis", "place", "word"), [(0, 59, "row 59"), (1, 69, "column 69"), (1, 0, "column 0")])
+def test_one_wrong_row_or_column_of_a_matrix_is_found_and_named(axis, place, word):
+    rng = np.random.default_rng(4)
+    exact, noise = wide_noise(rng)
+    error = 1e-7 * rng.standard_normal(exact.shape)
+    np.moveaxis(error, axis, 0)[place] *= 15
+    quantity = compare_quantity("gradient of 'w'", (exact + error).astype("float32"), exact, "float32", noise)
+    assert distance_of(exact, exact + error).whole < 4 * noise.rms
+    assert not quantity.agrees
+    assert quantity.where == word
+
+
+def test_a_wrong_time_step_is_found_among_others_with_far_larger_gradients():
+    rng = np.random.default_rng(5)
+    sizes = np.logspace(0, -30, 16)[np.newaxis, :, np.newaxis]
+    exact = rng.standard_normal((4, 16, 6)) * sizes
+    runs = [{"x": exact * (1 + 1e-7 * rng.standard_normal(exact.shape))} for _ in range(8)]
+    noise = noise_of({"x": exact}, runs, "float32")["x"]
+    got = (exact * (1 + 1e-7 * rng.standard_normal(exact.shape))).astype("float32")
+    assert compare_quantity("gradient of input 'x'", got, exact, "float32", noise).agrees
+    got[:, 12:] = 0
+    quantity = compare_quantity("gradient of input 'x'", got, exact, "float32", noise)
+    assert not quantity.agrees
+    assert quantity.where.startswith("time step 1")
+
+
+def test_right_values_stay_under_the_limit_in_every_row_column_and_element():
+    rng = np.random.default_rng(6)
+    largest = 0.0
+    for shape in [(1,), (1, 1), (3, 2), (200, 300), (1, 500), (2, 3, 3, 8)] * 20:
+        exact, noise = wide_noise(rng, shape)
+        got = (exact + 1e-7 * rng.standard_normal(shape)).astype("float32")
+        largest = max(largest, compare_quantity("w", got, exact, "float32", noise).noise_units)
+    assert largest < NOISE_LIMIT / 1.5
+
+
+def test_noise_survives_being_written_down():
+    _, noise = wide_noise(np.random.default_rng(7), (3, 4))
+    again = Noise.from_json(json.loads(json.dumps(noise.to_json())))
+    assert (again.rms, again.reach, again.largest, again.left_out) == (
+        noise.rms,
+        noise.reach,
+        noise.largest,
+        noise.left_out,
+    )
+    for part, written in zip(noise.slices, again.slices, strict=True):
+        assert isinstance(written, SliceNoise)
+        np.testing.assert_allclose(part.rms, written.rms, rtol=1e-3)
 
 
 def test_a_quantity_that_is_missing_is_a_disagreement():
-    quantities = compare_all({"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", {"a": NOISE, "b": NOISE})
+    quantities = compare_all(
+        {"a": REFERENCE, "b": REFERENCE}, {"a": REFERENCE}, "float64", dict.fromkeys("ab", Noise(NOISE))
+    )
     assert [quantity.agrees for quantity in quantities] == [True, False]
 
 
 def test_noise_is_never_finer_than_the_rounding_of_the_result():
     exact = {"x": REFERENCE}
-    assert noise_of(exact, [exact], "float32")["x"] > 0
+    noise = noise_of(exact, [exact, exact], "float32")["x"]
+    assert noise.rms > 0
+    assert noise.largest > 0
+    assert all((part.rms > 0).all() for part in noise.slices)
 
 
 @pytest.mark.parametrize("sized", PRESETS["small"].sized, ids=lambda sized: sized.model.kind)

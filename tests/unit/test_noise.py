@@ -57,10 +57,12 @@ def test_another_task_has_another_key():
 
 def test_what_was_kept_is_what_would_be_computed(folder):
     task = Task.seeded(Workload(DenseSpec((3, 4, 2)), 5), 0)
-    computed = Expected(task, 0).noise("float32")
-    assert len(list(folder.iterdir())) == 1
-    assert Expected(task, 0).noise("float32") == computed
-    assert Expected(task, 1).noise("float32") != computed
+    computed, again, other = ({} for _ in range(3))
+    for found, seed in ((computed, 0), (again, 0), (other, 1)):
+        found.update({name: noise.to_json() for name, noise in Expected(task, seed).noise("float32").items()})
+        assert len(list(folder.iterdir())) == 1 + seed
+    assert again == computed
+    assert other != computed
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

@@ -10,7 +10,7 @@ from harness.core.weights import round_to
 from harness.noise import NOISE_RUNS, rms
 from harness.quantities import reference_quantities
 from harness.reference import Exact, Rounded, noise_generator
-from harness.reference.arithmetic import Mixed, stochastic
+from harness.reference.rounding import Mixed, stochastic
 from harness.task import Task
 
 DENSE = DenseSpec((12, 16, 5))

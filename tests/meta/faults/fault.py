@@ -35,6 +35,7 @@ class Fault:
         place: how `first_difference` has to begin.
         optimiser: the kind that training uses.
         dtype: in which the fault shows; `float32` means that it shows in no wider one.
+        situation: that lets it show, as `harness.situations` names it, or one that no check makes.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Fault:
     place: str
     optimiser: str = "sgd"
     dtype: Literal["float64", "float32"] = "float64"
+    situation: str = "everyday"
 
     @property
     def id(self) -> str:

@@ -113,10 +113,10 @@ RESIDUAL = (
         ("residual.py", "strides=stride, padding=((1, 1), (1, 1))", 'strides=stride, padding="SAME"'),
     ), "stage.1.block.0 (inference)"),
     Fault("projection without its norm", JIT, "residual", (
-        ("residual.py", "self.shortcut_norm(self.shortcut_conv(x))", "self.shortcut_conv(x)"),
-    ), "stage.1.block.0 (inference)"),
+        ("residual.py", "            x = self._seen(\"shortcut.norm\", self.shortcut_norm(x))\n", ""),
+    ), "stage.1.block.0.shortcut.norm (inference)"),
     Fault("shortcut after the activation", JIT, "residual", (
-        ("residual.py", "nnx.relu(y + shortcut)", "nnx.relu(y) + shortcut"),
+        ("residual.py", "nnx.relu(y + x)", "nnx.relu(y) + x"),
     ), "stage.0.block.0 (inference)"),
     Fault("pooling by the maximum", JIT, "residual", (
         ("residual.py", "jnp.mean(x, axis=(1, 2))", "jnp.max(x, axis=(1, 2))"),

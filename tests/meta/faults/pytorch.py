@@ -187,7 +187,7 @@ TRAINING = (
         "F.cross_entropy(logits.flatten(0, -2), targets.flatten(), label_smoothing=0.1)",
     ), "loss"),
     Fault("loss scaled for half precision and gradients not scaled back", EAGER, "rnn", in_runtime(
-        "torch.autograd.grad(loss, wanted)", "torch.autograd.grad(1024 * loss, wanted)",
+        "torch.autograd.grad(loss, wanted,", "torch.autograd.grad(1024 * loss, wanted,",
     ), "gradient of 'head.bias' (backward)"),
     Fault("Keras' epsilon in Adam", EAGER, "dense", in_optimiser(
         "eps=optimiser.epsilon", "eps=1e-7",

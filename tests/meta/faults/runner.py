@@ -1,4 +1,4 @@
-"""Runs the agreement check on copies of the sources, in one long-lived worker for each framework."""
+"""Runs the agreement check on copies of the sources, in a long-lived worker for each framework and environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
-from harness.results import EVERYDAY, Agreement
+from harness.results import Agreement
 from harness.situations import SITUATIONS
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training
@@ -43,8 +43,7 @@ SEED = 11
 @functools.cache
 def task_and_expected(model: str, optimiser: str, situation: str) -> tuple[Task, Expected]:
     """What every contender has to compute, and the reference's side of it."""
-    workload = Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser))
-    task = SITUATIONS[situation].task(workload, SEED)
+    task = SITUATIONS[situation].task(Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
     return task, Expected(task, SEED)
 
 
@@ -63,7 +62,7 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[tuple[str, ...], Worker] = {}
         self._copies = itertools.count()
         self._one_at_a_time = threading.Lock()
 
@@ -73,13 +72,7 @@ class Runner:
             worker.kill()
 
     def check(
-        self,
-        contender: str,
-        model: str,
-        optimiser: str,
-        dtype: str,
-        fault: Fault | None = None,
-        situation: str = EVERYDAY,
+        self, contender: str, model: str, optimiser: str, dtype: str, situation: str, fault: Fault | None = None
     ) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
         chosen = Contender.parse(contender)
@@ -112,9 +105,12 @@ class Runner:
         return worker
 
     def _worker(self, contender: Contender) -> Worker:
-        worker = self._workers.get(contender.framework)
+        # Some modes want another environment before their interpreter starts.
+        variables = FRAMEWORKS[contender.framework].environment(contender.mode)
+        key = (contender.framework, *(f"{name}={value}" for name, value in variables.items()))
+        worker = self._workers.get(key)
         if worker is None or not worker.alive:
-            worker = self._workers[contender.framework] = self._start(contender)
+            worker = self._workers[key] = self._start(contender)
         return worker
 
     def _start(self, contender: Contender) -> Worker:

@@ -4,7 +4,7 @@ from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 
 EAGER = "tensorflow:eager"
 APPLY = "self._optimiser.apply(gradients)"
-GRADIENTS = "gradients = tape.gradient(loss, values)"
+GRADIENTS = 'gradients = tape.gradient(loss, values, unconnected_gradients="zero")'
 
 DENSE = (
     Fault("activation after the last layer too", EAGER, "dense", (
