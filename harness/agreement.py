@@ -16,25 +16,22 @@ fault: see `harness.flips`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from harness.comparison import compare_all, compared_rows
+from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.findings import explained, unfinished
 from harness.first_difference import find_first_difference
-from harness.flips import Flips
+from harness.flips import Flips, Settled
 from harness.live_worker import Worker
 from harness.memory import passes_at_once, reason_of
 from harness.noise import Distances, Noise, Values, distances, noise_from, remembered_noise, run_all, task_key
 from harness.quantities import Detail, contender_quantities, reference_quantities
-from harness.reference import ReferenceModel
-from harness.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator
+from harness.reference.arithmetic import UNIT_ROUNDOFF, noise_generator
 from harness.reference.branches import Branches
 from harness.reference.following import Observed
 from harness.reference.rounding import leaves_range, stochastic
@@ -51,8 +48,6 @@ OTHERWISE_IN_FLOAT64 = {
     ("tensorflow:tuned", "residual"),
 }
 WIDE_DTYPES = ("float64", "float32")
-# Examples whose layers the reference holds in memory at a time where it only infers.
-EXAMPLES_AT_A_TIME = 256
 
 
 class _ExactRun(NamedTuple):
@@ -70,36 +65,17 @@ class Expected:
         seed: of the stochastic arithmetic.
         keep: whether the noise is kept between runs (see `harness.noise`).
         detail: which quantities there are.
-        noise_from: the same model on fewer examples, whose noise serves: that of an output does not depend on how many.
     """
 
-    def __init__(
-        self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole", noise_from: Expected | None = None
-    ) -> None:
+    def __init__(self, task: Task, seed: int, keep: bool = True, detail: Detail = "whole") -> None:
         self.task = task
         self.detail: Detail = detail
-        self._noise_from = noise_from
         self._keep = keep
         self._seed = seed
         self._exact: dict[str, _ExactRun] = {}
         self._noise: dict[str, dict[str, Noise]] = {}
         self._flips: dict[str, Flips] = {}
-        self._logits: dict[tuple[int, str], np.ndarray] = {}
         self._lock = threading.RLock()
-
-    def forward(self, index: int, dtype: str) -> np.ndarray:
-        """The reference's logits of the `compared_rows` of batch `index`, starting weights and batch in `dtype`.
-
-        In inference no example depends on another.
-        """
-        with self._lock:
-            if (index, dtype) not in self._logits:
-                task = self.task.part(index, compared_rows(self.task.workload.batch_size)).rounded(dtype)
-                model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, Exact())
-                rows, step = np.arange(task.workload.batch_size), EXAMPLES_AT_A_TIME
-                parts = [model.forward(task.batches[0].pick(rows[begin : begin + step])) for begin in rows[::step]]
-                self._logits[index, dtype] = np.concatenate(parts)
-            return self._logits[index, dtype]
 
     def values(self, dtype: str) -> Values:
         """The reference's quantities from weights and batches as rounded to `dtype`, float64."""
@@ -117,8 +93,6 @@ class Expected:
 
     def noise(self, dtype: str) -> dict[str, Noise]:
         """The rounding noise of each quantity in `dtype`; in wide dtypes with ReLUs as in the exact run."""
-        if self._noise_from is not None:
-            return self._noise_from.noise(dtype)
         with self._lock:
             if dtype not in self._noise:
                 settings = self.task.workload.to_json(), dtype, self._seed, self.detail
@@ -145,8 +119,7 @@ class Expected:
         quantities = compare_all(self.values(dtype), got, dtype, self.noise(dtype))
         notes = []
         if not all(quantity.agrees for quantity in quantities):
-            with self._lock:
-                settled = self._flips_in(dtype).settle(quantities, got, self.noise(dtype))
+            settled = self.settle(quantities, got, dtype, self.noise(dtype))
             if settled:
                 quantities = settled.quantities
                 notes.append(settled.note)
@@ -154,6 +127,13 @@ class Expected:
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
         return quantities, "; ".join(notes)
+
+    def settle(
+        self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
+    ) -> Settled | None:
+        """The quantities as they agree once ReLUs that rounding decides are turned over; see `Flips.settle`."""
+        with self._lock:
+            return self._flips_in(dtype).settle(quantities, got, noise)
 
     def _flips_in(self, dtype: str) -> Flips:
         if dtype not in self._flips:

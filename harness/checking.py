@@ -18,17 +18,12 @@ from harness.results import EVERYDAY, Agreement, CaseResult, Result
 from harness.side_by_side import SideBySide
 from harness.situated import Situated
 from harness.task import TRAINING_STEPS, Task
+from harness.timed_check import TimedExpected, examples_compared, is_judged_whole
 from harness.timing import Timing
 from harness.turns import Turns
-from harness.work import count_work
 
 # Units of progress: rough seconds on two cores, so that the time left is about right.
 AGREEMENT_UNITS = 2.5
-# Where time is measured, no more examples are compared, and of large models no more than these operations forward, as
-# far as that leaves a few: the reference, which trains 18 times, would take minutes otherwise. Of what timed inference
-# returns more are compared (`compared_rows`).
-MOST_EXAMPLES, FEWEST_EXAMPLES = 64, 4
-MOST_FLOPS = 4e9
 
 
 class Checking:
@@ -57,7 +52,7 @@ class Checking:
         self._options, self._pool, self._result, self._timing = options, pool, result, timing
         self._reporter, self._compiling, self._side_by_side = reporter, compiling, side_by_side
         # Of the workload at hand, and of the one that was compared in its place.
-        self._expected: dict[Workload, Callable[[], Expected]] = {}
+        self._expected: dict[Workload, Callable[[], TimedExpected]] = {}
         self._compared: dict[Workload, tuple[Expected, dict[Contender, list[Agreement]]]] = {}
 
     def check(self, workload: Workload, timed: bool) -> None:
@@ -92,8 +87,8 @@ class Checking:
                 self._result.agreements.append(ended(self._blank(contender, workload, dtype), why))
                 self._reporter.advance(AGREEMENT_UNITS)
 
-    def expected(self, workload: Workload) -> Callable[[], Expected]:
-        """Gives the reference's side of a workload; computed anew if its agreement was found before a run went on."""
+    def expected(self, workload: Workload) -> Callable[[], TimedExpected]:
+        """Gives the reference's side of timing; computed anew if its agreement was found before a run went on."""
         if workload not in self._expected:
             self._expected = {workload: functools.cache(functools.partial(self._compute_expected, workload))}
         return self._expected[workload]
@@ -104,19 +99,19 @@ class Checking:
         earlier, known = self._compared.get(compared, (None, {}))
         situated = Situated(self._options, self._pool, self._compiling, compared)
 
-        def make() -> tuple[Expected, Expected]:
+        def make() -> tuple[Expected, TimedExpected]:
             """For the comparison, and for timing."""
-            fewer = earlier or Expected(task, self._options.seed, detail=self._options.detail)
-            return fewer, fewer if compared == workload else self._whole(workload, fewer)
+            part = earlier or Expected(task, self._options.seed, detail=self._options.detail)
+            return part, TimedExpected(workload, part, self._options.seed)
 
-        def warm(both: tuple[Expected, Expected]) -> None:
+        def warm(both: tuple[Expected, TimedExpected]) -> None:
             for dtype in self._options.dtypes:
                 if EVERYDAY in self._options.situations_of(compared, dtype):
                     both[0].values(dtype)
                     both[0].noise(dtype)
                 situated.warm(dtype)
 
-        def judge(contender: Contender, both: Callable[[], tuple[Expected, Expected]]) -> list[Agreement]:
+        def judge(contender: Contender, both: Callable[[], tuple[Expected, TimedExpected]]) -> list[Agreement]:
             found = known.get(contender, [])
             if not found or any(agreement.outcome not in ("ok", "disagrees") for agreement in found):
                 found = self._check_all(contender, task, lambda: both()[0], situated)
@@ -171,15 +166,10 @@ class Checking:
             return workload
         return workload.replace(batch_size=examples_compared(workload))
 
-    def _whole(self, workload: Workload, fewer: Expected) -> Expected:
-        task = Task.seeded(workload, self._options.seed, timed_batches(workload))
-        return Expected(task, self._options.seed, noise_from=fewer)
-
-    def _compute_expected(self, workload: Workload) -> Expected:
+    def _compute_expected(self, workload: Workload) -> TimedExpected:
         with threadpool_limits(1):
-            compared = self._compared_for(workload)
-            fewer = Expected(Task.seeded(compared, self._options.seed), self._options.seed)
-            return fewer if compared == workload else self._whole(workload, fewer)
+            part = Expected(Task.seeded(self._compared_for(workload), self._options.seed), self._options.seed)
+            return TimedExpected(workload, part, self._options.seed)
 
     def _blank(self, contender: Contender, workload: Workload, dtype: str) -> Agreement:
         """The record of a check that has not been made."""
@@ -190,13 +180,6 @@ class Checking:
             again=self._options.again(workload, contender, dtype),
             check="meaning" if dtype == "float64" else "precision",
         )
-
-
-def examples_compared(workload: Workload) -> int:
-    """On how many examples the agreement of a workload that is timed is checked."""
-    one = count_work(workload.replace(batch_size=1, step="inference")).flops
-    most = min(MOST_EXAMPLES, max(FEWEST_EXAMPLES, int(MOST_FLOPS // one)))
-    return min(workload.batch_size, most)
 
 
 def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contender], steps: Sequence[str]) -> int:
@@ -243,4 +226,5 @@ def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Ag
     """The agreement on fewer examples, as what is known of the whole."""
     dtype = str(agreement.workload["dtype"])
     whole = workload.replace(dtype=dtype).to_json()
-    return agreement.model_copy(update={"workload": whole, "examples": compared.batch_size})
+    timed = "everything" if is_judged_whole(workload, compared.batch_size) else "outputs"
+    return agreement.model_copy(update={"workload": whole, "examples": compared.batch_size, "timed": timed})

@@ -16,13 +16,6 @@ from harness.noise import Distance, Noise, Values, distance_of
 from harness.results import Quantity
 
 NOISE_LIMIT = 8.0
-# The reference computes a few hundred images a second, and a large batch has a hundred thousand.
-MOST_OUTPUTS = 1024
-
-
-def compared_rows(batch_size: int) -> np.ndarray:
-    """Which examples' outputs of a timed call are compared: of a large batch `MOST_OUTPUTS`, from first to last."""
-    return np.unique(np.linspace(0, batch_size - 1, min(batch_size, MOST_OUTPUTS)).astype(int))
 
 
 def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, dtype: str, noise: Noise) -> Quantity:

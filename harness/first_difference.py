@@ -13,13 +13,14 @@ from harness.core.weights import trainable_names
 from harness.findings import OF_REQUESTS
 from harness.live_worker import Worker
 from harness.noise import NOISE_RUNS, Values, noise_of
-from harness.quantities import UNCHANGED, traced
+from harness.quantities import UNCHANGED, input_gradient, named_gradients, traced
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Exact, noise_generator
 from harness.reference.rounding import stochastic
 from harness.results import Quantity
 from harness.task import Task
 
+ALONE = ", where calls on another batch came before and after: by itself it is right"
 GATES = ("i", "f", "g", "o")
 # More parts than these are no place.
 MOST_PARTS = 3
@@ -88,7 +89,8 @@ class _Search:
             self._aside = self._aside or found
             if result in self._failing:
                 self.at = result
-                return result + (self._reference.left_out(self._gradients()) if training else "")
+                alone = self._reference.right_alone(self._worker, result)
+                return result + (alone or (self._reference.left_out(self._gradients()) if training else ""))
         return ""
 
     def _gradients(self) -> dict[str, Values]:
@@ -99,10 +101,11 @@ class _Search:
         if OF_REQUESTS["gradients"] in self._failing:
             return self.at
         by_weights = {f"gradient of {n!r}": n for n in reversed(trainable_names(self._task.workload.model))}
-        by_inputs = {f"gradient of input {n!r}": n for n in self._task.batches[0].inputs}
+        by_inputs = {input_gradient(n): n for n in self._task.batches[0].inputs}
         for quantity, name in {**by_weights, **by_inputs}.items():
             if quantity in self._failing:
-                parts = self._reference.differing_gradient(self._gradients(), name, quantity in by_inputs)
+                alone = self._reference.right_alone(self._worker, quantity)
+                parts = alone or self._reference.differing_gradient(self._gradients(), name, quantity in by_inputs)
                 return f"{quantity} (backward){parts}"
         return ""
 
@@ -164,6 +167,20 @@ class _References:
         place = f"{name} ({'training' if training else 'inference'})"
         parts = self._differing_time(got, values, name) or self._differing_places(got, values, name)
         return place + parts, reaches
+
+    def right_alone(self, worker: Worker, name: str) -> str:
+        """Says so if a quantity of the first batch, called since the last reset for the first time, does not differ."""
+        batch = self._task.batches[0]
+        if name == "outputs":
+            got = {name: worker.request("forward", indices=[0])["outputs"][0]}
+            values: list[Values] = [{name: model.forward(batch)} for model in self._models]
+        else:
+            got = named_gradients(worker.request("gradients", index=0))
+            values = [{name: named_gradients(model.gradients(batch))[name]} for model in self._models]
+        exact, *runs = values
+        (found,) = compare_all(exact, got, self._dtype, noise_of(exact, runs, self._dtype))
+        # What was just over the limit, and is just under it now, is wrong either way.
+        return ALONE if found.agrees and (found.noise_units or 0.0) <= found.limit / 2 else ""
 
     def left_out(self, got: Mapping[str, Values]) -> str:
         """`, without example 5`, `, without class 2`: what a loss that differs has no gradient by; empty if nothing."""

@@ -101,21 +101,21 @@ class Flips:
         if None in stages or any(quantity.noise_units is None for quantity in failing):
             return None
         found = {quantity.name: quantity for quantity in quantities}
-        turned = 0
+        turned: set[Place] = set()
         for stage in sorted(stage for stage in stages if stage is not None):
             # What one call returned, or one training: other calls may have decided otherwise again.
             together = [name for name in found if stage_of(name) == stage]
-            judged, count = self._settle_stage(stage, together, got, noise)
+            judged, places = self._settle_stage(stage, together, got, noise)
             if not all(quantity.agrees for quantity in judged):
                 return None
             found.update({quantity.name: quantity for quantity in judged})
-            turned += count
-        return Settled(list(found.values()), turned)
+            turned |= places
+        return Settled(list(found.values()), len(turned))
 
     def _settle_stage(
         self, stage: str, names: Sequence[str], got: Values, noise: Mapping[str, Noise]
-    ) -> tuple[list[Quantity], int]:
-        """The quantities of one stage, judged anew, and how many ReLUs were turned over for that."""
+    ) -> tuple[list[Quantity], frozenset[Place]]:
+        """The quantities of one stage, judged anew, and the ReLUs that were turned over for that."""
         turned: frozenset[Place] = frozenset()
         last = "" if stage == "training" else f"{TRAINING_STEP} 1"
         for _ in range(MOST_TIMES):
@@ -123,7 +123,7 @@ class Flips:
             judged = [compare_quantity(name, got[name], values[name], self._dtype, noise[name]) for name in names]
             failing = [quantity.name for quantity in judged if not quantity.agrees]
             if not failing:
-                return judged, len(turned)
+                return judged, turned
             if not 0 < len(places) <= MOST_TRIED:
                 break
             chosen = self._choose(turned, places, values, failing, got, noise)
@@ -131,7 +131,7 @@ class Flips:
                 break
             turned = turned ^ chosen
         spread = self._own_sides()
-        return [compare_quantity(n, got[n], self._exact[n], self._dtype, spread[n]) for n in names], 0
+        return [compare_quantity(n, got[n], self._exact[n], self._dtype, spread[n]) for n in names], frozenset()
 
     def _along(self, turned: frozenset[Place], last: str) -> tuple[Values, list[Place]]:
         """The exact values with these ReLUs turned over, and the ReLUs that rounding may turn over on this way.

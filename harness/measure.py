@@ -205,12 +205,6 @@ def _throughput(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contende
     return {contender: precision.interval(contender) for contender in measured}
 
 
-def last_value(worker: Worker, step: str) -> np.ndarray:
-    """What the last timed call returned: the logits, or the loss. Raises WorkerError."""
-    value: np.ndarray = worker.request("last_value", step=step)["value"]
-    return value
-
-
 def compare_speeds(
     workload: Workload, measured: Mapping[Contender, Sequence[Rounds]], baseline: Contender | None = None
 ) -> tuple[list[Comparison], NoiseFloor | None]:

@@ -7,6 +7,7 @@ quantity that disagrees is where a contender leaves the reference's way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ Detail = Literal["whole", "layers", "steps"]
 LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
+RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
 TRAINING_STEP = "training step"
 """How the parts of the reference's computation are named that are training steps, with a number from 1 on."""
@@ -62,6 +64,8 @@ class Found:
         held: after training steps, by their number; the last one at least.
         trained_outputs: on the first batch, after training.
         reset: what the model holds after a reset to the starting weights.
+        reset_outputs: as `outputs`, after that reset.
+        reset_gradients: as `gradients`, after that reset.
         stepped: the weights after one more training step, on the first batch.
     """
 
@@ -73,41 +77,56 @@ class Found:
     held: Mapping[int, Held]
     trained_outputs: np.ndarray
     reset: Held
+    reset_outputs: np.ndarray
+    reset_gradients: Mapping[str, Any]
     stepped: Weights
 
     def named(self, starting: Weights) -> Values:
         """All quantities in order; `starting` are the weights in the model's own dtype."""
-        by_weights, steps = self.gradients["weights"], len(self.losses)
+        steps = len(self.losses)
         found = self._layer_outputs("inference")
         found["outputs"] = self.outputs
         found.update(self._layer_outputs("training"))
-        found["loss"] = np.asarray(self.gradients["loss"])
-        found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
-        found.update({f"gradient of input {name!r}": value for name, value in self.gradients["inputs"].items()})
-        found[UNCHANGED] = _flat(self.unchanged)
+        found.update(named_gradients(self.gradients))
+        found[UNCHANGED] = flat(self.unchanged)
         for step, held in self.held.items():
             found.update(held.named(after_steps(step)))
         found[LOSSES] = self.losses
         found[f"outputs {after_steps(steps)}"] = self.trained_outputs
         # A difference, because this one has to be exact: the reference's is zero and has no noise.
-        found[RESET_WEIGHTS] = _change(_flat(starting), _flat(self.reset.weights))
+        found[RESET_WEIGHTS] = _change(flat(starting), flat(self.reset.weights))
         if self.reset.state:
-            found[RESET_STATE] = np.concatenate([_flat(arrays) for arrays in self.reset.state.values()])
-        found[RESET_STEP] = _flat(self.stepped)
+            found[RESET_STATE] = np.concatenate([flat(arrays) for arrays in self.reset.state.values()])
+        found[RESET_OUTPUTS] = self.reset_outputs
+        found[RESET_GRADIENTS] = flat(named_gradients(self.reset_gradients))
+        found[RESET_STEP] = flat(self.stepped)
         return found
 
     def _layer_outputs(self, mode: str) -> Values:
         return {f"output of {name} ({mode})": value for name, value in self.layers.get(mode, {}).items()}
 
 
+def named_gradients(gradients: Mapping[str, Any]) -> Values:
+    """The loss, and the gradients from the output backwards, of what `Model.canonical` returns."""
+    by_weights = gradients["weights"]
+    found = {"loss": np.asarray(gradients["loss"])}
+    found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
+    found.update({input_gradient(name): value for name, value in gradients["inputs"].items()})
+    return found
+
+
+def input_gradient(name: str) -> str:
+    """What the gradient by an input is called."""
+    return f"gradient of input {name!r}"
+
+
 def stage_of(name: str) -> str | None:
     """Which of the calls that follow gradients a quantity comes from; None where no gradient enters it."""
-    if name == RESET_STEP:
-        return "reset step"
-    if name.startswith("gradient"):
+    if name in (RESET_STEP, RESET_GRADIENTS):
+        return name
+    if name.startswith("gradient of"):
         return "gradients"
-    in_training = name == LOSSES or (" after " in name and name != RESET_STATE)
-    return "training" if in_training else None
+    return "training" if name == LOSSES or re.search(r" after \d+ training steps?$", name) else None
 
 
 def after_steps(count: int) -> str:
@@ -115,7 +134,8 @@ def after_steps(count: int) -> str:
     return f"after {count} training step{'s' if count > 1 else ''}"
 
 
-def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
+def flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All arrays as one, in the order of their names."""
     return np.concatenate([values[name].reshape(-1) for name in sorted(values)] or [np.empty(0)])
 
 
@@ -124,6 +144,8 @@ def _change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return after - before if after.shape == before.shape else after
 
 
+# Beyond the range of float64, or of the dtype whose rounding is tried, numbers are infinite: that is an answer.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "whole") -> Values:
     """All quantities of `task` by the NumPy reference, float64, in order."""
     model = ReferenceModel(task.workload.model, task.weights, task.workload.optimiser, arithmetic)
@@ -156,6 +178,8 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
         held=held if detail == "steps" else {last: held[last]},
         trained_outputs=model.forward(first),
         reset=fresh,
+        reset_outputs=opening.logits if outputs is None else outputs,
+        reset_gradients=opening.gradients,
         stepped=held[1].weights,
     ).named(unchanged)
 
@@ -182,22 +206,30 @@ def contender_quantities(
 
 
 def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "whole") -> Values:
-    """All quantities of `task` by a contender whose model is built and holds the starting weights."""
+    """All quantities of `task` by a contender whose model is built and holds the starting weights.
+
+    What a model remembers of another call must not show. So calls on another batch come before the one that is compared
+    and before its value is fetched, and the starting weights have to give the same again after others served the batch.
+    """
     starting, batches = task.cast(dtype)
+    other = len(batches) - 1
     worker.request("load", batches=[batch.to_json() for batch in batches])
     layers = {}
     if detail != "whole":
         layers = {mode: traced(worker, training=mode == "training") for mode in ("inference", "training")}
-    outputs = worker.request("forward", indices=[0])["outputs"][0]
-    gradients = worker.request("gradients", index=0)
+    outputs = worker.request("forward", indices=[other, 0, other])["outputs"][1]
+    gradients = worker.request("gradients", index=0, before=other, after=other)
     unchanged = worker.request("weights")
     losses, held = [], {}
     for indices in _train_requests(len(batches), detail):
         losses.append(worker.request("train", indices=indices)["losses"])
         held[indices[-1] + 1] = _held(worker)
     trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    worker.request("first_call", step="gradients")
     worker.request("reset", weights=starting)
     reset = _held(worker)
+    reset_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    reset_gradients = worker.request("gradients", index=0)
     worker.request("train", indices=[0])
     return Found(
         layers=layers,
@@ -208,6 +240,8 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
         held=held,
         trained_outputs=trained_outputs,
         reset=reset,
+        reset_outputs=reset_outputs,
+        reset_gradients=reset_gradients,
         stepped=worker.request("weights"),
     ).named(starting)
 

@@ -99,6 +99,8 @@ class Agreement(Record):
         path: every quantity in the order of computation, when it was asked for (`--trace`).
         note: what has to be known of an agreement that holds, such as ReLUs that rounding alone decides; mostly empty.
         examples: of a batch of this size, where fewer were compared than the workload has; else None.
+        timed: what is judged of timed calls on the whole batch then: `everything`, or `outputs` alone, as the reference
+            does not compute as much. Empty where all examples were compared, and in files that do not tell.
         again: the command that repeats this check.
         log_tail: the end of the worker's log when it crashed or hung.
     """
@@ -112,6 +114,7 @@ class Agreement(Record):
     path: list[PathPoint] = []
     note: str = ""
     examples: int | None = None
+    timed: Literal["", "everything", "outputs"] = ""
     first_difference: str = ""
     message: str = ""
     again: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.ceiling import measure_ceiling
-from harness.checking import AGREEMENT_UNITS, Checking, examples_compared
+from harness.checking import AGREEMENT_UNITS, Checking
 from harness.cold_start import start_cold_one
 from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
@@ -27,6 +27,7 @@ from harness.progress import Reporter
 from harness.results import CaseResult, ContenderInfo, Result
 from harness.side_by_side import SideBySide
 from harness.starting import blank_result, make_pool, without_home
+from harness.timed_check import examples_compared
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_records import GradientNorms, TrainingRun

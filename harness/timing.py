@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
-from harness.agreement import Expected
-from harness.comparison import compare_quantity, compared_rows
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.live_worker import Worker
-from harness.measure import Measured, compare_speeds, compare_tuned, last_value, measure, summarise
+from harness.measure import Measured, compare_speeds, compare_tuned, measure, summarise
 from harness.memory import as_outcome, reason_of
 from harness.options import Options
 from harness.pool import Pool, Seat
 from harness.results import CaseResult, Result
 from harness.rounds import Rounds
+from harness.seen_before import find_remembered
 from harness.stopping import between_contenders
+from harness.timed_check import TimedExpected, timed_values
 from harness.tuning import settings_in_force
 from harness.work import count_work
 
@@ -41,7 +39,7 @@ class Timing:
         """Notes that the first process of `contender` holds this model with its batches."""
         self._built[Seat(contender)] = (worker.process_id, workload)
 
-    def make_replicates(self, contender: Contender, workload: Workload, expected: Callable[[], Expected]) -> None:
+    def make_replicates(self, contender: Contender, workload: Workload, expected: Callable[[], TimedExpected]) -> None:
         """Starts the other processes of `contender` and lets them build and compile all that will be timed.
 
         A failure is left for the timing to meet, which makes it the outcome of the case.
@@ -59,7 +57,7 @@ class Timing:
             return
 
     def time(
-        self, workload: Workload, step: str, expected: Callable[[], Expected], on_pass: Callable[[float], None]
+        self, workload: Workload, step: str, expected: Callable[[], TimedExpected], on_pass: Callable[[float], None]
     ) -> list[CaseResult]:
         """Times one step of `workload`; returns a case for every contender.
 
@@ -118,7 +116,7 @@ class Timing:
             case.outcome, case.reason = "timeout", f"not run: there was no answer in time in {hung}"
         return case
 
-    def _prepare(self, seat: Seat, workload: Workload, expected: Expected) -> dict[str, object]:
+    def _prepare(self, seat: Seat, workload: Workload, expected: TimedExpected) -> dict[str, object]:
         """Makes sure that the process holds the model with its starting weights and its batches; returns its ledger."""
         if not seat.process:
             worker = self._pool.worker(seat.contender)
@@ -129,7 +127,7 @@ class Timing:
             self._load(seat, worker, workload, expected)
         return {}
 
-    def _load(self, seat: Seat, worker: Worker, workload: Workload, expected: Expected) -> None:
+    def _load(self, seat: Seat, worker: Worker, workload: Workload, expected: TimedExpected) -> None:
         if self._built.get(seat) == (worker.process_id, workload):
             worker.request("reset", weights=expected.task.cast_weights(workload.dtype))
             return
@@ -143,7 +141,7 @@ class Timing:
         results: Mapping[Contender, CaseResult],
         measured: Measured,
         workload: Workload,
-        expected: Callable[[], Expected],
+        expected: Callable[[], TimedExpected],
     ) -> dict[Contender, list[Rounds]]:
         """The rounds of the contenders whose every process returned what is right; the others' cases are ended."""
         right = {}
@@ -157,6 +155,7 @@ class Timing:
                     problem = self._find_problem(Seat(contender, number), workload, rounds, expected())
                     if problem and case.outcome == "ok":
                         case.outcome, case.reason = "disagrees", problem
+                        break
             except WorkerError as error:
                 end_case(case, error)
             except MemoryError as error:
@@ -166,25 +165,15 @@ class Timing:
         # In the order of the report, whatever failed on the way.
         return {contender: right[contender] for contender in results if contender in right}
 
-    def _find_problem(self, seat: Seat, workload: Workload, rounds: Rounds, expected: Expected) -> str:
-        """What is wrong with the value of the last timed call of a process; empty when nothing is."""
+    def _find_problem(self, seat: Seat, workload: Workload, rounds: Rounds, expected: TimedExpected) -> str:
+        """What is wrong with what a process returned when it was timed; empty when nothing is."""
+        step, dtype = workload.step, workload.dtype
         with self._pool.quiet(), self._pool.awake(seat) as worker:
-            value = last_value(worker, workload.step)
-        name = f"{'outputs' if workload.step == 'inference' else 'loss'} of the last timed call"
-        if not np.isfinite(value).all():
-            return f"{name}: not finite"
-        if workload.step != "inference":
-            return ""
-        if value.shape[:1] != (workload.batch_size,):
-            return f"{name}: wrong shape: got {list(value.shape)}, expected {workload.batch_size} examples"
-        value = value[compared_rows(workload.batch_size)]
-        reference = expected.forward(rounds.last_batch, workload.dtype)
-        noise = expected.noise(workload.dtype)["outputs"]
-        quantity = compare_quantity(name, value, reference, workload.dtype, noise)
-        if quantity.agrees:
-            return ""
-        what = quantity.problem or f"{quantity.noise_units} noise units off"
-        return f"{quantity.name}: {what} (limit {quantity.limit:g})"
+            problem = expected.problem(step, timed_values(worker, step, expected.task, dtype), dtype)
+            # All processes of a contender run the same code.
+            if not problem and not seat.process:
+                problem = find_remembered(worker, step, rounds, expected, dtype)
+        return problem
 
 
 def hung_in(result: Result, workload: Workload, contender: Contender) -> str:

@@ -15,7 +15,6 @@ import vl_convert
 from markupsafe import Markup
 
 from harness import diff_text
-from harness.comparison import MOST_OUTPUTS
 from harness.defaults import Atlas
 from harness.defaults.table import effect_words
 from harness.machine import card_name
@@ -307,7 +306,6 @@ def _environment() -> jinja2.Environment:
         norms=norms,
         most_open_tasks=MOST_OPEN_TASKS,
         total_calls=cost_charts.TABLE_CALLS,
-        most_outputs=MOST_OUTPUTS,
         most_records=overview.MOST_RECORDS,
         most_problems=MOST_PROBLEMS,
         radius_colour=charts.radius_colour,

@@ -8,11 +8,12 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `build` | workload, mode, weights | build time |
 | `load` | batches | nothing; the batches stay placed on the device |
 | `first_call` | step | duration of one call, waited for |
-| `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values |
+| `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values, fetched after the last call |
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
+| `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
-| `last_value` | step | what the last timed call returned, for a check |
+| `last_value` | step | what the last timed call returned: logits or a loss as `value`, or gradients, canonical |
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
 """
 
@@ -21,7 +22,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import re
 import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -30,12 +30,14 @@ import numpy as np
 
 from harness.core.clock import monotonic_ns, tick_s
 from harness.core.contract import Model, Runtime, Settings
-from harness.core.errors import FindingError, HarnessError, InputError, UnsupportedError
+from harness.core.errors import InputError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch, trace_names
 from harness.worker.accounting import Accounting, forget_peak, host_memory
-from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses, finding_of, place_of
+from harness.worker.failures import describe_error
+from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses
+from harness.worker.new_batch import time_new
 
 VERBS = {"inference": "forward", "gradients": "gradients", "training": "train_step"}
 
@@ -143,11 +145,18 @@ class Server:
         return {"first_call_s": (monotonic_ns() - begin) / 1e9}
 
     def do_forward(self, indices: List[int]) -> Dict[str, Any]:
-        found = (self.runtime.fetch(self.model.forward(self._batches[index])) for index in indices)
-        return {"outputs": [as_array("outputs", value) for value in found]}
+        # All are held before the first is fetched: a buffer that calls share would hold the last one's.
+        values = [self.model.forward(self._batches[index]) for index in indices]
+        return {"outputs": [as_array("outputs", self.runtime.fetch(value)) for value in values]}
 
-    def do_gradients(self, index: int) -> Dict[str, Any]:
-        return as_gradients(self.model.canonical(self.model.gradients(self._batches[index])))
+    def do_gradients(self, index: int, before: Optional[int] = None, after: Optional[int] = None) -> Dict[str, Any]:
+        """Those of batch `index`, after a call on batch `before`, fetched after one on batch `after`."""
+        if before is not None:
+            self.runtime.wait(self.model.gradients(self._batches[before]))
+        value = self.model.gradients(self._batches[index])
+        held = None if after is None else self.model.gradients(self._batches[after])
+        self.runtime.wait(held)
+        return as_gradients(self.model.canonical(value))
 
     def do_train(self, indices: List[int]) -> Dict[str, Any]:
         losses = [self.runtime.fetch(self.model.train_step(self._batches[index])) for index in indices]
@@ -247,10 +256,28 @@ class Server:
             stamps.append(monotonic_ns())
         return {"call_s": (np.diff(stamps)[1:] / 1e9)}
 
+    def do_time_new(
+        self,
+        step: str,
+        batch: Dict[str, Any],
+        seen: int,
+        new_first: bool,
+        warmup: int,
+        weights: Optional[Dict[str, np.ndarray]] = None,
+        other: Optional[Dict[str, np.ndarray]] = None,
+    ) -> Dict[str, Any]:
+        """Times a call on the loaded batch `seen` beside one on a new `batch`, whose value is the last one's."""
+        batches = {"seen": self._batches[seen], "between": self._batches[(seen + 1) % len(self._batches)]}
+        batches["new"] = self.runtime.place(Batch.from_json(batch), self._dtype)
+        call = getattr(self.model, VERBS[step])
+        reply, self._last = time_new(self.model, call, self.runtime.wait, batches, new_first, warmup, weights, other)
+        return dict(reply)
+
     def do_last_value(self, step: str) -> Dict[str, Any]:
-        """The value of the last timed call: the logits, or the loss."""
-        value = self.model.canonical(self._last)["loss"] if step == "gradients" else self.runtime.fetch(self._last)
-        return {"value": as_array("value of the last timed call", value)}
+        """The value of the last timed call."""
+        if step == "gradients":
+            return as_gradients(self.model.canonical(self._last))
+        return {"value": as_array("value of the last timed call", self.runtime.fetch(self._last))}
 
     def do_probe(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """Runs a probe of `impls.<framework>.defaults`. Without `start` the framework is as its users find it."""
@@ -281,106 +308,3 @@ def _slowed(call: Callable[[Any], Any], wait: Callable[[Any], None], share: floa
         return value
 
     return slow
-
-
-# How allocators say it that have no exception of their own for it: PyTorch's on the CPU, the C++ library's, cuBLAS' and
-# cuDNN's, TensorFlow's when a copy to the device finds no room, and XLA's.
-WORDS_FOR_NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "alloc_failed",
-    "allocation_failed",
-    "dst tensor is not initialized",
-    "failed to allocate request for",
-    "resource_exhausted: failed to allocate",
-    "bytes for new constant",
-)
-# How libraries fail that find the card too full for themselves, and for other reasons too.
-WORDS_OF_A_CARD_PERHAPS_FULL = (
-    "cudnn_status_not_initialized",
-    "cublas_status_not_initialized",
-    "dnn library initialization failed",
-    "unable to find an engine",
-    "failed to call dornnforward",
-    "failed to call dornnbackward",
-    "without blas support",
-    "blas xgemm launch failed",
-    "autotuning failed for hlo",
-    "no valid config found",
-    "no supported config",
-)
-# What a device, mostly one too old, has no kernel for.
-WORDS_FOR_NO_KERNEL = (
-    "not implemented for",
-    "unimplemented",
-    "no kernel image is available",
-    "could not find device for node",
-    "no opkernel was registered",
-    "cudnn_status_not_supported",
-    "requires .target sm_",
-    "device kernel image is invalid",
-    "failed to find c compiler",
-)
-# Lines that come before the one that says what is wrong.
-WORDS_BEFORE_THE_REASON = ("exception encountered when calling", "graph execution error", "detected at node")
-# After these a process can use its device no more: the next call fails too, whatever it is.
-WORDS_FOR_NO_DEVICE = (
-    "cuda error",
-    "cuda_error",
-    "device-side assert",
-    "illegal memory access",
-    "unspecified launch failure",
-    "gpu is lost",
-    "cuda driver error",
-    "triton error [cuda]",
-    "cudnn_status_execution_failed",
-    "cudnn_status_internal_error",
-)
-
-
-def describe_error(error: Exception) -> Dict[str, Any]:
-    """What an exception means for a case: its outcome, the reason in a line, and whether the process can go on."""
-    # TensorFlow writes some of it in bold.
-    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip() or type(error).__name__
-    name, lower = type(error).__name__, text.lower()
-    if isinstance(error, (UnsupportedError, NotImplementedError)) or any(
-        words in lower for words in WORDS_FOR_NO_KERNEL
-    ):
-        outcome = "unsupported"
-    elif isinstance(error, ImportError):
-        outcome = "missing"
-    elif (
-        isinstance(error, MemoryError)
-        or "OutOfMemory" in name
-        or "ResourceExhausted" in name
-        or any(words in lower for words in WORDS_FOR_NO_MEMORY)
-    ):
-        outcome = "out_of_memory"
-    else:
-        outcome = "disagrees" if isinstance(error, FindingError) else "crashed"
-    kind = "" if isinstance(error, HarnessError) else f"{name}: "
-    lines = text.splitlines()
-    telling = [
-        line
-        for line in lines
-        if line.strip() and not line.lower().startswith(WORDS_BEFORE_THE_REASON) and not line.endswith("raised:")
-    ]
-    reason = (telling or lines)[-1 if isinstance(error, ImportError) else 0]
-    if reason.endswith(":") and len(telling) > 1:
-        reason = f"{reason} {telling[1].strip()}"
-    if reason.lower().endswith("compile error"):
-        # What the compiler itself said.
-        reason = ": ".join([reason, *[line.strip() for line in lines if " error: " in line][:1]])
-    reason = kind + reason
-    perhaps_full = outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL)
-    device_lost = outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE)
-    if outcome == "crashed" and not perhaps_full and not device_lost and (finding := finding_of(error, reason)):
-        outcome, reason = "disagrees", f"{finding}: {reason} ({place_of(error)})"
-    return {
-        "outcome": outcome,
-        "out_of_memory_if_full": perhaps_full,
-        "reason": reason,
-        "device_lost": device_lost,
-    }

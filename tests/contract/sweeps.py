@@ -9,10 +9,12 @@ from harness.core.spec import Contender
 from harness.results import Result
 
 
-def sweep(model: str, contender: Contender, out: Path, sizes: tuple[int, ...]) -> Result:
-    """Inference of a small model at these batch sizes."""
+def sweep(
+    model: str, contender: Contender, out: Path, sizes: tuple[int, ...], steps: tuple[str, ...] = ("inference",)
+) -> Result:
+    """A small model at these batch sizes."""
     return bench(
-        preset="small", models=[model], contenders=[str(contender)], batch_size=sizes, steps=["inference"],
+        preset="small", models=[model], contenders=[str(contender)], batch_size=sizes, steps=steps,
         budget="quick", threads=1, out=out, quiet=True,
     )  # fmt: skip
 

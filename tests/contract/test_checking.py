@@ -1,4 +1,4 @@
-"""Large batches: compared on fewer examples, once for all sizes, and of what was timed more are checked."""
+"""Large batches: compared on fewer examples, once for all sizes, and what is timed is judged by those."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from harness import checking, memory
 from harness.agreement import Expected
 from harness.core.spec import Contender
+from harness.noise import Values
+from harness.timed_check import TimedExpected
 from tests.contract.sweeps import outcomes, sweep
 
 
@@ -27,44 +29,29 @@ def test_large_batches_share_one_comparison_on_fewer_examples(
     result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100, 200))
     assert outcomes(result) == {4: "ok", 100: "ok", 200: "ok"}
     checks = {(check.workload["batch_size"], check.check): check for check in result.agreements}
-    assert {size: checks[size, "meaning"].examples for size in (4, 100, 200)} == {4: None, 100: 64, 200: 64}
+    assert {size: checks[size, "meaning"].examples for size in (4, 100, 200)} == {4: None, 100: 50, 200: 50}
+    assert {size: checks[size, "meaning"].timed for size in (4, 100)} == {4: "", 100: "everything"}
     assert checks[100, "precision"].quantities == checks[200, "precision"].quantities
-    assert all("--batch-size 64 --workload lstm-" in checks[200, kind].again for kind in ("meaning", "precision"))
-    # Neither of the large ones was computed by the reference as a whole, but for the outputs.
-    assert set(asked) == {4, 64}
+    assert all("--batch-size 50 --workload lstm-" in checks[200, kind].again for kind in ("meaning", "precision"))
+    # Neither of the large ones was computed by the reference as a whole.
+    assert set(asked) == {4, 50}
     page = (tmp_path / "sweep" / "page.html").read_text()
-    assert "Compared on a batch of 64" in page
-    assert "1,024 examples from the first to the last were compared where there are more" in page
-
-
-def test_a_wrong_output_beyond_those_examples_is_found(
-    lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Other(Expected):
-        def forward(self, index: int, dtype: str) -> np.ndarray:
-            found = super().forward(index, dtype).copy()
-            found[64:] += 1e-3
-            return found
-
-    monkeypatch.setattr(checking, "Expected", Other)
-    result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100))
-    small, large = result.cases
-    assert (small.outcome, large.outcome) == ("ok", "disagrees")
-    assert "outputs of the last timed call" in large.reason
-    assert result.exit_status == 1
+    assert "Compared on a batch of 50" in page
+    assert "training steps of the whole batch were judged by them" in page
 
 
 def test_one_batch_alone_serves_every_timed_call_where_it_is_large(
     lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "LARGE_BATCH_BYTES", 0)
-    made: list[int] = []
+    made: list[tuple[str, int]] = []
 
-    class Noted(Expected):
-        def forward(self, index: int, dtype: str) -> np.ndarray:
-            made.append(len(self.task.batches))
-            return super().forward(index, dtype)
+    class Noted(TimedExpected):
+        def problem(self, step: str, got: Values, dtype: str, new: bool = False) -> str:
+            made.append((step, len(self.task.batches)))
+            return super().problem(step, got, dtype, new)
 
-    monkeypatch.setattr(checking, "Expected", Noted)
-    assert outcomes(sweep("lstm", lightest, tmp_path / "sweep", (4, 100))) == {4: "ok", 100: "ok"}
-    assert set(made) == {3, 1}
+    monkeypatch.setattr(checking, "TimedExpected", Noted)
+    result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100), ("inference", "training"))
+    assert [case.outcome for case in result.cases] == ["ok"] * 4
+    assert set(made) == {("inference", 3), ("training", 3), ("inference", 1), ("training", 1)}

@@ -11,6 +11,7 @@ from harness.core.weights import seeded_weights, trace_names, trainable_names
 from harness.environments import FRAMEWORKS, all_contenders
 from harness.live_worker import Worker
 from harness.presets import PRESETS
+from harness.quantities import named_gradients
 from harness.task import Task
 
 SGD = Optimiser()
@@ -76,6 +77,31 @@ def test_gradients_change_no_weight_and_no_running_statistic(worker, contender, 
     assert_same(weights, worker.request("weights"))
 
 
+def test_no_call_writes_into_what_another_one_returned(worker, contender, sized):
+    build(worker, contender, sized, fresh=False)
+    (alone,) = worker.request("forward", indices=[0])["outputs"]
+    np.testing.assert_array_equal(worker.request("forward", indices=[1, 0, 1])["outputs"][1], alone)
+    alone = named_gradients(worker.request("gradients", index=0))
+    between = named_gradients(worker.request("gradients", index=0, before=1, after=1))
+    for name, value in alone.items():
+        np.testing.assert_allclose(between[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("step", ["inference", "gradients"])
+def test_a_call_on_a_new_batch_is_timed_beside_one_on_a_known_one_and_leaves_its_value(worker, contender, sized, step):
+    weights, task = build(worker, contender, sized, fresh=False)
+    new = task.batches[0].pick(np.arange(sized.batch_size)[::-1]).astype("float32").to_json()
+    known = worker.request("forward", indices=[0])["outputs"][0]
+    for other in ({}, {"weights": weights, "other": {name: value / 2 for name, value in weights.items()}}):
+        for new_first in (False, True):
+            found = worker.request("time_new", step=step, batch=new, seen=1, new_first=new_first, warmup=2, **other)
+            assert min(found["seen_ns"], found["new_ns"]) > 0
+            if step == "inference":
+                value = worker.request("last_value", step=step)["value"]
+                np.testing.assert_allclose(value, known[::-1], rtol=1e-4, atol=1e-5)
+    assert_same(weights, worker.request("weights"))
+
+
 def test_training_moves_every_weight_and_forward_uses_them_at_once(worker, contender, sized):
     weights, _ = build(worker, contender, sized, fresh=False)
     before = worker.request("forward", indices=[0])["outputs"][0]
@@ -130,7 +156,10 @@ def test_a_timed_round_takes_time_and_leaves_its_value(worker, contender, sized,
     many = worker.request("time", step=step, warmup=0, iterations=40, start=1)
     assert 0 < min(one["duration_ns"] for one in rounds) < many["duration_ns"]
     assert many["last_batch"] == (1 + 40 - 1) % 3
-    assert np.isfinite(worker.request("last_value", step=step)["value"]).all()
+    value = worker.request("last_value", step=step)
+    assert all(
+        np.isfinite(v).all() for v in (named_gradients(value).values() if step == "gradients" else value.values())
+    )
 
 
 @pytest.mark.parametrize("kind", OPTIMISERS)

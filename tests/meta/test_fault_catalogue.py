@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 
 from harness.results import Agreement
-from harness.situations import SITUATIONS
 from tests.meta.faults import jax, jax_habits, pytorch, pytorch_habits, tensorflow, tensorflow_habits
 from tests.meta.faults.fault import MODELS, Fault
 from tests.meta.faults.runner import Runner, is_installed
@@ -97,7 +96,7 @@ def chosen_checks(items: Iterable[pytest.Item]) -> Iterator[Check]:
             checks = [check_of(fault) for fault in FAULTS.values()]
         else:
             continue
-        yield from (check for check in checks if is_installed(check.framework) and check.situation in SITUATIONS)
+        yield from (check for check in checks if is_installed(check.framework))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,6 @@ def catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def skip_unless_possible(check: Check) -> None:
     if not is_installed(check.framework):
         pytest.skip(f"{check.framework} is not installed")
-    if check.situation not in SITUATIONS:
-        pytest.skip(f"no check asks for this yet: {check.situation}")
 
 
 # As faults are planted: each mode, float32 where only that shows them, large values.
@@ -124,8 +121,7 @@ UNHARMED = tuple(
             *(
                 check_of(fault)._replace(fault=None)
                 for fault in FAULTS.values()
-                if fault.situation in SITUATIONS
-                and (fault.contender not in CONTENDERS or fault.dtype == "float32" or fault.situation != "everyday")
+                if fault.contender not in CONTENDERS or fault.dtype == "float32" or fault.situation != "everyday"
             ),
         ]
     )
@@ -151,7 +147,7 @@ def test_a_fault_is_detected(catalogue, fault):
 
 
 def test_nearly_every_fault_is_placed(catalogue, record_property, capsys):
-    chosen = [f for f in FAULTS.values() if is_installed(check_of(f).framework) and f.situation in SITUATIONS]
+    chosen = [f for f in FAULTS.values() if is_installed(check_of(f).framework)]
     if not chosen:
         pytest.skip("no framework is installed")
     verdicts = {fault: catalogue.verdict(check_of(fault)) for fault in chosen}

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from harness.agreement import EXAMPLES_AT_A_TIME, Expected, name_precision_findings
+from harness.agreement import Expected, name_precision_findings
 from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
 from harness.noise import Noise, SliceNoise, distance_of, noise_of, rms
 from harness.presets import PRESETS
 from harness.quantities import reference_quantities
-from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Exact, noise_generator
 from harness.reference.rounding import Rounded
 from harness.results import Agreement
@@ -259,11 +258,3 @@ def test_what_other_code_serves_in_float64_is_not_cleared_of_meaning_by_it():
         name_precision_findings(records)
         assert ("not of meaning" in records[1].message) is cleared
         assert ("meaning is not cleared" in records[1].message) is not cleared
-
-
-@pytest.mark.parametrize("kind", ["dense", "residual", "rnn", "lstm"])
-def test_logits_of_a_large_batch_are_those_of_the_whole(kind):
-    item = next(sized for sized in PRESETS["small"].sized if sized.model.kind == kind)
-    task = Task.seeded(Workload(item.model, 2 * EXAMPLES_AT_A_TIME + 3, step="inference"), 0, batches=1)
-    whole = ReferenceModel(item.model, task.weights, task.workload.optimiser, Exact()).forward(task.batches[0])
-    np.testing.assert_allclose(Expected(task, 0).forward(0, "float32"), whole, rtol=1e-12)

@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import harness.checking
-from harness.checking import Checking, examples_compared, outcomes_of_last, ran_out_at
+from harness.checking import Checking, outcomes_of_last, ran_out_at
 from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
 from harness.results import Agreement, CaseResult
+from harness.timed_check import examples_compared
 from harness.timing import hung_in
 from tests.unit.result_samples import empty
 
@@ -39,7 +40,7 @@ def test_large_models_are_compared_on_fewer_examples_but_never_on_hardly_any():
     def compared(hidden, batch_size):
         return examples_compared(Workload(LstmSpec(hidden, hidden, 10, 25), batch_size, step="training"))
 
-    assert [compared(hidden, 1000) for hidden in (64, 1024, 4096)] == [64, 9, 4]
+    assert [compared(hidden, 1000) for hidden in (64, 1024, 4096)] == [50, 8, 4]
     assert [compared(hidden, 2) for hidden in (64, 1024, 4096)] == [2, 2, 2]
 
 
@@ -98,13 +99,6 @@ def test_a_batch_too_large_for_caches_is_made_once_and_after_the_last_ones_have_
         checking.check(workload, timed=True)
     assert asked == [(3, {}), (3, {}), (3, {}), (1, {})]
     assert checking._result.agreements[0].reason.startswith("memory of the host: ")
-
-
-def test_the_batches_of_what_is_timed_are_those_that_were_counted():
-    checking = object.__new__(Checking)
-    checking._options = SimpleNamespace(seed=0)
-    made = [checking._whole(workload, None).task for workload in (at(100), at(33, model=WIDE))]
-    assert [len(task.batches) for task in made] == [3, 1]
 
 
 def check(dtype, outcome, size=8):

@@ -9,8 +9,8 @@ from harness.agreement import Expected
 from harness.comparison import compare_all
 from harness.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
 from harness.core.weights import Batch
-from harness.first_difference import find_first_difference
-from harness.quantities import contender_quantities
+from harness.first_difference import ALONE, find_first_difference
+from harness.quantities import RESET_GRADIENTS, RESET_OUTPUTS, contender_quantities
 from harness.reference import ReferenceModel
 from harness.task import Task
 
@@ -23,7 +23,17 @@ class ReferenceWorker:
     """Answers a worker's requests with the reference in this process; its subclasses make one mistake each."""
 
     def request(self, kind, **body):
-        return getattr(self, kind)(**body)
+        before, after = body.pop("before", None), body.pop("after", None)
+        if before is not None:
+            getattr(self, kind)(before)
+        found = getattr(self, kind)(**body)
+        if after is not None:
+            getattr(self, kind)(after)
+        return found
+
+    def first_call(self, step):
+        assert step == "gradients"
+        self.gradients(0)
 
     def build(self, workload, mode, weights):
         vars(self).pop("model", None)
@@ -191,6 +201,76 @@ class HiddenState(ReferenceWorker):
         return {"outputs": [self.trace(index, False)["values"][-1][1] for index in indices]}
 
 
+class GradientsUntilWeightsChange(ReferenceWorker):
+    """Remembers its first result for as long as the weights stay."""
+
+    def reset(self, weights):
+        super().reset(weights)
+        self.held = None
+
+    def train(self, indices):
+        self.held = None
+        return super().train(indices)
+
+    def gradients(self, index):
+        self.held = self.held or super().gradients(index)
+        return self.held
+
+
+class StaleGradients(ReferenceWorker):
+    """The loss is right, the gradients are those of the call before."""
+
+    earlier = None
+
+    def gradients(self, index):
+        found = super().gradients(index)
+        shown = {**(self.earlier or found), "loss": found["loss"]}
+        self.earlier = found
+        return shown
+
+
+class SharedOutputs(ReferenceWorker):
+    """Every call writes its logits into the same memory."""
+
+    def forward(self, indices):
+        (last,) = super().forward(indices[-1:])["outputs"]
+        return {"outputs": [last] * len(indices)}
+
+
+class RememberedByBatch(ReferenceWorker):
+    """Keeps the logits of every batch that it was ever given."""
+
+    def build(self, workload, mode, weights):
+        super().build(workload, mode, weights)
+        self.known = {}
+
+    def forward(self, indices):
+        return {"outputs": [self.known.setdefault(i, self.model.forward(self.batches[i])) for i in indices]}
+
+
+class RememberedUntilTrained(ReferenceWorker):
+    """Keeps results by batch, and forgets them when it trains, but not when it is reset."""
+
+    def build(self, workload, mode, weights):
+        super().build(workload, mode, weights)
+        self.outputs, self.found = {}, {}
+
+    def train(self, indices):
+        self.outputs, self.found = {}, {}
+        return super().train(indices)
+
+    def forward(self, indices):
+        return {"outputs": [self.outputs.setdefault(i, self.model.forward(self.batches[i])) for i in indices]}
+
+
+class GradientsUntilTrained(RememberedUntilTrained):
+    def forward(self, indices):
+        return ReferenceWorker.forward(self, indices)
+
+    def gradients(self, index):
+        return self.found.setdefault(index, super().gradients(index))
+
+
 def first_difference(worker, task):
     got = contender_quantities(worker, task, "eager", "float64", "layers")
     expected = Expected(task, 0, detail="layers")
@@ -223,6 +303,12 @@ def test_the_reference_differs_nowhere_from_itself(task):
         (OtherGates, LSTM, "gradient of 'layer.1.bias' (backward), gates i and g"),
         (AllGates, LSTM, "gradient of 'layer.1.bias' (backward)"),
         (HiddenState, DENSE, "layer.0 (inference) after training step 1"),
+        (GradientsUntilWeightsChange, DENSE, "loss" + ALONE),
+        (StaleGradients, DENSE, "gradient of 'layer.1.bias' (backward)" + ALONE),
+        (SharedOutputs, DENSE, "outputs" + ALONE),
+        (RememberedByBatch, DENSE, "outputs after 3 training steps"),
+        (RememberedUntilTrained, DENSE, RESET_OUTPUTS),
+        (GradientsUntilTrained, DENSE, RESET_GRADIENTS),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )

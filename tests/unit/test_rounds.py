@@ -107,8 +107,11 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
 
 
 def test_the_device_s_own_time_and_the_memory_are_those_of_calls_that_follow_each_other():
-    rounds = Rounds(4, 3, LENGTH_S)
-    run_pipelined(Answering(), "inference", rounds)
+    rounds, worker, asked = Rounds(4, 3, LENGTH_S), Answering(), []
+    worker.request = lambda kind, **body: (asked.append((kind, body)), Answering.request(worker, kind, **body))[1]
+    run_pipelined(worker, "inference", rounds)
+    # The last call is one on the first of the batches, however many there are.
+    assert {body["start"] + body["iterations"] - 1 for kind, body in asked if kind == "time"} == {0}
     assert rounds.device_s == [0.002] * PIPELINED_ROUNDS
     assert rounds.memory == {"device_peak_bytes": 5}
 

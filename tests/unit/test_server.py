@@ -6,7 +6,8 @@ import weakref
 import pytest
 
 from harness.core.spec import DenseSpec, Workload
-from harness.worker.server import Server, describe_error
+from harness.worker.failures import describe_error
+from harness.worker.server import Server
 
 WORKLOAD = Workload(DenseSpec((4, 3)), 2).to_json()
 

@@ -19,6 +19,7 @@ MODELS: dict[str, ModelSpec] = {
 }
 """The models of the small preset, and those of the same sizes without which some lines would never run."""
 
+
 Edit = tuple[str, str, str]
 """A file, the text that stands there once, and what a mistaken author wrote instead."""
 
@@ -35,7 +36,7 @@ class Fault:
         place: how `first_difference` has to begin.
         optimiser: the kind that training uses.
         dtype: in which the fault shows; `float32` means that it shows in no wider one.
-        situation: that lets it show, as `harness.situations` names it, or one that no check makes.
+        situation: the weights and inputs that let it show: a key of `harness.situations.SITUATIONS`.
     """
 
     name: str

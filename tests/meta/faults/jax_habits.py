@@ -42,7 +42,7 @@ DATA = (
         '        if not hasattr(self, "_seen"):\n'
         "            self._seen = self._gradients(self._trained, self._statistics, *batch)\n"
         "        return self._seen\n",
-    ), "loss", situation="another batch"),
+    ), "loss"),
     Fault("recurrent weights of the layers tied", JIT, "rnn", (
         ("rnn.py", "        for index, layer in enumerate(self.layers):\n            last,",
          "        for index, layer in enumerate(self.layers):\n"

@@ -49,7 +49,7 @@ DATA = (
         '        if not hasattr(self, "_seen"):\n'
         '            self._seen = self._run("gradients", self._differentiate, batch)\n'
         "        return self._seen",
-    ), "loss", situation="another batch"),
+    ), "loss"),
     Fault("recurrent weights of the layers tied", EAGER, "rnn", (
         ("rnn.py", "        self.head = nn.Linear",
          "        self.recurrent.weight_hh_l1 = self.recurrent.weight_hh_l0\n        self.head = nn.Linear"),

@@ -18,7 +18,7 @@ from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
-from harness.results import Agreement
+from harness.results import EVERYDAY, Agreement
 from harness.situations import SITUATIONS
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training
@@ -43,7 +43,8 @@ SEED = 11
 @functools.cache
 def task_and_expected(model: str, optimiser: str, situation: str) -> tuple[Task, Expected]:
     """What every contender has to compute, and the reference's side of it."""
-    task = SITUATIONS[situation].task(Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser)), SEED)
+    workload = Workload(MODELS[model], BATCH_SIZE, optimiser=Optimiser(optimiser))
+    task = SITUATIONS[situation].task(workload, SEED)
     return task, Expected(task, SEED)
 
 
@@ -72,7 +73,13 @@ class Runner:
             worker.kill()
 
     def check(
-        self, contender: str, model: str, optimiser: str, dtype: str, situation: str, fault: Fault | None = None
+        self,
+        contender: str,
+        model: str,
+        optimiser: str,
+        dtype: str,
+        situation: str = EVERYDAY,
+        fault: Fault | None = None,
     ) -> Agreement:
         """The agreement of a fresh copy, with `fault` planted in it, or of an unharmed one."""
         chosen = Contender.parse(contender)

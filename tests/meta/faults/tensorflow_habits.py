@@ -47,7 +47,7 @@ DATA = (
         '        if not hasattr(self, "_seen"):\n'
         "            self._seen = self._run(self._differentiate, batch)\n"
         "        return self._seen\n",
-    ), "loss", situation="another batch"),
+    ), "loss"),
     Fault("recurrent weights of the layers tied", EAGER, "rnn", (
         ("rnn.py", "        for index, layer in enumerate(self.recurrent):\n",
          "        for index, layer in enumerate(self.recurrent):\n"
