@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -108,6 +109,8 @@ def _said_of(found: Agreement, contender: Contender, dtype: str, situation: str,
     said: dict[str, Any] = {
         "contender": str(contender), "dtype": dtype, "situation": situation, "outcome": found.outcome, "units": units,
     }  # fmt: skip
+    if found.note:
+        said["note"] = found.note
     if found.outcome == "disagrees" and worst is not None:
         said |= {"case": again, "first_difference": found.first_difference, "worst": worst.model_dump()}
     return said
@@ -137,6 +140,7 @@ def summarise(pieces: Sequence[Piece]) -> dict[str, Any]:
         "models_by_family": dict(Counter(piece["model"].partition("-")[0] for piece in pieces).most_common()),
         "largest_noise_units": largest,
         "comparisons_by_noise_units_up_to": {str(band): bands[band] for band in sorted(bands)},
+        "notes": dict(Counter(kind_of_note(c["note"]) for c in every if "note" in c).most_common()),
         "alarms": alarms,
         "refused": [entry for piece in pieces for entry in piece["refused"]],
         "share_of_models_with": dict.fromkeys(SLOW_TO_COMPILE, SHARE_OF_SLOW),
@@ -147,6 +151,11 @@ def summarise(pieces: Sequence[Piece]) -> dict[str, Any]:
         "seconds": sum(piece["seconds"] for piece in pieces),
         "cases": [piece["name"] for piece in pieces],
     }
+
+
+def kind_of_note(note: str) -> str:
+    """What is to be known of an agreement, without its numbers: those of branch flips, of values out of range, ..."""
+    return re.sub(r"\d+", "N", note)
 
 
 def _counted(records: Iterable[dict[str, Any]], key: str) -> dict[str, int]:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from harness.situations import EVERYDAY, SITUATIONS
+from tests.meta.faults import pytorch_habits
+from tests.meta.faults.fault import Fault
 from tests.meta.faults.runner import Runner, is_installed
-from tests.meta.faults.situated import SITUATED, Situated
+from tests.meta.faults.situated import FAULTS
 
 
 @pytest.fixture(scope="module")
@@ -18,22 +20,24 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     runner.close()
 
 
-@pytest.mark.parametrize("situated", SITUATED, ids=lambda s: f"{s.situation}-{s.fault.id}")
-def test_a_situation_finds_what_is_overlooked_every_day(runner: Runner, situated: Situated) -> None:
-    fault, situation = situated.fault, situated.situation
+# Each kind of what large values show once: the other frameworks have the same ones.
+SITUATED = (*pytorch_habits.LIMITS, *FAULTS)
+
+
+@pytest.mark.parametrize("fault", SITUATED, ids=lambda fault: f"{fault.situation}-{fault.id}")
+def test_a_situation_finds_what_is_overlooked_every_day(runner: Runner, fault: Fault) -> None:
     if not is_installed(fault.contender.partition(":")[0]):
         pytest.skip("not installed")
     setting = fault.contender, fault.model, fault.optimiser, fault.dtype
-    overlooked = runner.check(*setting, fault)
+    overlooked = runner.check(*setting, EVERYDAY, fault)
     assert overlooked.outcome == "ok", overlooked.message
-    found = runner.check(*setting, situation, fault)
+    found = runner.check(*setting, fault.situation, fault)
     assert found.outcome == "disagrees", found.reason or found.worst
-    assert found.situation == situation
-    assert f"situation {situation}" in found.message
+    assert f"situation {fault.situation}" in found.message
     assert found.first_difference.startswith(fault.place), found.message
-    unharmed = runner.check(*setting, situation)
+    unharmed = runner.check(*setting, fault.situation)
     assert unharmed.outcome == "ok", unharmed.message
 
 
 def test_every_situation_has_a_fault_that_it_is_there_for() -> None:
-    assert {situated.situation for situated in SITUATED} == set(SITUATIONS) - {EVERYDAY}
+    assert {fault.situation for fault in SITUATED} == set(SITUATIONS) - {EVERYDAY}

@@ -124,11 +124,12 @@ def test_pieces_of_other_code_are_refused_unless_asked_for(tmp_path):
 def test_the_summary_counts_comparisons_alarms_and_largest_units(tmp_path):
     pieces = Pieces(tmp_path)
     pieces.add(piece("0/0", comparison(), comparison(units=0.2), comparison("disagrees", units=None, case="x")))
-    pieces.add(piece("0/1", comparison(units=7.0)))
+    pieces.add(piece("0/1", comparison(units=7.0, note="3 flips"), comparison(units=7.0, note="21 flips")))
     found = summarise(pieces.all())
-    assert (found["comparisons"], found["models"], found["false_alarms"], found["rejected_above_cap"]) == (4, 2, 1, 2)
+    assert (found["comparisons"], found["models"], found["false_alarms"], found["rejected_above_cap"]) == (5, 2, 1, 2)
+    assert found["notes"] == {"N flips": 2}
     assert found["largest_noise_units"] == {"jax:jit": {"float32": 7.0}}
-    assert found["comparisons_by_noise_units_up_to"] == {"1": 1, "2": 1, "7": 1}
+    assert found["comparisons_by_noise_units_up_to"] == {"1": 1, "2": 1, "7": 2}
     assert [alarm["case"] for alarm in found["alarms"]] == ["x"]
 
 
