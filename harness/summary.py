@@ -31,6 +31,10 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
     if result.agreements:
         console.print(_agreement_table(result))
+    for agreement in result.agreements:
+        if agreement.note and agreement.outcome == "ok":
+            where = f"{Workload.from_json(agreement.workload).name}, {agreement.contender}"
+            console.print(f"{where}: {agreement.note}", markup=False, highlight=False, soft_wrap=True)
     print_paths(console, result.agreements)
     if result.cases:
         for table in _speed_tables(result):
