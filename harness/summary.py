@@ -13,6 +13,7 @@ from harness.core.spec import Workload
 from harness.journal import resume_command
 from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
+from harness.report.norms import setting_of_curve
 from harness.report.speed import speed_groups
 from harness.report.words import SETTING_WORDS
 from harness.results import Agreement, CaseResult, Comparison, Result
@@ -268,7 +269,7 @@ def _training_cell(run: TrainingRun, reference_accuracy: str) -> str:
 
 def _norm_table(result: Result) -> Table:
     curves = list(dict.fromkeys(_curve_name(record) for record in result.gradient_norms))
-    title = "Norm of dLoss/dh_t over the time steps, by spectral radius of W_hh: largest distance from the reference"
+    title = "Norm of dLoss/dh_t over the time steps: largest distance from the reference"
     table = Table("contender", *curves, title=title, title_justify="left")
     for name in dict.fromkeys(record.contender for record in result.gradient_norms):
         own = [record for record in result.gradient_norms if record.contender == name]
@@ -278,12 +279,12 @@ def _norm_table(result: Result) -> Table:
     for curve in curves:
         found = (_change(record) for record in result.gradient_norms if _curve_name(record) == curve)
         changes.append(next((change for change in found if change), ""))
-    table.add_row("reference, back in time", *changes)
+    table.add_row("reference, at t = 0 over last", *changes)
     return table
 
 
 def _curve_name(record: GradientNorms) -> str:
-    return f"{Workload.from_json(record.workload).model.kind} {record.spectral_radius:g}"
+    return f"{Workload.from_json(record.workload).model.kind}, {setting_of_curve(record).words}"
 
 
 def _norm_cell(record: GradientNorms) -> str:
@@ -304,4 +305,4 @@ def _change(record: GradientNorms) -> str:
     if len(record.reference_norms) < 2:
         return ""
     first, last = record.reference_norms[0], record.reference_norms[-1]
-    return f"factor {first / last:.1e}" if first and last else ""
+    return f"{first / last:.1e} times" if first and last else ""

@@ -130,6 +130,7 @@ def _view(
     many_checks = len(result.agreements) > overview.MOST_RECORDS
     details = sections.agreement_details(result, prefix)
     tasks = sections.training_tasks(result)
+    norm_groups = norms.norm_groups(result)
     failed, passed = sections.by_outcome(sections.case_rows(result))
     return {
         "prefix": prefix,
@@ -201,8 +202,9 @@ def _view(
                 drawn.add(f"{prefix}-g{i}", charts.norm_chart(group, identities)),
                 charts.norm_label(group),
             )
-            for i, group in enumerate(norms.norm_groups(result))
+            for i, group in enumerate(norm_groups)
         ],
+        "lesson": norms.lesson(norm_groups),
         "contenders": words.contender_names(result),
         "source": source_code.source_code(result),
         "ledger": sections.ledger(result),
@@ -309,7 +311,7 @@ def _environment() -> jinja2.Environment:
         most_outputs=MOST_OUTPUTS,
         most_records=overview.MOST_RECORDS,
         most_problems=MOST_PROBLEMS,
-        radius_colour=charts.radius_colour,
+        curve_colour=charts.curve_colour,
     )
     return environment
 
