@@ -50,8 +50,8 @@ class GradientNorms(Record):
     Attributes:
         workload: model, batch size and dtype; the model has the whole sequence length.
         spectral_radius: of W_hh; of an LSTM's four gates, the largest.
-        forget_bias: of an LSTM's forget gate, all other biases being nearly 0; None for a model without one, and in older
-            files, where it was nearly 0 too.
+        forget_bias: of an LSTM's forget gate, all other biases being nearly 0; None for a model without one and in
+            older files, where it was nearly 0 too.
         time_steps: the t, ascending, 0 being the initial state; the lists below follow their order.
         norms: Euclidean, over all examples and hidden units, of the mean loss's gradient; null when not finite.
         reference_norms: the float64 reference's.
