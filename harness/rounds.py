@@ -28,7 +28,7 @@ WARMING = 0.03
 # Of a round of calls in a row, what waiting for the last one may add; and what their number is found for, as the times
 # that it is found from are those of few rounds.
 WAIT_SHARE, AIMED_WAIT_SHARE = 0.01, 0.005
-ROUNDS_TO_FIND = 3
+ROUNDS_TO_FIND, FEWEST_TO_FIND = 3, 4
 # No round of calls in a row is longer, unless a single call is, and no more results are alive at once.
 LONGEST_ROW_S, MOST_ALIVE_BYTES = 0.5, 2**28
 # So many rounds of calls in a row have an interval; of long ones, which differ less, half as many.
@@ -54,7 +54,7 @@ class Row:
 
     Attributes:
         calls: in a round.
-        limit: what keeps them from being more: `each call is long`, or how much is alive at once.
+        limit: why there are no more of them.
         waits_s: how long the last call of each was waited for.
     """
 
@@ -217,13 +217,12 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
         if found.wait_share <= WAIT_SHARE:
             break
         in_a_row_s = min(found.durations_s)
-        # With one call that is waited for, nothing tells how much of a wait others would hide.
-        added_s = max(0.0, rounds.fastest_s - in_a_row_s) if calls > 1 else in_a_row_s
-        needed = math.ceil(added_s / in_a_row_s / AIMED_WAIT_SHARE)
-        if needed <= calls:
+        needed = math.ceil(max(0.0, rounds.fastest_s - in_a_row_s) / in_a_row_s / AIMED_WAIT_SHARE)
+        # A few calls do not tell how much of a wait others would hide, and one tells nothing.
+        if calls >= FEWEST_TO_FIND and needed <= calls:
             break
-        calls = min(most, 2 if calls == 1 else max(2 * calls, needed))
-    rounds.row = Row(calls, limit)
+        calls = min(most, max(2 * calls, needed, FEWEST_TO_FIND))
+    rounds.row = Row(calls, limit if calls == most else "so few seemed enough while it was warmed up")
 
 
 def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused: bool = True) -> None:

@@ -15,11 +15,11 @@ from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
 from harness.report.norms import setting_of_curve
 from harness.report.speed import speed_groups
+from harness.report.text import with_interval
 from harness.report.words import SETTING_WORDS
 from harness.results import Agreement, CaseResult, Comparison, Result
 from harness.statistics import unsteadiness
 from harness.training_records import GradientNorms, TrainingRun
-from harness.units import format_duration
 
 # A terminal is about this many columns of figures wide.
 MOST_COLUMNS = 6
@@ -159,9 +159,15 @@ def _model_names(workloads: Sequence[dict[str, object]]) -> dict[str, str]:
 def _speed_tables(result: Result) -> list[Table]:
     tables = []
     ratios = {(c.workload, c.contender): c for c in result.comparisons}
+    # In the digits and the unit that the page has.
+    times = {
+        (group.workload.key, row.contender): f"{row.time} {group.unit}"
+        for group in speed_groups(result)
+        for row in group.rows
+    }
     for step in dict.fromkeys(case.workload["step"] for case in result.cases):
         cases = [case for case in result.cases if case.workload["step"] == step]
-        cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios) for case in cases}
+        cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios, times) for case in cases}
         title = f"Time of one {step} step (times the baseline's, 95 % interval)"
         tables.append(_grid(_model_names([case.workload for case in cases]), cells, title))
     tables[-1].caption = _precision_text(result)
@@ -192,15 +198,16 @@ def _precision_text(result: Result) -> str:
     return text
 
 
-def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> str:
+def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison], times: dict[tuple[str, str], str]) -> str:
     if case.speed is None:
         return case.outcome
     name = case.parsed_workload().name
     comparison = ratios.get((name, case.contender))
+    time = times.get((name, case.contender), "no time")
     if comparison is None:
         fastest = all(other.ratio >= 1 for (workload, _), other in ratios.items() if workload == name)
-        return f"{format_duration(case.speed.time_s)} ({'fastest' if fastest else 'baseline'})"
-    return f"{format_duration(case.speed.time_s)} ({_ratio_text(comparison)} {comparison.verdict})"
+        return f"{time} ({'fastest' if fastest else 'baseline'})"
+    return f"{time} ({_ratio_text(comparison)} {comparison.verdict})"
 
 
 def _tuning_table(result: Result) -> Table:
@@ -227,8 +234,7 @@ def _tuning_table(result: Result) -> Table:
 
 
 def _ratio_text(comparison: Comparison) -> str:
-    low, high = comparison.interval
-    return f"{comparison.ratio:.2f} [{low:.2f}, {high:.2f}]"
+    return " ".join(with_interval(comparison.ratio, *comparison.interval))
 
 
 def _training_table(result: Result) -> Table:

@@ -104,7 +104,7 @@ def render(shown: Shown) -> str:
         embedded={"config": charts.CONFIG, "charts": drawn.specs},
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=_script("page.js", "baselines.js"),
-        choose_script=_script("choose.js", "choose_panel.js"),
+        choose_script=_script("choose.js", "figures.js", "choose_panel.js"),
         vega=Markup(_vega()) if drawn.specs else "",
     )
 
@@ -140,7 +140,7 @@ def _view(
         "card": card_name(result.machine),
         "headline": answer.headline(result),
         "training_sentence": answer.training_sentence(result),
-        "choose": choose.choose(result, identities),
+        "choose": choose.choose(result, groups, identities),
         "answers": [answer.answer_for(group, result.comparisons) for group in shown],
         "more_answers": len(groups) - len(shown),
         "problems": answer.problems(result),

@@ -172,6 +172,10 @@ def case(name: str, at: Workload, time_s: float, rng: random.Random) -> CaseResu
             ],
             latency_s=(time_s, time_s * 1.1, time_s * 1.4),
             pipelined_s=time_s * 0.97,
+            pipelined_interval_s=(time_s * 0.95, time_s * 0.99),
+            pipelined_rounds_s=[time_s * 0.97] * 12,
+            pipelined_calls=8,
+            last_wait=0.004,
             cpu_s=time_s * 1.9,
         ),
     )  # fmt: skip
@@ -323,7 +327,7 @@ def cold_start(name: str, model: ModelSpec, rng: random.Random) -> ColdStart:
     """A cold start that reached its first result."""
     import_s = {"pytorch": 2.4, "tensorflow": 5.8, "jax": 1.1}[name.split(":")[0]]
     return ColdStart(
-        workload=workload(model, "training").to_json(),
+        workload=workload(model).to_json(),
         contender=name,
         outcome="ok",
         interpreter_s=0.05,
