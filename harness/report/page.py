@@ -151,6 +151,7 @@ def _view(
         "agreement_overview": overview.agreement_overview(result) if many_checks else [],
         "details": sections.only_failing(details, overview.MOST_RECORDS) if many_checks else details,
         "speed_overview": overview.speed_overview(result, groups) if many else [],
+        "busy": sum(group.floor is not None and group.floor.noisy for group in groups),
         "sweeps": [
             (sweep, drawn.add(f"{prefix}-b{i}", cost_charts.batch_chart(sweep, identities)))
             for i, sweep in enumerate(sweeps.sweeps(groups)[: overview.MOST_WORKLOADS])

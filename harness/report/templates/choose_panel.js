@@ -121,7 +121,8 @@
       const busy = workloads.filter((w) => w.busy).length;
       const said = [];
       if (busy) {
-        const when = workloads.length === 1 ? "this was timed" : `${busy} of these ${workloads.length} workloads were timed`;
+        const several = busy === workloads.length ? "these workloads were" : `${busy} of these ${workloads.length} workloads were`;
+        const when = `${workloads.length === 1 ? "this was" : several} timed`;
         const lowered = found.places.some((place) => place.best !== null)
           ? ` So for probabilities intervals are taken ${facts.busyWidening} times as wide, and none above ${percent(facts.mostIfBusy)} is stated.`
           : "";
