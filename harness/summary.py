@@ -14,8 +14,9 @@ from harness.journal import resume_command
 from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
 from harness.report.norms import setting_of_curve
+from harness.report.sections import worst_figure
 from harness.report.speed import speed_groups
-from harness.report.text import with_interval
+from harness.report.text import percent, significant, with_interval
 from harness.report.words import SETTING_WORDS
 from harness.results import Agreement, CaseResult, Comparison, Result
 from harness.statistics import unsteadiness
@@ -133,7 +134,7 @@ def _agreement_cell(agreement: Agreement) -> str:
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
     if worst is None:
         return word
-    figure = worst.problem or f"{worst.noise_units:.3g} units"
+    figure = worst.problem or f"{worst_figure(agreement)} units"
     return f"{agreement.workload.get('dtype')} {word} ({figure})"
 
 
@@ -179,7 +180,7 @@ def _precision_text(result: Result) -> str:
     text = "intervals cover rounds and processes; verdicts are held over all of the run together"
     floors = result.noise_floors
     if floors:
-        finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
+        finest, coarsest = (percent(pick(f.resolvable for f in floors) - 1) for pick in (min, max))
         span = finest if finest == coarsest else f"{finest} to {coarsest}, by workload,"
         text += f"; differences below {span} are typically not resolved"
     sizes = {info.contender.split(":")[0]: info.disk_bytes for info in result.contenders if info.disk_bytes}
@@ -246,7 +247,7 @@ def _training_table(result: Result) -> Table:
         rows.setdefault((run.task, _training_setting(run)), {})[run.contender] = run
     for (task, setting), runs in rows.items():
         known = [run.reference_accuracy for run in runs.values() if run.reference_accuracy is not None]
-        accuracy = f"{known[0]:.1%}" if known else ""
+        accuracy = percent(known[0]) if known else ""
         cells = [_training_cell(runs[name], accuracy) if name in runs else "" for name in names]
         table.add_row(task, setting, accuracy, *cells)
     table.caption = (
@@ -265,11 +266,11 @@ def _training_cell(run: TrainingRun, reference_accuracy: str) -> str:
     if run.accuracy is None:
         return OUTCOME_WORDS.get(run.outcome, run.outcome)
     parts = [] if run.outcome == "ok" else [OUTCOME_WORDS.get(run.outcome, run.outcome)]
-    parts.append("not finite" if run.noise_units is None else f"{run.noise_units:.2f}")
+    parts.append(significant(run.noise_units, 2))
     if run.loss_error is not None and run.workload["dtype"] == "float64":
-        parts.append(f"({run.loss_error:.0e})")
-    if f"{run.accuracy:.1%}" != reference_accuracy:
-        parts.append(f"{run.accuracy:.1%}")
+        parts.append(f"({significant(run.loss_error, 2)})")
+    if percent(run.accuracy) != reference_accuracy:
+        parts.append(percent(run.accuracy))
     return " ".join(parts)
 
 
@@ -304,11 +305,11 @@ def _norm_cell(record: GradientNorms) -> str:
         return f"{word} (not finite)"
     if not known:
         return f"{word} (underflow)"
-    return f"{word} ({max(known):.3g} units)"
+    return f"{word} ({significant(max(known), 2)} units)"
 
 
 def _change(record: GradientNorms) -> str:
     if len(record.reference_norms) < 2:
         return ""
     first, last = record.reference_norms[0], record.reference_norms[-1]
-    return f"{first / last:.1e} times" if first and last else ""
+    return f"{significant(first / last, 2)} times" if first and last else ""

@@ -167,8 +167,8 @@ def test_the_summary_has_a_row_for_each_contender_and_the_reference(capsys: pyte
     print_summary(result, Path("result.json"), Path("page.html"))
     printed = capsys.readouterr().out
     assert "radius 0.5" in printed
-    assert "agrees (0.7 units)" in printed
-    assert "DISAGREES (0.7 units)" in printed
+    assert "agrees (0.70 units)" in printed
+    assert "DISAGREES (0.70 units)" in printed
     assert "1.8e-15 times" in printed
     assert "jax:jit disagrees: dLoss/dh_0 is 41 noise units off" in printed
 

@@ -91,3 +91,26 @@ def test_the_summary_has_the_figures_of_the_page(capsys: pytest.CaptureFixture[s
     assert f"{time} ms (fastest)" in printed
     assert f"({ratio} " in printed
     assert ratio in card(page, "Dense inference").text
+
+
+def test_errors_have_the_same_digits_in_the_summary_and_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    result = samples.main_job(("jax:jit",), samples.MODELS[2:3])
+    for check in result.agreements:
+        for quantity in check.quantities:
+            quantity.noise_units = 0.66712
+    for run in result.training_runs:
+        run.noise_units = 1.96712
+    for curve in result.gradient_norms:
+        curve.distances = [0.78712] * len(curve.distances)
+    print_summary(result, Path("result.json"), Path("page.html"))
+    printed, page = capsys.readouterr().out, page_of(result)
+    for figure, longer, section in (
+        ("0.67", "0.667", "agreement"),
+        ("2.0", "1.97", "training"),
+        ("0.79", "0.787", "norms"),
+    ):
+        shown = page.by_id(f"r1-{section}").text
+        assert figure in printed
+        assert figure in shown
+        assert longer not in printed
+        assert longer not in shown
