@@ -32,7 +32,7 @@ from harness.tuning import Setting
 CHECK_EVERY = 3
 # Calls in a row are timed in each of the passes that are run whatever they cost, and in one of so many later ones,
 # until that has taken this share of the time that there is for a case.
-ROWS_EVERY, ROWS_SHARE = 3, 0.25
+ROWS_EVERY, ROWS_SHARE = 5, 0.15
 
 Key = TypeVar("Key", bound=Hashable)
 Measured = dict[Contender, "list[Rounds] | WorkerError"]
