@@ -184,7 +184,7 @@ def _pack(value: Any, arrays: List[np.ndarray]) -> Any:
                 expected=", ".join(ARRAY_DTYPES),
             )
         # ascontiguousarray would turn a scalar array into one of shape (1,).
-        arrays.append(np.array(value, order="C", copy=None) if value.ndim == 0 else np.ascontiguousarray(value))
+        arrays.append(np.asarray(value, order="C"))
         return {ARRAY_KEY: len(arrays) - 1}
     if isinstance(value, dict):
         for key in value:
