@@ -9,8 +9,6 @@ that cannot be run or read.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from harness.results import Result
 from harness.resuming import resumed_options
 from harness.runs import run
 from harness.starting import blank_result
+from harness.whole_files import LOCK, scratch_folder
 
 __all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
 
@@ -53,17 +52,14 @@ def compile_only(**keywords: Any) -> Result:
             raise InputError(
                 "compiling alone keeps no result", where=name, next_step=f"leave out --{name} or --compile-only"
             )
-    folder = tempfile.mkdtemp(prefix="faceoff-")
-    failed = False
-    try:
+    with scratch_folder() as folder:
         options = make_options("compare", out=folder, **keywords)
         tell(options.notices)
         result = run(options, speed=False, training=True, cold_start=False)
-        failed = bool(set(result.outcomes) - {"ok", "missing"})
+        if set(result.outcomes) - {"ok", "missing"}:
+            # Its reasons name the logs.
+            (folder / LOCK).unlink()
         return result
-    finally:
-        if not failed:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def agree(**keywords: Any) -> Result:

@@ -115,7 +115,10 @@ def _was_given(name: str) -> bool:
 @cli.command()
 @click.argument("results", nargs=-1, required=True, type=HomePath())
 @click.option(
-    "-o", "--out", type=HomePath(), help="The file, or the folder of pictures; beside the first result by default."
+    "-o",
+    "--out",
+    type=HomePath(output=True),
+    help="The file (- for standard output), or the folder of pictures; beside the first result by default.",
 )
 @click.option(
     "--format",
@@ -139,22 +142,22 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     from harness.defaults import load_atlas
     from harness.result_file import write_text
 
+    pictures = layout in ("svg", "png")
+    if out == "-" and (pictures or as_json):
+        raise click.UsageError("- is no place for this: pictures go into a folder, and --json prints")
     shown = [(name, load_atlas(name) or load(name)) for name in results]
     beside = Path(results[0]).parent
-    if layout in ("svg", "png"):
+    if pictures:
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
-        if not written and not (as_json or quiet):
-            click.echo("nothing to draw: no charts belong to what these files hold", err=True)
+    elif out == "-" or (out is None and layout != "html"):
+        click.echo({"html": reports.render, "md": reports.to_markdown, "csv": reports.to_csv}[layout](shown), nl=False)
+        return 0
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
         reports.write_page(shown, written[0])
     else:
-        text = reports.to_markdown(shown) if layout == "md" else reports.to_csv(shown)
-        if out is None:
-            click.echo(text, nl=False)
-            return 0
-        written = [Path(out)]
-        write_text(written[0], text)
+        written = [Path(str(out))]
+        write_text(written[0], reports.to_markdown(shown) if layout == "md" else reports.to_csv(shown))
     if as_json:
         click.echo(json.dumps({"page": str(written[0])} if layout == "html" else {"files": [str(p) for p in written]}))
     elif not quiet:
@@ -255,13 +258,17 @@ def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: 
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the atlas as JSON on standard output.")
-@click.option("--out", type=HomePath(dir_okay=False), help="Write the atlas as JSON to this file too.")
+@click.option(
+    "--out", type=HomePath(dir_okay=False, output=True), help="Write the atlas as JSON to this file too (- as --json)."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool, out: str | None, quiet: bool) -> int:
     """What the frameworks do when nothing is said: found by running them, with what a difference is worth."""
     from harness.defaults import find_defaults, print_atlas
     from harness.result_file import require_writable, write_text
 
+    if out == "-":
+        out, as_json = None, True
     if out:
         require_writable(Path(out))
     atlas = find_defaults(frameworks, seed=seed, device=device, quiet=quiet)

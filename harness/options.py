@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -336,10 +339,11 @@ def prepare_folder(out: str | Path | None) -> Path:
     """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError."""
     folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
     try:
+        if not out:
+            folder = _claim(folder)
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:
+            probe.write(b"x" * 4096)
     except OSError as error:
         raise InputError(
             "cannot be written",
@@ -348,3 +352,15 @@ def prepare_folder(out: str | Path | None) -> Path:
             next_step="choose another folder with --out",
         ) from None
     return folder
+
+
+def _claim(folder: Path) -> Path:
+    """Makes a folder that nobody else has, other hosts included: one of this name, or of this name with a number."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    while True:
+        own = folder.with_name(next(names))
+        # Making a folder succeeds for one process alone, on file systems that several hosts share too.
+        with suppress(FileExistsError):
+            own.mkdir()
+            return own

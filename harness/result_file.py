@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pytest_benchmark.utils import get_commit_info
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Contender
 from harness.results import SCHEMA_VERSION, CaseResult, Result
+from harness.whole_files import is_replaceable, write_whole
 
 KEY = "faceoff"
 EMPTY_NEXT_STEP = "make it anew with `faceoff compare`"
@@ -34,7 +34,10 @@ def write_text(path: Path, text: str) -> None:
 
 def require_writable(path: Path, next_step: str = ELSEWHERE) -> None:
     """Proves before anything takes long that a file can be written; raises InputError as `write_bytes` does."""
-    probe = path.with_name(f".{path.name}.probe")
+    if path.exists() and not is_replaceable(path):
+        return  # Nothing may be written into a device or a FIFO but what it is for.
+    target = Path(os.path.realpath(path))
+    probe = target.with_name(f".{target.name}.probe")
     try:
         write_bytes(probe, b"x" * 4096)
         probe.unlink(missing_ok=True)
@@ -43,27 +46,13 @@ def require_writable(path: Path, next_step: str = ELSEWHERE) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; what was there stays until the new one is complete.
+    """Writes a file whole or not at all, as `write_whole` does.
 
     Raises:
         InputError: the folder is full, read-only, or not a folder.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes the file readable by its owner alone; a result is as readable as any new file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError("cannot be written", where=str(path), got=reason, next_step=ELSEWHERE) from None
