@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import report, result_file
+from harness.advice import to_go_on
 from harness.core.errors import InputError
 from harness.diff_changes import diff
 from harness.identity import identify
@@ -92,7 +93,7 @@ def run_and_save(options: Options) -> Result:
             report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
             if not result.interrupted:
                 journal.end()
-        except InputError as error:
-            step = f"what was finished is kept; make room, then `{resume_command(options.command, options.out)}`"
+        except result_file.WriteError as error:
+            step = to_go_on(error.errno, resume_command(options.command, options.out))
             raise InputError(error.what, where=error.where, got=error.got, next_step=step) from None
     return result

@@ -141,11 +141,12 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     from harness.api import PAGE_NAME, load
     from harness.defaults import load_atlas
     from harness.result_file import write_text
+    from harness.texts import clean
 
     pictures = layout in ("svg", "png")
     if out == "-" and (pictures or as_json):
         raise click.UsageError("- is no place for this: pictures go into a folder, and --json prints")
-    shown = [(name, load_atlas(name) or load(name)) for name in results]
+    shown = [(clean(name), load_atlas(name) or load(name)) for name in results]
     beside = Path(results[0]).parent
     if pictures:
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
@@ -266,12 +267,13 @@ def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool,
     """What the frameworks do when nothing is said: found by running them, with what a difference is worth."""
     from harness.defaults import find_defaults, print_atlas
     from harness.result_file import require_writable, write_text
+    from harness.texts import cleaned
 
     if out == "-":
         out, as_json = None, True
     if out:
         require_writable(Path(out))
-    atlas = find_defaults(frameworks, seed=seed, device=device, quiet=quiet)
+    atlas = cleaned(find_defaults(frameworks, seed=seed, device=device, quiet=quiet))
     text = atlas.model_dump_json(indent=1)
     if out:
         write_text(Path(out), text)

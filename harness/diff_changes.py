@@ -22,6 +22,7 @@ from harness.machine import card_name
 from harness.result_file import load
 from harness.results import Agreement, ContenderInfo, Result
 from harness.statistics import TIE_MARGIN, adjusted, verdict
+from harness.texts import clean
 
 THRESHOLD = 10.0
 # Noise units that change by more than this factor are listed.
@@ -46,9 +47,8 @@ def diff(
         raise InputError(
             "out of range", where="threshold", got=repr(threshold), expected="a number of percent, at least 0"
         )
-    names = [
-        f"result {letter}" if isinstance(r, Result) else str(r) for letter, r in zip("AB", (before, after), strict=True)
-    ]
+    pair = zip("AB", (before, after), strict=True)
+    names = [f"result {letter}" if isinstance(r, Result) else clean(str(r)) for letter, r in pair]
     files = [
         Side(name, r if isinstance(r, Result) else load(r)) for name, r in zip(names, (before, after), strict=True)
     ]

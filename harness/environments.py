@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.advice import install_command
 from harness.core import packages
 from harness.core.errors import InputError
 from harness.core.spec import Contender
@@ -197,7 +198,7 @@ class Installation:
 def find_installation(framework: Framework, configuration: Configuration) -> Installation:
     """Looks for `framework` in its interpreter, without importing it."""
     python = interpreter(framework.name, configuration)
-    install = f"install it: {'' if python == sys.executable else python + ' -m '}pip install '.[{framework.name}]'"
+    install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
     try:
         answer = _ask(python, "look_up", framework)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -207,6 +208,14 @@ def find_installation(framework: Framework, configuration: Configuration) -> Ins
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
     return Installation(python, versions)
+
+
+def _project() -> str:
+    """What `pip install` takes for Face-off: its folder, where it was not copied away from there."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").exists():
+        return "faceoff"
+    return "." if root == Path.cwd() else str(root)
 
 
 @functools.cache

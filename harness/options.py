@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from harness.advice import to_begin, to_go_on
 from harness.budget import Budget, parse_budget
 from harness.core.errors import InputError
 from harness.core.precision import DTYPES
@@ -29,6 +30,7 @@ from harness.environments import Configuration, parse_contenders, parse_framewor
 from harness.presets import Sized, choose
 from harness.processor import usable_cores
 from harness.quantities import Detail
+from harness.texts import require_utf8
 from harness.worker_environment import describe_left_out
 
 DEFAULT_STEPS = ("inference", "training")
@@ -298,7 +300,7 @@ def make_options(
         names=tuple(workload),
         optimiser=chosen_optimiser,
         out=prepare_folder(out),
-        data=Path(data) if data else None,
+        data=_folder_of_data(data),
         timeout_s=timeout_s,
         budget=budget,
         budget_name=budget_name,
@@ -328,6 +330,12 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _folder_of_data(data: str | Path | None) -> Path | None:
+    if data:
+        require_utf8(Path(data).resolve(), "--data")
+    return Path(data) if data else None
+
+
 def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Contender | None:
     if name is None:
         return None
@@ -335,8 +343,14 @@ def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Conten
     return Contender.parse(name)
 
 
-def prepare_folder(out: str | Path | None) -> Path:
-    """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError."""
+def prepare_folder(out: str | Path | None, resume: str = "") -> Path:
+    """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError.
+
+    Args:
+        out: where; None means a new folder under `reports/`.
+        resume: the command that goes on with a run that is there, if one is to be.
+    """
+    require_utf8(out or Path.cwd(), "--out" if out else "working folder")
     folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
     try:
         if not out:
@@ -349,7 +363,7 @@ def prepare_folder(out: str | Path | None) -> Path:
             "cannot be written",
             where=str(folder),
             got=error.strerror or str(error),
-            next_step="choose another folder with --out",
+            next_step=to_go_on(error.errno, resume) if resume else to_begin(error.errno),
         ) from None
     return folder
 

@@ -6,11 +6,24 @@ and writes the files.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
 
 from harness.core.errors import Outcome
 from harness.core.spec import Workload
 from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
+from harness.record_types import (
+    Count,
+    Duration,
+    Interval,
+    Positive,
+    Probability,
+    Ratio,
+    Seconds,
+    Size,
+    WorkloadData,
+)
 from harness.training_records import GradientNorms, TrainingRun
 
 SCHEMA_VERSION = 2
@@ -34,7 +47,7 @@ class ContenderInfo(Record):
     reason: str = ""
     next_step: str = ""
     versions: dict[str, str] = {}
-    disk_bytes: int | None = None
+    disk_bytes: Count | None = None
     settings: dict[str, Any] = {}
 
 
@@ -57,7 +70,7 @@ class Quantity(Record):
     agrees: bool
     error: float | None
     noise_units: float | None
-    limit: float
+    limit: Positive
     worst_index: list[int]
     got: float | None
     reference: float | None
@@ -94,13 +107,13 @@ class Agreement(Record):
         log_tail: the end of the worker's log when it crashed or hung.
     """
 
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
     check: Literal["meaning", "precision"]
     outcome: Outcome
     quantities: list[Quantity] = []
     path: list[PathPoint] = []
-    examples: int | None = None
+    examples: Size | None = None
     first_difference: str = ""
     message: str = ""
     again: str = ""
@@ -137,17 +150,17 @@ class Process(Record):
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
-    passes: int
-    disturbed: list[int] = []
-    stolen_s: float = 0.0
-    waited_s: float = 0.0
-    others_s: float = 0.0
-    switches: int = 0
-    warmup_calls: int = 0
+    passes: Size
+    disturbed: list[Count] = []
+    stolen_s: Seconds = 0.0
+    waited_s: Seconds = 0.0
+    others_s: Seconds = 0.0
+    switches: Count = 0
+    warmup_calls: Count = 0
     warm: bool = True
-    memory: dict[str, int] = {}
+    memory: dict[str, Count] = {}
     drift: float = 0.0
-    device_s: float | None = None
+    device_s: Seconds | None = None
     card: CardUse | None = None
 
 
@@ -168,16 +181,24 @@ class Speed(Record):
         cpu_s: processor time per call, all threads.
     """
 
-    rounds_s: list[float]
-    iterations: int
-    warmup_calls: int
-    time_s: float
-    interval_s: tuple[float, float]
+    rounds_s: Annotated[list[Duration], Field(min_length=1)]
+    iterations: Size
+    warmup_calls: Count
+    time_s: Duration
+    interval_s: Interval
     processes: list[Process] = []
-    latency_s: tuple[float, float, float] | None = None
-    pipelined_s: float | None = None
-    pipelined_interval_s: tuple[float, float] | None = None
-    cpu_s: float | None = None
+    latency_s: tuple[Duration, Duration, Duration] | None = None
+    pipelined_s: Duration | None = None
+    pipelined_interval_s: Interval | None = None
+    cpu_s: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _rounds_are_those_of_the_processes(self) -> Speed:
+        if self.processes and sum(process.passes for process in self.processes) != len(self.rounds_s):
+            raise ValueError(f"{len(self.rounds_s)} rounds do not fit the passes of its processes")
+        if any(number >= process.passes for process in self.processes for number in process.disturbed):
+            raise ValueError("a pass that was disturbed and never made")
+        return self
 
 
 class CaseResult(Record):
@@ -191,10 +212,10 @@ class CaseResult(Record):
     """
 
     name: str
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
-    flops: int | None = None
-    bytes: int | None = None
+    flops: Count | None = None
+    bytes: Count | None = None
     outcome: Outcome
     reason: str = ""
     log_tail: str = ""
@@ -219,11 +240,11 @@ class Comparison(Record):
     workload: str
     contender: str
     baseline: str
-    ratio: float
-    interval: tuple[float, float]
+    ratio: Ratio
+    interval: Interval
     verdict: VerdictWord
-    p_value: float | None = None
-    adjusted_p: float | None = None
+    p_value: Probability | None = None
+    adjusted_p: Probability | None = None
 
 
 class TunedSetting(Record):
@@ -237,7 +258,7 @@ class TunedSetting(Record):
             when one of them has no time.
     """
 
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
     setting: str
     what: str
@@ -258,9 +279,9 @@ class NoiseFloor(Record):
     """
 
     workload: str
-    resolvable: float
-    twins: dict[str, float]
-    disturbed: float
+    resolvable: Ratio
+    twins: dict[str, Ratio]
+    disturbed: Probability
     noisy: bool
 
 
@@ -301,16 +322,16 @@ class Result(Records):
     schema_version: int = SCHEMA_VERSION
     created: str
     command: str
-    seed: int
-    threads: int
-    duration_s: float
-    harness_s: float = 0.0
+    seed: Count
+    threads: Size
+    duration_s: Seconds
+    harness_s: Seconds = 0.0
     machine: dict[str, Any]
     contenders: list[ContenderInfo]
     break_evens: list[BreakEven] = []
     sources: dict[str, str] = {}
     interrupted: bool = False
-    resumed: int = 0
+    resumed: Count = 0
 
     @property
     def records(self) -> list[Agreement | CaseResult | TunedSetting | ColdStart | TrainingRun | GradientNorms]:
