@@ -7,15 +7,14 @@ or input, 3 a case ended otherwise (crash, time-out, missing), 130 interrupted.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from harness import interrupts
 from harness.cli_options import run_options, speed_options
 from harness.core.errors import HarnessError
 from harness.core.precision import DTYPES
@@ -79,16 +78,24 @@ def bench(**keywords: Any) -> int:
 
 def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
     from harness.api import PAGE_NAME, RESULT_NAME, choose_options, run_and_save
-    from harness.summary import print_summary
+    from harness.summary import print_summary, way_on
 
     if keywords["resume"] is not None:
         keywords = {name: value for name, value in keywords.items() if _was_given(name)}
     options = choose_options(command, **keywords)
-    result = run_and_save(options)
-    if as_json:
-        click.echo(result.model_dump_json(indent=1))
-    else:
-        print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    try:
+        result = run_and_save(options)
+        if as_json:
+            click.echo(result.model_dump_json(indent=1))
+        else:
+            print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    except KeyboardInterrupt:
+        # While result or page were made, or for the second time.
+        interrupts.ignore()
+        click.echo(way_on(command, options.out), err=True)
+        raise
+    if result.interrupted and as_json:
+        click.echo(way_on(command, options.out), err=True)
     return INTERRUPTED if result.interrupted else result.exit_status
 
 
@@ -284,10 +291,6 @@ def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool,
     return atlas.exit_status
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _one_line(error: click.ClickException) -> str:
     """What was wrong and where help is, instead of the three paragraphs that click prints."""
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -298,12 +301,11 @@ def _one_line(error: click.ClickException) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # A run that was told to outlive its terminal, as by nohup, does.
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _interrupt)
+    interrupts.listen()
     with enduring_streams() as output:
         status = _run_command(arguments)
+        # A signal now would only hide how it ended.
+        interrupts.ignore()
         if status == INTERRUPTED:
             click.echo("faceoff: interrupted", err=True)
             sys.stdout.flush()

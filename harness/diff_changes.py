@@ -25,6 +25,8 @@ from harness.statistics import TIE_MARGIN, adjusted, verdict
 from harness.texts import clean
 
 THRESHOLD = 10.0
+# What two machines must have in common for speeds to be compared.
+LIKE = ("processor", "cores", "processor_quota")
 # Noise units that change by more than this factor are listed.
 NOISE_FACTOR = 2.0
 
@@ -96,7 +98,7 @@ class _Comparing:
         """In what the files are unlike, one line each."""
         before, after = self._before, self._after
         machines = before.result.machine, after.result.machine
-        for key in ("processor", "cores"):
+        for key in LIKE:
             first, second = (machine.get(key) for machine in machines)
             if first != second:
                 yield f"{key} {printable(_text(first))} and {printable(_text(second))}"
@@ -211,7 +213,7 @@ class _Comparing:
     def _settings(self) -> list[Setting]:
         """Versions, switches, and what else of the runs differs."""
         results = self._before.result, self._after.result
-        machines = [{k: v for k, v in _flat(r.machine).items() if k not in ("processor", "cores")} for r in results]
+        machines = [{k: v for k, v in _flat(r.machine).items() if k not in LIKE} for r in results]
         found = [
             Setting(what=what, before=before, after=after)
             for what, before, after in _different(machines[0], machines[1])

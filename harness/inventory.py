@@ -16,6 +16,7 @@ from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
 from harness.core.tuning import TUNED
 from harness.environments import FRAMEWORKS, find_installation, read_configuration
 from harness.presets import PRESETS
+from harness.processor import describe_quota
 
 LIBRARIES = {
     "cuda": "CUDA",
@@ -144,6 +145,8 @@ def print_diagnosis(as_json: bool) -> bool:
         highlight=False,
         markup=False,
     )
+    if quota := describe_quota():
+        console.print(quota, highlight=False, markup=False)
     for number, card in enumerate(diagnosis["cards"]):
         console.print(f"gpu:{number}: {_told(card)}", highlight=False, markup=False)
     if diagnosis["no_card"]:

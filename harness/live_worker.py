@@ -18,6 +18,7 @@ from harness.memory import out_of_memory_kills
 START_TIMEOUT_S = 180.0
 KILL_TIMEOUT_S = 30.0
 PAUSE_TIMEOUT_S = 30.0
+MOMENT_S = 0.1
 LOG_TAIL_LINES = 12
 
 
@@ -51,6 +52,11 @@ class Worker:
     @property
     def process_id(self) -> int:
         return self._process.pid
+
+    @property
+    def held_up_s(self) -> float:
+        """Time in which the harness did not run, be it stopped or in a paused container, while it waited for this."""
+        return self._channel.held_up_s
 
     @property
     def alive(self) -> bool:
@@ -116,9 +122,12 @@ class Worker:
         if not self._paused and self.alive:
             self._signal(signal.SIGSTOP)
             # The signal is under way; nobody may be timed before it has arrived. A dead process answers at once.
-            deadline = time.monotonic() + PAUSE_TIMEOUT_S
+            waited_s, last_s = 0.0, time.monotonic()
             while os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                if time.monotonic() > deadline:
+                now_s = time.monotonic()
+                # What is longer than a moment is time in which the harness did not run.
+                waited_s, last_s = waited_s + min(now_s - last_s, MOMENT_S), now_s
+                if waited_s > PAUSE_TIMEOUT_S:
                     # A thread that waits for a child which is stopped as well never does.
                     self.timed_out = True
                     self.kill()

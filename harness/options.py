@@ -28,7 +28,7 @@ from harness.core.spec import (
 from harness.devices import device_name, parse_device, resolve_device
 from harness.environments import Configuration, parse_contenders, parse_frameworks, read_configuration
 from harness.presets import Sized, choose
-from harness.processor import usable_cores
+from harness.processor import allowed_cores, describe_quota, usable_cores
 from harness.quantities import Detail
 from harness.texts import require_utf8
 from harness.worker_environment import describe_left_out
@@ -213,7 +213,7 @@ def make_options(
         device: `auto`, `cpu`, `gpu` or `gpu:N`.
         optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
-        threads: of each worker; None means one for each core that this process may use.
+        threads: of each worker; None means one for each core that this process may keep busy.
         out: folder for result, page and logs; None means a new one under `reports/`.
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
@@ -250,7 +250,7 @@ def make_options(
         raise InputError("too many", where="dtype", got=", ".join(dtype), expected="one; run once for each")
     timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
     dtypes = tuple(dict.fromkeys(dtype if command == "agree" and dtype else ("float64", timed_dtype)))
-    cores = usable_cores()
+    cores = allowed_cores()
     if threads is not None and (not _is_whole(threads) or not 1 <= threads <= cores):
         raise InputError(
             "out of range", where="threads", got=threads, expected=f"1 to {cores}, the cores of this machine"
@@ -289,7 +289,7 @@ def make_options(
         steps=chosen_steps,
         dtypes=dtypes,
         seed=seed,
-        threads=threads or cores,
+        threads=threads or usable_cores(),
         device=device,
         card=card,
         preset=preset,
@@ -311,7 +311,7 @@ def make_options(
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
-        notices=(notice, describe_left_out(threads or cores)),
+        notices=(notice, describe_quota(), describe_left_out(threads or usable_cores())),
     )
 
 

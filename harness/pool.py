@@ -21,6 +21,7 @@ from harness.core.errors import WorkerError
 from harness.core.messages import Channel
 from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, Installation, cache_directory, find_installation
+from harness.interrupts import held_off
 from harness.live_worker import Worker
 from harness.whole_files import scratch_folder, write_whole
 from harness.worker_environment import worker_environment
@@ -100,13 +101,14 @@ class Pool:
     def close(self) -> None:
         """Ends every process; safe to call twice."""
         self._closed = True
-        for worker in self._spawned:
-            worker.kill()
-        self._spawned.clear()
-        self._workers.clear()
-        self._open.close()
-        self._spawner.shutdown(wait=True)
-        self._scratch.close()
+        with held_off():
+            for worker in self._spawned:
+                worker.kill()
+            self._spawned.clear()
+            self._workers.clear()
+            self._open.close()
+            self._spawner.shutdown(wait=True)
+            self._scratch.close()
 
     def start(self) -> Iterator[Contender]:
         """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""

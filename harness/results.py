@@ -138,7 +138,8 @@ class Process(Record):
     Attributes:
         passes: how many rounds it ran, one in each pass; its part of `Speed.rounds_s`.
         disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
-        stolen_s: time that another machine had the cores while rounds were timed.
+        stolen_s: time that another machine had the cores while rounds were timed, or that a container was held back as
+            it had had its share of them.
         waited_s: time that its threads waited for a core, for each other or for other processes.
         others_s: processor time of everything else on the machine meanwhile.
         switches: times that one of its threads had to leave its core to another thread or process.

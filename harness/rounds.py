@@ -132,12 +132,14 @@ def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None) -> N
     """Times one more round after a pause. Raises WorkerError."""
     warmup = settling_calls(rounds)
     start = len(rounds.durations_s)
+    held_up_s = worker.held_up_s
     reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
     rounds.durations_s.append(_duration_s(worker, reply) / rounds.iterations)
     rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
-    rounds.taken_s.append(reply["stolen_s"])
+    rounds.taken_s.append(reply["stolen_s"] + reply["throttled_s"])
     rounds.waiting_s.append(reply["waited_s"])
-    rounds.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
+    stopped = reply["asleep_s"] > SLEPT_S or reply["continued"] > 0 or worker.held_up_s > held_up_s
+    rounds.broken.append(reply["major_faults"] > 0 or stopped)
     rounds.switches += reply["switches"]
     if card is not None:
         reading = card.read()
