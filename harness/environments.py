@@ -44,6 +44,7 @@ class Framework:
         only_on: the device of each mode that there is on one alone.
         compile_cache: environment variables that keep compiled code between processes; `{}` is the folder.
         caches_by_default: its users have such a cache without asking for it.
+        compilers: mode to the language whose compiler it calls, by device.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Framework:
     compile_cache: Mapping[str, str]
     caches_by_default: bool = False
     only_on: Mapping[str, str] = field(default_factory=dict)
+    compilers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
@@ -77,6 +79,7 @@ FRAMEWORKS: dict[str, Framework] = {
             {"TORCHINDUCTOR_CACHE_DIR": "{}"},
             caches_by_default=True,
             only_on={"cuda-graphs": "gpu"},
+            compilers={"compile": {"cpu": "C++", "gpu": "C"}, "cuda-graphs": {"gpu": "C"}},
         ),
         Framework(
             "tensorflow",

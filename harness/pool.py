@@ -23,6 +23,7 @@ from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, Installation, cache_directory, find_installation
 from harness.interrupts import held_off
 from harness.live_worker import Worker
+from harness.needs import find_lack
 from harness.whole_files import scratch_folder, write_whole
 from harness.worker_environment import worker_environment
 
@@ -278,6 +279,9 @@ class Pool:
             raise WorkerError(
                 installation.reason, outcome="missing", where=str(contender), next_step=installation.next_step
             )
+        lack = find_lack(contender, self._device, installation.python, installation.versions)
+        if lack and not untouched:
+            raise WorkerError(lack.reason, outcome="missing", where=str(contender), next_step=lack.next_step)
         if self._closed:
             raise WorkerError("the run is ending", outcome="crashed", where=str(contender))
         return self._spawner.submit(self._spawn_here, contender, installation, cold, untouched).result()
