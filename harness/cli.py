@@ -171,7 +171,9 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     elif not quiet:
         for path in written:
             click.echo(f"page: {path}" if layout == "html" else str(path))
-    return 0
+    if not written:
+        click.echo("faceoff: nothing to draw: these files hold nothing that a chart shows", err=True)
+    return 0 if written else HarnessError.exit_status
 
 
 @cli.command()

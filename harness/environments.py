@@ -206,11 +206,23 @@ def find_installation(framework: Framework, configuration: Configuration) -> Ins
         answer = _ask(python, "look_up", framework)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
-        return Installation(python, {}, f"interpreter {python} cannot be run: {error}", f"check {source}")
+        return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", f"check {source}")
     found, versions = answer["found"], answer["versions"]
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
     return Installation(python, versions)
+
+
+def _told(error: Exception) -> str:
+    """Why an interpreter gave no answer, in words for its user."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines() or ["it printed nothing"]
+        return f"it ended with status {error.returncode}: {lines[-1].strip()}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:g} s"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it does not answer as Python does"
 
 
 def _project() -> str:

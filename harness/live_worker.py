@@ -30,7 +30,7 @@ class Worker:
         process: the interpreter, leader of its own process group.
         channel: the private connection to it.
         log_path: where its standard output and error go.
-        timeout_s: longest time one request may take.
+        timeout_s: longest time one request may take; its start may take three minutes, or this if it is longer.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Worker:
         self._process = process
         self._channel = channel
         self._timeout_s = timeout_s
+        # Importing a framework takes its time whatever is asked of it later.
+        self._start_timeout_s = max(START_TIMEOUT_S, timeout_s)
         self._paused = False
         self._kills = 0
         self._given_up = False
@@ -100,17 +102,20 @@ class Worker:
         """Asks the worker to import its framework, without waiting."""
         self.device = device
         try:
-            self._channel.send(Message("start", {"device": device, "threads": threads, "seed": seed}), START_TIMEOUT_S)
+            self._channel.send(
+                Message("start", {"device": device, "threads": threads, "seed": seed}), self._start_timeout_s
+            )
         except MessageError:
             return  # It died at once; `finish_start` finds out and says how.
 
     def finish_start(self) -> None:
         """Waits until the framework is imported and configured; raises WorkerError."""
         try:
-            self.start_reply = self._reply("start", START_TIMEOUT_S)
+            self.start_reply = self._reply("start", self._start_timeout_s)
         except ChannelTimeoutError:
             self.kill()
-            raise self._error(f"no start within {START_TIMEOUT_S:g} s", "timeout", "see its log") from None
+            what = f"no start within {self._start_timeout_s:g} s"
+            raise self._error(what, "timeout", "raise --timeout above that if it needs longer") from None
         except MessageError:
             raise self.death("while it started") from None
         except WorkerError:
