@@ -29,6 +29,11 @@ PACKAGES = {
     "pacman": "pacman -S gcc python",
     "zypper": "zypper install gcc-c++ python3-devel",
 }
+# What TorchInductor and Triton call where no variable names another.
+USUAL = {
+    "linux": {"C++": ("g++",), "C": ("gcc", "clang")},
+    "darwin": {"C++": ("clang++",), "C": ("clang",)},
+}
 # What TorchInductor's and Triton's own files include.
 PROGRAM = "#include <cmath>\n#include <Python.h>\nint main() { return 0; }\n"
 PLAIN_PROGRAM = "#include <Python.h>\nint main(void) { return 0; }\n"
@@ -59,8 +64,9 @@ def find_lack(contender: Contender, device: str, python: str, versions: Mapping[
 @functools.cache
 def find_compiler_lack(language: str, python: str) -> Lack | None:
     """Whether a program compiles that includes the interpreter's headers; `language` is `C` or `C++`."""
-    variable, usual = ("CXX", "g++") if language == "C++" else ("CC", "gcc")
-    compiler = os.environ.get(variable) or usual
+    variable = "CXX" if language == "C++" else "CC"
+    usual = USUAL["darwin" if sys.platform == "darwin" else "linux"][language]
+    compiler = os.environ.get(variable) or next(filter(shutil.which, usual), usual[0])
     command = shlex.split(compiler)
     step = f"{_install()}, or name one by {variable}"
     if not command or shutil.which(command[0]) is None:
