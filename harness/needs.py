@@ -30,7 +30,7 @@ PACKAGES = {
     "zypper": "zypper install gcc-c++ python3-devel",
 }
 # What TorchInductor and Triton call where no variable names another.
-USUAL = {
+USUAL: dict[str, dict[str, tuple[str, ...]]] = {
     "linux": {"C++": ("g++",), "C": ("gcc", "clang")},
     "darwin": {"C++": ("clang++",), "C": ("clang",)},
 }
