@@ -133,7 +133,7 @@ def to_json(result: Result) -> str:
         "version": pytest_benchmark.__version__,
         KEY: _plain(result),
     }
-    return json.dumps(_finite(document), indent=1, allow_nan=False, default=str)
+    return json.dumps(_finite(cleaned(document)), indent=1, allow_nan=False, default=str)
 
 
 def _plain(result: Result) -> Any:

@@ -88,3 +88,11 @@ def test_a_journal_with_half_a_letter_is_damaged(tmp_path):
     (tmp_path / "journal.jsonl").write_text(line * 2)
     with pytest.raises(ResultFileError, match="line 1: damaged"):
         read(tmp_path / "journal.jsonl")
+
+
+def test_what_pytest_benchmark_says_of_the_working_folder_is_cleaned_too(tmp_path, monkeypatch):
+    (tmp_path / ODD).mkdir()
+    monkeypatch.chdir(tmp_path / ODD)
+    save(main_job(), tmp_path / "r.json")
+    assert load(tmp_path / "r.json").records
+    assert "udcff" not in (tmp_path / "r.json").read_text()
