@@ -259,7 +259,8 @@ def disagreement_message(agreement: Agreement) -> str:
 
 def _distance(quantity: Quantity) -> str:
     units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
-    return f"is {units} noise units off (limit {quantity.limit:g})"
+    place = f" in {quantity.where}" if quantity.where else ""
+    return f"is {units} noise units off{place} (limit {quantity.limit:g})"
 
 
 def name_precision_findings(agreements: Sequence[Agreement]) -> None:

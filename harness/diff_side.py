@@ -61,7 +61,7 @@ class Side:
         if isinstance(record, TunedSetting):
             return "tuned setting", f"{name} ({record.setting})", record.contender
         if isinstance(record, GradientNorms):
-            return "gradient norms", f"{name} (spectral radius {record.spectral_radius:g})", record.contender
+            return "gradient norms", f"{name} ({record.setting})", record.contender
         return "cold start", name, record.contender
 
     def _workload(self, data: dict[str, Any]) -> Workload:

@@ -1,8 +1,13 @@
-"""The norm of dLoss/dh_t over the time steps: the gradient of a vanilla RNN vanishes or explodes, by W_hh's radius.
+"""The norm of dLoss/dh_t over the time steps: how far the gradient of a vanilla RNN and of an LSTM reaches back.
 
 Going back one step multiplies the gradient by W_hh^T and by the slope of the activation (Bengio, Simard and Frasconi
 1994; Pascanu, Mikolov and Bengio 2013). The signal is kept so small that the slope of tanh stays near 1: then the
 spectral radius of W_hh alone decides. At full size tanh saturates, and its slope makes up for a radius of 1.5.
+
+An LSTM's cell state is multiplied by the forget gate at every step (Gers, Schmidhuber and Cummins 2000), so what
+decides there is how far that gate is open. With a signal this small it stands at the sigmoid of its bias, and a curve
+is made for several of them (Jozefowicz, Zaremba and Sutskever 2015 recommend 1 or more), all with the radius that lets
+the RNN's gradient vanish. With a bias of 0 the gate is half shut, and the gradient vanishes too.
 
 For a many-to-one model dLoss/dh_t is the gradient by the initial state of the same model, run over the rest of the
 sequence and started at h_t (and c_t). So every contender gives its curve through `Model.gradients`, with one model for
@@ -34,6 +39,9 @@ from harness.training_records import GradientNorms
 SPECS: dict[str, RecurrentSpec] = {"rnn": RnnSpec(8, 32, 10, 60), "lstm": LstmSpec(8, 32, 10, 60)}
 BATCH_SIZE = 8
 SPECTRAL_RADII = (0.5, 1.0, 1.5)
+# Of an LSTM's forget gate, which then stands at 0.5, 0.73, 0.88 and 0.993; at the smallest of the radii above.
+FORGET_BIASES = (0.0, 1.0, 2.0, 5.0)
+LSTM_RADIUS = SPECTRAL_RADII[0]
 # A power of two, so that scaled values stay exact in float32.
 SIGNAL = 2.0**-30
 # Time steps left after t. Geometric: each length is a model of its own, to be built and compiled.
@@ -57,6 +65,13 @@ def choose_contenders(contenders: Sequence[Contender]) -> list[Contender]:
     return list(chosen.values())
 
 
+def settings(kind: str) -> list[tuple[float, float | None]]:
+    """Spectral radius and forget-gate bias of each curve of a model family."""
+    if SPECS[kind].num_gates == 1:
+        return [(radius, None) for radius in SPECTRAL_RADII]
+    return [(LSTM_RADIUS, bias) for bias in FORGET_BIASES]
+
+
 def steps_left(contender: Contender) -> tuple[int, ...]:
     """The lengths that a contender is built for; few where each has to be compiled."""
     return STEPS_LEFT if contender.mode in UNCOMPILED_MODES else FEW_STEPS_LEFT
@@ -64,31 +79,39 @@ def steps_left(contender: Contender) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class NormTask:
-    """What reference and contender both compute, for one model and one spectral radius.
+    """What reference and contender both compute, for one model, one spectral radius and one bias of the forget gate.
 
     Args:
         workload: the whole sequence; its dtype does not matter to the reference.
         spectral_radius: largest of the spectral radii of the gates' blocks of W_hh; the vanilla RNN has one block.
+        forget_bias: of every unit's forget gate; None for a model without one.
         weights, batch: canonical, float64, exact in float32.
     """
 
     workload: Workload
     spectral_radius: float
+    forget_bias: float | None
     weights: Weights
     batch: Batch
 
     @staticmethod
-    def seeded(kind: str, spectral_radius: float, device: str, seed: int) -> NormTask:
-        """The task of a model family; W_hh is scaled as a whole, inputs, biases and initial states by `SIGNAL`."""
+    def seeded(kind: str, spectral_radius: float, forget_bias: float | None, device: str, seed: int) -> NormTask:
+        """The task of a model family.
+
+        W_hh is scaled as a whole, inputs, initial states and all biases but the forget gate's by `SIGNAL`.
+        """
         spec = SPECS[kind]
         workload = Workload(spec, BATCH_SIZE, "float64", device, "gradients")
         weights, batch = seeded_weights(spec, seed), seeded_batch(workload, seed)
         weight_hh = weights["layer.0.weight_hh"]
         scaled = weight_hh * (spectral_radius / largest_radius(spec, weight_hh))
         weights["layer.0.weight_hh"] = scaled.astype(np.float32).astype(np.float64)
-        weights["layer.0.bias"] = weights["layer.0.bias"] * SIGNAL
+        bias = weights["layer.0.bias"] * SIGNAL
+        if forget_bias is not None:
+            bias[spec.hidden_size : 2 * spec.hidden_size] = forget_bias
+        weights["layer.0.bias"] = bias
         inputs = {name: value * SIGNAL for name, value in batch.inputs.items()}
-        return NormTask(workload, spectral_radius, weights, Batch(inputs, batch.targets))
+        return NormTask(workload, spectral_radius, forget_bias, weights, Batch(inputs, batch.targets))
 
     @property
     def spec(self) -> RecurrentSpec:
@@ -166,8 +189,8 @@ class ExpectedNorms:
 
 
 def make_expected(kind: str, device: str, seed: int) -> list[ExpectedNorms]:
-    """The reference's side for one model family, by spectral radius."""
-    return [ExpectedNorms(NormTask.seeded(kind, radius, device, seed), seed) for radius in SPECTRAL_RADII]
+    """The reference's side for one model family, in the order of `settings`."""
+    return [ExpectedNorms(NormTask.seeded(kind, *setting, device, seed), seed) for setting in settings(kind)]
 
 
 def contender_curves(
@@ -251,7 +274,7 @@ def judge_norms(
     again: str,
     busy: AbstractContextManager[object],
 ) -> list[GradientNorms]:
-    """A contender's curves for one model family, one record for each spectral radius.
+    """A contender's curves for one model family, one record for each of its `settings`.
 
     A worker that dies, hangs or refuses becomes the outcome of all of them.
 
@@ -268,6 +291,7 @@ def judge_norms(
         GradientNorms(
             workload=reference.task.workload.replace(dtype=dtype).to_json(),
             spectral_radius=reference.task.spectral_radius,
+            forget_bias=reference.task.forget_bias,
             contender=str(contender),
             outcome="ok",
             again=again,

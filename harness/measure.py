@@ -1,8 +1,9 @@
 """The schedule of rounds: interleaved over all processes of all contenders in random order, every other one paused.
 
 A pass runs one round of each process, in an order drawn anew, so that drift of the machine hits all alike. Before each
-round, calls that are not timed bring back what the pause let go cold. A contender that is clearly faster or slower than
-the baseline is measured no further, which leaves time for those that are hard to tell apart.
+round, calls that are not timed bring back what the pause let go cold. In the first passes and every few later ones a
+round of calls in a row goes with it, first in one pass and second in the next. A contender that is clearly faster or
+slower than the baseline is measured no further, which leaves time for those that are hard to tell apart.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from harness.core.tuning import TUNED, is_tuned, without
 from harness.live_worker import Worker
 from harness.pool import Pool, Seat
 from harness.results import Comparison, NoiseFloor, Process, Result, Speed, TunedSetting
-from harness.rounds import DISTURBED_SHARE, Rounds, run_pipelined, run_round, warm_up
+from harness.rounds import DISTURBED_SHARE, WAIT_SHARE, Rounds, end_rounds, find_row, run_round, run_row, warm_up
 from harness.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
 from harness.stopping import Question, between_contenders, undecided
 from harness.tuning import Setting
 
 CHECK_EVERY = 3
+# Calls in a row are timed in each of the passes that are run whatever they cost, and in one of so many later ones,
+# until that has taken this share of the time that there is for a case.
+ROWS_EVERY, ROWS_SHARE = 5, 0.15
 
 Key = TypeVar("Key", bound=Hashable)
 Measured = dict[Contender, "list[Rounds] | WorkerError"]
@@ -42,6 +46,7 @@ def measure(
     seed: int,
     on_round: Callable[[float], None],
     question: Question[Any],
+    result_bytes: int = 0,
 ) -> Measured:
     """Times one step of the model that each process holds.
 
@@ -53,6 +58,7 @@ def measure(
         seed: of the order.
         on_round: called with the share done, 0 to 1, after each pass.
         question: what is to be told apart.
+        result_bytes: of what a call returns.
 
     Returns:
         The rounds of each contender's processes, or the WorkerError that ended it; the others went on. Who was clear
@@ -73,6 +79,13 @@ def measure(
 
     def begin(worker: Worker, seat: Seat) -> None:
         measured[seat] = warm_up(worker, step, budget)
+        find_row(worker, step, measured[seat], result_bytes)
+
+    def turn(worker: Worker, seat: Seat, passes: int, with_row: bool) -> None:
+        kinds = [run_round, run_row] if with_row else [run_round]
+        # Whoever comes second finds threads more settled, so neither kind always does.
+        for place, kind in enumerate(kinds if passes % 2 else reversed(kinds)):
+            kind(worker, step, measured[seat], pool.card, paused=place == 0)
 
     def running() -> list[Seat]:
         return [seat for seat in seats if seat.contender not in failed]
@@ -80,13 +93,19 @@ def measure(
     with pool.quiet():
         for seat in seats:
             attempt(seat, partial(begin, seat=seat))
+        for processes in _grouped(measured, running(), question).values():
+            calls = max(rounds.row.calls for rounds in processes)
+            for rounds in processes:
+                rounds.row.calls = calls
         open_groups = {question.group(seat) for seat in seats}
         for passes in itertools.count(1):
             now = [seat for seat in running() if question.group(seat) in open_groups]
             if not now:
                 break
+            with_row = _groups_with_row(_grouped(measured, running(), question), passes, budget)
             for position in order.permutation(len(now)):
-                attempt(now[position], partial(run_round, step=step, rounds=measured[now[position]], card=pool.card))
+                seat = now[position]
+                attempt(seat, partial(turn, seat=seat, passes=passes, with_row=question.group(seat) in with_row))
             groups = _grouped(measured, running(), question)
             done = {group: _share_done(groups[group], budget) for group in open_groups if group in groups}
             on_round(min(done.values(), default=1.0))
@@ -95,7 +114,7 @@ def measure(
                 if passes % CHECK_EVERY == 0 and open_groups:
                     open_groups = undecided(precision_of(groups), open_groups, question, budget, done)
         for seat in running():
-            attempt(seat, partial(run_pipelined, step=step, rounds=measured[seat]))
+            attempt(seat, partial(end_rounds, step=step, rounds=measured[seat]))
     kept: Measured = dict(failed)
     for seat in running():
         kept.setdefault(seat.contender, []).append(measured[seat])  # type: ignore[union-attr]
@@ -123,6 +142,18 @@ def _grouped(
     return groups
 
 
+def _groups_with_row(groups: Mapping[Key, Sequence[Rounds]], passes: int, budget: Budget) -> set[Key]:
+    """Whose processes time calls in a row in a pass: the same passes for all, from the first on, to be compared."""
+    if passes > budget.min_passes and passes % ROWS_EVERY:
+        return set()
+    return {
+        key
+        for key, processes in groups.items()
+        if len(processes[0].row.durations_s) < processes[0].row.least
+        or sum(rounds.row.spent_s for rounds in processes) < ROWS_SHARE * budget.max_time_s
+    }
+
+
 def _share_done(processes: Sequence[Rounds], budget: Budget) -> float:
     """Of the passes that there is time for, how many a group has had."""
     spent_s = sum(sum(rounds.durations_s) * rounds.iterations for rounds in processes)
@@ -145,7 +176,7 @@ def summarise(
     rows = {
         (c, index): np.array(p.durations_s) for c, processes in measured.items() for index, p in enumerate(processes)
     }
-    throughput = _throughput(measured)
+    throughput = throughput_of(measured)
     speeds = {}
     for contender, processes in measured.items():
         middle_s, low_s, high_s = precision.interval(contender)
@@ -160,6 +191,7 @@ def summarise(
                 Process(
                     passes=passes,
                     disturbed=[int(number) for number in np.flatnonzero(rounds.disturbed)],
+                    pipelined_disturbed=[int(number) for number in np.flatnonzero(rounds.row.disturbed)],
                     stolen_s=sum(rounds.taken_s),
                     waited_s=sum(rounds.waiting_s),
                     others_s=max(0.0, rounds.busy_s - rounds.cpu_s),
@@ -182,27 +214,47 @@ def summarise(
             interval_s=(low_s, high_s),
             processes=records,
             latency_s=(p50_s, p90_s, p99_s),
-            pipelined_s=throughput[contender][0] if throughput else None,
-            pipelined_interval_s=throughput[contender][1:] if throughput else None,
+            **_throughput_fields(processes, throughput.interval(contender) if throughput else None, middle_s),
             cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
         )
     return speeds
 
 
-def _throughput(measured: Mapping[Contender, Sequence[Rounds]]) -> dict[Contender, tuple[float, float, float]]:
-    """Seconds per call of rounds that are waited for as a whole, with the interval; empty where there were none.
-
-    These rounds are few, and not in turn with the others': their own spread says how sure their time is.
-    """
-    rows = {}
-    for contender, processes in measured.items():
-        # Of long calls one round has to do, and one process may be just below what is long.
-        count = min(len(rounds.pipelined_s) for rounds in processes)
+def throughput_of(measured: Mapping[Key, Sequence[Rounds]]) -> Precision[Key] | None:
+    """How surely throughput can be told apart, by the rounds of calls in a row; None where there were none."""
+    samples = {}
+    for key, processes in measured.items():
+        count = min(len(rounds.row.durations_s) for rounds in processes)
         if not count:
-            return {}
-        rows[contender] = np.array([rounds.pipelined_s[:count] for rounds in processes])
-    precision = Precision({c: Sample(row, np.zeros(row.shape, bool)) for c, row in rows.items()})
-    return {contender: precision.interval(contender) for contender in measured}
+            return None
+        samples[key] = Sample(
+            np.array([rounds.row.durations_s[:count] for rounds in processes]),
+            np.array([rounds.row.disturbed[:count] for rounds in processes]),
+        )
+    return Precision(samples, _is_noisy(measured.values()))
+
+
+def _throughput_fields(
+    processes: Sequence[Rounds], interval_s: tuple[float, float, float] | None, latency_s: float
+) -> dict[str, Any]:
+    """What a `Speed` says of throughput."""
+    if interval_s is None:
+        return {}
+    middle_s, low_s, high_s = interval_s
+    calls = processes[0].row.calls
+    # The last wait cannot have added more than its own length, nor more than a call that is waited for takes longer
+    # than one that is not.
+    by_length = max(rounds.row.wait_share for rounds in processes)
+    by_latency = max(0.0, latency_s / middle_s - 1) / calls if calls > 1 else by_length
+    last_wait = min(by_length, by_latency)
+    return {
+        "pipelined_s": middle_s,
+        "pipelined_interval_s": (low_s, high_s),
+        "pipelined_rounds_s": [duration_s for rounds in processes for duration_s in rounds.row.durations_s],
+        "pipelined_calls": calls,
+        "last_wait": last_wait,
+        "few_calls": processes[0].row.limit if last_wait > WAIT_SHARE else "",
+    }
 
 
 def compare_speeds(
@@ -217,7 +269,7 @@ def compare_speeds(
     """
     if not measured:
         return [], None
-    precision = precision_of(measured)
+    precision, throughput = precision_of(measured), throughput_of(measured)
     baseline_of = between_contenders(baseline, list(measured)).baseline
     comparisons = []
     picked_from = 1
@@ -226,6 +278,10 @@ def compare_speeds(
         if contender != against:
             ratio = precision.ratio(contender, against, picked_from)
             comparisons.append(_comparison(workload, contender, against, ratio))
+            if throughput:
+                in_a_row = throughput.ratio(contender, against, picked_from)
+                comparisons[-1].pipelined_ratio = in_a_row.ratio
+                comparisons[-1].pipelined_interval = (in_a_row.low, in_a_row.high)
     floor = NoiseFloor(
         workload=workload.name,
         resolvable=precision.noise_floor(picked_from),

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.spec import Workload
+from harness.report.text import significant
 from harness.results import Agreement, PathPoint
 
 
@@ -27,7 +28,7 @@ def path_line(agreement: Agreement) -> str:
     if first is not None:
         return f"{head}: DISAGREES, first at {agreement.first_difference or first.name}"
     worst = max(agreement.path, key=lambda point: point.noise_units or 0.0)
-    return f"{head}: agrees, at most {worst.noise_units:.3g} units: {worst.name}"
+    return f"{head}: agrees, at most {significant(worst.noise_units, 2)} units: {worst.name}"
 
 
 def _path_table(agreement: Agreement) -> Table:
@@ -41,4 +42,4 @@ def _path_table(agreement: Agreement) -> Table:
 
 
 def _figure(point: PathPoint) -> str:
-    return point.problem or ("not finite" if point.noise_units is None else f"{point.noise_units:.3g}")
+    return point.problem or significant(point.noise_units, 2)

@@ -3,77 +3,38 @@
 A contender's cost is the weighted geometric mean of what it costs by each criterion, over all workloads that fit the
 situation; so a score, its logarithm, is a weighted mean of logarithms, and a difference of scores is a ratio of costs.
 Times have intervals, so scores are normal variables, and each contender's probability of being best is an integral over
-its own score of the chance that all others cost more. No difference of latencies is surer than the run's own comparison
-with the baseline says. Start-up, memory and numerical error have no interval: they are taken as they stand, and where
-nothing else matters there is no probability.
+its own score of the chance that all others cost more. `harness.criteria` says where they come from. Start-up, memory
+and numerical error were measured once and have no interval. Where one of them matters no probability is stated, as
+none could hold for the whole.
+
+What was measured on a busy machine is less sure than its intervals say: for a probability they are taken wider, by what
+calibration found them to lack there, and no probability is stated above that of an interval.
 
 `report/templates/choose.js` does the same in the page; `tests/browser` holds the two against each other.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from harness.core.errors import HarnessError
-from harness.core.spec import Workload
-from harness.cost_records import ColdStart
-from harness.results import CaseResult, Comparison, Result
+from harness.criteria import LEAST_DEVIATION, NORMAL_QUANTILE, Costs, Measured
 from harness.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = ("latency", "throughput", "start", "memory", "error")
 TIMED = ("latency", "throughput")
 MOST_WEIGHT = 4
-# Below a tenth of what rounding does by itself, one error is as good as another.
-LEAST_ERROR_UNITS = 0.1
-# Contenders without an interval are told apart by any difference.
-LEAST_DEVIATION = 1e-9
-NORMAL_QUANTILE = float(norm.ppf(0.5 + CONFIDENCE / 2))
+# On a busy machine 95 % of the intervals of planted differences would have held the true ratio if they had been so many
+# times as wide (`reports/published/calibration.json`); and a probability of more than the second is not stated then.
+BUSY_WIDENING, MOST_IF_BUSY = 1.5, CONFIDENCE
 _GRID = np.linspace(-8, 8, 2001)
 _DENSITY = norm.pdf(_GRID) / norm.pdf(_GRID).sum()
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What one contender costs on one workload; natural logarithms, None where it was not measured.
-
-    Attributes:
-        deviation, throughput_deviation: standard deviations of the logarithms of both times.
-    """
-
-    latency: float
-    deviation: float
-    throughput: float | None = None
-    throughput_deviation: float = 0.0
-    start: float | None = None
-    memory: float | None = None
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One workload with the costs of all contenders that can be compared on it.
-
-    Attributes:
-        kind, step, dtype, device, batch_size: what a situation picks by.
-        absent: the contenders that cannot be compared, with the outcome, or `not timed`.
-    """
-
-    name: str
-    kind: str
-    step: str
-    dtype: str
-    device: str
-    batch_size: int
-    costs: dict[str, Costs]
-    absent: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -109,7 +70,7 @@ class Place:
     Attributes:
         score: logarithm of its weighted cost over that of the first.
         deviation: standard deviation of its own score.
-        best: probability that it costs least; None where nothing that matters has an interval.
+        best: probability that it costs least; None where something that matters has no interval.
         near: probability that it costs at most `TIE_MARGIN` more than any other; likewise.
     """
 
@@ -140,111 +101,13 @@ class Ranking:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def measured(result: Result) -> list[Measured]:
-    """The workloads of a result that can be chosen by, in the order of the file."""
-    disagreeing = {
-        (check.contender, _model_key(check.workload)) for check in result.agreements if check.outcome == "disagrees"
-    }
-    errors = {
-        (check.contender, _model_key(check.workload), str(check.workload.get("dtype"))): check.worst.noise_units
-        for check in result.agreements
-        if check.worst is not None and check.worst.noise_units is not None
-    }
-    starts = {
-        (start.contender, _model_key(start.workload)): start for start in result.cold_starts if start.outcome == "ok"
-    }
-    found: dict[str, Measured] = {}
-    for case in result.cases:
-        try:
-            workload = case.parsed_workload()
-        except (HarnessError, TypeError, ValueError, AttributeError):
-            continue
-        if workload.name not in found:
-            at = workload
-            found[at.name] = Measured(at.name, at.model.kind, at.step, at.dtype, at.device, at.batch_size, {}, {})
-        here = found[workload.name]
-        key = _model_key(case.workload)
-        if case.outcome != "ok" or (case.contender, key) in disagreeing:
-            here.absent[case.contender] = case.outcome if case.outcome != "ok" else "disagrees"
-        elif (costs := _costs(case, starts.get((case.contender, key)), _error(errors, case, workload, key))) is None:
-            here.absent[case.contender] = "not timed"
-        else:
-            here.costs[case.contender] = costs
-    for comparison in result.comparisons:
-        if comparison.workload in found:
-            _make_no_surer(found[comparison.workload].costs, comparison)
-    return list(found.values())
-
-
-def _make_no_surer(costs: dict[str, Costs], comparison: Comparison) -> None:
-    """Widens a contender's deviation until its difference from the baseline is no surer than their comparison says."""
-    ours, theirs = costs.get(comparison.contender), costs.get(comparison.baseline)
-    low, high = (_log(bound) for bound in comparison.interval)
-    if ours is None or theirs is None or low is None or high is None:
-        return
-    variance = ((high - low) / (2 * NORMAL_QUANTILE)) ** 2 - theirs.deviation**2
-    if variance > ours.deviation**2:
-        costs[comparison.contender] = dataclasses.replace(ours, deviation=math.sqrt(variance))
-
-
-def _model_key(record: Mapping[str, object]) -> str:
-    return f"{record.get('model')} {record.get('batch_size')} {record.get('device')}"
-
-
-def _error(
-    errors: Mapping[tuple[str, str, str], float], case: CaseResult, workload: Workload, key: str
-) -> float | None:
-    units = errors.get((case.contender, key, workload.dtype))
-    return None if units is None else max(units, LEAST_ERROR_UNITS)
-
-
-def _costs(case: CaseResult, start: ColdStart | None, error: float | None) -> Costs | None:
-    speed = case.speed
-    if speed is None:
-        return None
-    middle, low, high = (_log(value) for value in (speed.time_s, *speed.interval_s))
-    if middle is None or low is None or high is None:
-        return None
-    deviation = max((high - low) / (2 * NORMAL_QUANTILE), LEAST_DEVIATION)
-    low, high = (_log(bound) for bound in speed.pipelined_interval_s or (None, None))
-    return Costs(
-        latency=middle,
-        deviation=deviation,
-        throughput=_log(speed.pipelined_s),
-        # Older results have none of its own.
-        throughput_deviation=deviation if low is None or high is None else (high - low) / (2 * NORMAL_QUANTILE),
-        start=_log(start.total_s if start is not None else None),
-        memory=_log(memory_bytes(case)),
-        error=_log(error),
-    )
-
-
-def _log(value: float | None) -> float | None:
-    return math.log(value) if value is not None and math.isfinite(value) and value > 0 else None
-
-
-def memory_bytes(case: CaseResult) -> float | None:
-    """Memory that a case takes while it is timed: of its process on the CPU, of the card on a GPU."""
-    return _least(case, "host_in_use_bytes" if case.workload.get("device") == "cpu" else "device_peak_bytes")
-
-
-def host_peak_bytes(case: CaseResult) -> float | None:
-    """The most that its process held outside a card while the case was timed."""
-    return _least(case, "host_peak_bytes")
-
-
-def _least(case: CaseResult, name: str) -> float | None:
-    """Of its processes: one of them has checked agreement before, also in float64, and holds what that left."""
-    processes = case.speed.processes if case.speed is not None else []
-    return min((size for process in processes if (size := process.memory.get(name, 0))), default=None)
-
-
 def rank(workloads: list[Measured], situation: Situation) -> Ranking:
     """Ranks the contenders that can be compared on every workload of the situation, by every criterion that weighs."""
     names, scores, left_out = _scores(workloads, situation)
     if not scores:
         return Ranking("nothing", [], [], names, left_out)
-    places = _places(scores)
+    busy = any(workload.busy for workload in workloads if situation.fits(workload))
+    places = _places(scores, busy)
     if len(places) == 1:
         return Ranking("only", [places[0].contender], places, names, left_out)
     if places[0].best is None:
@@ -278,7 +141,7 @@ def leaders_by_weight(workloads: list[Measured], situation: Situation) -> dict[s
         firsts = []
         for weight in range(MOST_WEIGHT + 1):
             weights = {**situation.weights, criterion: weight}
-            _, scores, _ = _scores(workloads, dataclasses.replace(situation, weights=weights))
+            _, scores, _ = _scores(workloads, replace(situation, weights=weights))
             firsts.append(min(scores, key=lambda name: scores[name][0], default=""))
         found[criterion] = firsts
     return found
@@ -318,26 +181,31 @@ def _why_not(contender: str, workloads: list[Measured], weights: Mapping[str, fl
 def _score(costs: list[Costs], weights: Mapping[str, float]) -> tuple[float, float]:
     total = sum(weights.values())
     score = sum(weight * sum(getattr(c, name) for c in costs) for name, weight in weights.items()) / total / len(costs)
-    if not any(name in weights for name in TIMED):
+    # Nothing says how sure that is which was measured without an interval, nor a cost that it is part of.
+    if any(name not in TIMED for name in weights):
+        return score, 0.0
+    if "throughput" in weights and any(c.throughput_deviation is None for c in costs):
         return score, 0.0
     latency, throughput = (weights.get(name, 0) / total for name in TIMED)
     # Both come of the same processes: what one is off by, the other may be too.
-    each = (latency * c.deviation + throughput * c.throughput_deviation for c in costs)
+    each = (latency * c.deviation + throughput * (c.throughput_deviation or 0.0) for c in costs)
     return score, max(math.sqrt(sum(deviation**2 for deviation in each)) / len(costs), LEAST_DEVIATION)
 
 
-def _places(scores: Mapping[str, tuple[float, float]]) -> list[Place]:
+def _places(scores: Mapping[str, tuple[float, float]], busy: bool) -> list[Place]:
     ordered = sorted(scores, key=lambda name: scores[name][0])
     lowest = scores[ordered[0]][0]
     middle = np.array([scores[name][0] - lowest for name in ordered])
     deviation = np.array([scores[name][1] for name in ordered])
+    widening, most = (BUSY_WIDENING, MOST_IF_BUSY) if busy else (1.0, 1.0)
+
+    def probability(at: int, margin: float) -> float | None:
+        # One without an interval leaves no probability to anybody.
+        return min(most, _probability(at, middle, widening * deviation, margin)) if deviation.all() else None
+
     return [
         Place(
-            name,
-            float(middle[at]),
-            float(deviation[at]),
-            _probability(at, middle, deviation, 0.0) if deviation[at] else None,
-            _probability(at, middle, deviation, math.log1p(TIE_MARGIN)) if deviation[at] else None,
+            name, float(middle[at]), float(deviation[at]), probability(at, 0.0), probability(at, math.log1p(TIE_MARGIN))
         )
         for at, name in enumerate(ordered)
     ]

@@ -69,6 +69,11 @@ class Quantity(Record):
     where: str = ""
     left_out: int = 0
 
+    @property
+    def in_short(self) -> str:
+        """The problem in two or three words, without its details."""
+        return self.problem.partition(":")[0]
+
 
 class PathPoint(Record):
     """One quantity on the way from the starting weights through every training step, in the order of computation.
@@ -159,6 +164,7 @@ class Process(Record):
     Attributes:
         passes: how many rounds it ran, one in each pass; its part of `Speed.rounds_s`.
         disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
+        pipelined_disturbed: which rounds of calls in a row were, in the order of `Speed.pipelined_rounds_s`.
         stolen_s: time that another machine had the cores while rounds were timed.
         waited_s: time that its threads waited for a core, for each other or for other processes.
         others_s: processor time of everything else on the machine meanwhile.
@@ -173,6 +179,7 @@ class Process(Record):
 
     passes: int
     disturbed: list[int] = []
+    pipelined_disturbed: list[int] = []
     stolen_s: float = 0.0
     waited_s: float = 0.0
     others_s: float = 0.0
@@ -186,11 +193,11 @@ class Process(Record):
 
 
 class Speed(Record):
-    """Steady-state rounds of one case, every call waited for.
+    """Steady-state rounds of one case.
 
     Attributes:
-        rounds_s: recorded rounds, process by process, each in the order they were run, seconds per call (iterations
-            divided out).
+        rounds_s: recorded rounds of calls that are waited for one by one, process by process, each in the order they
+            were run, seconds per call (iterations divided out).
         iterations: calls in each round.
         warmup_calls: calls before the first round, not recorded, of all processes.
         time_s, interval_s: geometric mean of the processes' times, each the mean of the faster half of its rounds, and
@@ -198,7 +205,11 @@ class Speed(Record):
         processes: how `rounds_s` is divided.
         latency_s: 50th, 90th and 99th percentile of single calls.
         pipelined_s: seconds per call when only the last of a round is waited for: one over the throughput.
-        pipelined_interval_s: its 95 % interval, from its own rounds.
+        pipelined_interval_s: its 95 % interval, from its own rounds as that of `time_s` from its.
+        pipelined_rounds_s: these rounds, as many of each process, as `rounds_s` otherwise; not in older files.
+        pipelined_calls: in a row, in each of them; None in older files, where they are few.
+        last_wait: at most this share of such a round was added by waiting for its last call.
+        few_calls: why there were no more, where that is above 1 %; empty otherwise.
         cpu_s: processor time per call, all threads.
     """
 
@@ -211,6 +222,10 @@ class Speed(Record):
     latency_s: tuple[float, float, float] | None = None
     pipelined_s: float | None = None
     pipelined_interval_s: tuple[float, float] | None = None
+    pipelined_rounds_s: list[float] = []
+    pipelined_calls: int | None = None
+    last_wait: float | None = None
+    few_calls: str = ""
     cpu_s: float | None = None
 
 
@@ -248,6 +263,7 @@ class Comparison(Record):
         ratio, interval: ratio of times and its 95 % interval over processes and rounds.
         p_value: of no difference, for this comparison by itself.
         adjusted_p: the same after all verdicts of the run are accounted for.
+        pipelined_ratio, pipelined_interval: of the times of calls in a row; None where there were none.
     """
 
     workload: str
@@ -258,6 +274,8 @@ class Comparison(Record):
     verdict: VerdictWord
     p_value: float | None = None
     adjusted_p: float | None = None
+    pipelined_ratio: float | None = None
+    pipelined_interval: tuple[float, float] | None = None
 
 
 class TunedSetting(Record):

@@ -13,12 +13,14 @@ from harness.core.spec import Workload
 from harness.journal import resume_command
 from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
+from harness.report.norms import setting_of_curve
+from harness.report.sections import worst_figure
 from harness.report.speed import speed_groups
+from harness.report.text import percent, significant, with_interval
 from harness.report.words import SETTING_WORDS
 from harness.results import Agreement, CaseResult, Comparison, Result
 from harness.statistics import unsteadiness
 from harness.training_records import GradientNorms, TrainingRun
-from harness.units import format_duration
 
 # A terminal is about this many columns of figures wide.
 MOST_COLUMNS = 6
@@ -31,6 +33,10 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
     if result.agreements:
         console.print(_agreement_table(result))
+    for agreement in result.agreements:
+        if agreement.note and agreement.outcome == "ok":
+            where = f"{Workload.from_json(agreement.workload).name}, {agreement.contender}"
+            console.print(f"{where}: {agreement.note}", markup=False, highlight=False, soft_wrap=True)
     print_paths(console, result.agreements)
     if result.cases:
         for table in _speed_tables(result):
@@ -148,7 +154,7 @@ def _agreement_cell(agreement: Agreement) -> str:
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
     if worst is None:
         return word
-    figure = worst.problem or f"{worst.noise_units:.3g} units"
+    figure = worst.in_short if worst.problem else f"{worst_figure(agreement)} units"
     return f"{agreement.workload.get('dtype')} {word} ({figure})"
 
 
@@ -174,9 +180,15 @@ def _model_names(workloads: Sequence[dict[str, object]]) -> dict[str, str]:
 def _speed_tables(result: Result) -> list[Table]:
     tables = []
     ratios = {(c.workload, c.contender): c for c in result.comparisons}
+    # In the digits and the unit that the page has.
+    times = {
+        (group.workload.key, row.contender): f"{row.time} {group.unit}"
+        for group in speed_groups(result)
+        for row in group.rows
+    }
     for step in dict.fromkeys(case.workload["step"] for case in result.cases):
         cases = [case for case in result.cases if case.workload["step"] == step]
-        cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios) for case in cases}
+        cells = {(_model_key(case.workload), case.contender): _speed_cell(case, ratios, times) for case in cases}
         title = f"Time of one {step} step (times the baseline's, 95 % interval)"
         tables.append(_grid(_model_names([case.workload for case in cases]), cells, title))
     tables[-1].caption = _precision_text(result)
@@ -188,7 +200,7 @@ def _precision_text(result: Result) -> str:
     text = "intervals cover rounds and processes; verdicts are held over all of the run together"
     floors = result.noise_floors
     if floors:
-        finest, coarsest = (f"{100 * (pick(f.resolvable for f in floors) - 1):.0f} %" for pick in (min, max))
+        finest, coarsest = (percent(pick(f.resolvable for f in floors) - 1) for pick in (min, max))
         span = finest if finest == coarsest else f"{finest} to {coarsest}, by workload,"
         text += f"; differences below {span} are typically not resolved"
     sizes = {info.contender.split(":")[0]: info.disk_bytes for info in result.contenders if info.disk_bytes}
@@ -207,15 +219,16 @@ def _precision_text(result: Result) -> str:
     return text
 
 
-def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison]) -> str:
+def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison], times: dict[tuple[str, str], str]) -> str:
     if case.speed is None:
         return case.outcome
     name = case.parsed_workload().name
     comparison = ratios.get((name, case.contender))
+    time = times.get((name, case.contender), "no time")
     if comparison is None:
         fastest = all(other.ratio >= 1 for (workload, _), other in ratios.items() if workload == name)
-        return f"{format_duration(case.speed.time_s)} ({'fastest' if fastest else 'baseline'})"
-    return f"{format_duration(case.speed.time_s)} ({_ratio_text(comparison)} {comparison.verdict})"
+        return f"{time} ({'fastest' if fastest else 'baseline'})"
+    return f"{time} ({_ratio_text(comparison)} {comparison.verdict})"
 
 
 def _tuning_table(result: Result) -> Table:
@@ -242,8 +255,7 @@ def _tuning_table(result: Result) -> Table:
 
 
 def _ratio_text(comparison: Comparison) -> str:
-    low, high = comparison.interval
-    return f"{comparison.ratio:.2f} [{low:.2f}, {high:.2f}]"
+    return " ".join(with_interval(comparison.ratio, *comparison.interval))
 
 
 def _training_table(result: Result) -> Table:
@@ -255,7 +267,7 @@ def _training_table(result: Result) -> Table:
         rows.setdefault((run.task, _training_setting(run)), {})[run.contender] = run
     for (task, setting), runs in rows.items():
         known = [run.reference_accuracy for run in runs.values() if run.reference_accuracy is not None]
-        accuracy = f"{known[0]:.1%}" if known else ""
+        accuracy = percent(known[0]) if known else ""
         cells = [_training_cell(runs[name], accuracy) if name in runs else "" for name in names]
         table.add_row(task, setting, accuracy, *cells)
     table.caption = (
@@ -274,17 +286,17 @@ def _training_cell(run: TrainingRun, reference_accuracy: str) -> str:
     if run.accuracy is None:
         return OUTCOME_WORDS.get(run.outcome, run.outcome)
     parts = [] if run.outcome == "ok" else [OUTCOME_WORDS.get(run.outcome, run.outcome)]
-    parts.append("not finite" if run.noise_units is None else f"{run.noise_units:.2f}")
+    parts.append(significant(run.noise_units, 2))
     if run.loss_error is not None and run.workload["dtype"] == "float64":
-        parts.append(f"({run.loss_error:.0e})")
-    if f"{run.accuracy:.1%}" != reference_accuracy:
-        parts.append(f"{run.accuracy:.1%}")
+        parts.append(f"({significant(run.loss_error, 2)})")
+    if percent(run.accuracy) != reference_accuracy:
+        parts.append(percent(run.accuracy))
     return " ".join(parts)
 
 
 def _norm_table(result: Result) -> Table:
     curves = list(dict.fromkeys(_curve_name(record) for record in result.gradient_norms))
-    title = "Norm of dLoss/dh_t over the time steps, by spectral radius of W_hh: largest distance from the reference"
+    title = "Norm of dLoss/dh_t over the time steps: largest distance from the reference"
     table = Table("contender", *curves, title=title, title_justify="left")
     for name in dict.fromkeys(record.contender for record in result.gradient_norms):
         own = [record for record in result.gradient_norms if record.contender == name]
@@ -294,12 +306,12 @@ def _norm_table(result: Result) -> Table:
     for curve in curves:
         found = (_change(record) for record in result.gradient_norms if _curve_name(record) == curve)
         changes.append(next((change for change in found if change), ""))
-    table.add_row("reference, back in time", *changes)
+    table.add_row("reference, at t = 0 over last", *changes)
     return table
 
 
 def _curve_name(record: GradientNorms) -> str:
-    return f"{Workload.from_json(record.workload).model.kind} {record.spectral_radius:g}"
+    return f"{Workload.from_json(record.workload).model.kind}, {setting_of_curve(record).words}"
 
 
 def _norm_cell(record: GradientNorms) -> str:
@@ -313,11 +325,11 @@ def _norm_cell(record: GradientNorms) -> str:
         return f"{word} (not finite)"
     if not known:
         return f"{word} (underflow)"
-    return f"{word} ({max(known):.3g} units)"
+    return f"{word} ({significant(max(known), 2)} units)"
 
 
 def _change(record: GradientNorms) -> str:
     if len(record.reference_norms) < 2:
         return ""
     first, last = record.reference_norms[0], record.reference_norms[-1]
-    return f"factor {first / last:.1e}" if first and last else ""
+    return f"{significant(first / last, 2)} times" if first and last else ""

@@ -17,7 +17,7 @@ from harness.seen_before import find_remembered
 from harness.stopping import between_contenders
 from harness.timed_check import TimedExpected, timed_values
 from harness.tuning import settings_in_force
-from harness.work import count_work
+from harness.work import count_work, result_bytes
 
 
 class Timing:
@@ -84,7 +84,8 @@ class Timing:
             except MemoryError as error:
                 end_case(case, as_outcome(error))
         question = between_contenders(self._options.baseline, list(dict.fromkeys(seat.contender for seat in seats)))
-        measured = measure(self._pool, seats, step, self._options.budget, self._options.seed, on_pass, question)
+        budget, seed = self._options.budget, self._options.seed
+        measured = measure(self._pool, seats, step, budget, seed, on_pass, question, result_bytes(timed))
         right = self._judge(results, measured, timed, expected)
         for contender, speed in summarise(right, self._pool.process_ids).items():
             results[contender].speed = speed

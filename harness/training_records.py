@@ -45,11 +45,13 @@ class TrainingRun(Record):
 
 
 class GradientNorms(Record):
-    """A contender's norm of dLoss/dh_t over the time steps of one recurrent model at one spectral radius of W_hh.
+    """A contender's norm of dLoss/dh_t over the time steps of one recurrent model, as W_hh and forget gate were set.
 
     Attributes:
         workload: model, batch size and dtype; the model has the whole sequence length.
         spectral_radius: of W_hh; of an LSTM's four gates, the largest.
+        forget_bias: of an LSTM's forget gate, all other biases being nearly 0; None for a model without one and in
+            older files, where it was nearly 0 too.
         time_steps: the t, ascending, 0 being the initial state; the lists below follow their order.
         norms: Euclidean, over all examples and hidden units, of the mean loss's gradient; null when not finite.
         reference_norms: the float64 reference's.
@@ -62,6 +64,7 @@ class GradientNorms(Record):
 
     workload: dict[str, Any]
     spectral_radius: float
+    forget_bias: FiniteFloat | None = None
     contender: str
     outcome: Outcome
     reason: str = ""
@@ -73,3 +76,9 @@ class GradientNorms(Record):
     limit: float = 0.0
     underflow: list[int] = []
     again: str = ""
+
+    @property
+    def setting(self) -> str:
+        """What was set, in words: `spectral radius 0.5`, and of an LSTM `forget-gate bias 2, spectral radius 0.5`."""
+        radius = f"spectral radius {self.spectral_radius:g}"
+        return radius if self.forget_bias is None else f"forget-gate bias {self.forget_bias:g}, {radius}"

@@ -50,6 +50,19 @@ def count_work(workload: Workload) -> Work:
     return Work(flops, _count_bytes(workload))
 
 
+def result_bytes(workload: Workload) -> int:
+    """Of what one call returns; a training step returns its loss and changes the weights in place."""
+    item, model = ITEM_BYTES[workload.storage_dtype], workload.model
+    assert isinstance(model, (DenseSpec, ResidualSpec, RecurrentSpec))
+    if workload.step == "inference":
+        return item * math.prod(target_shape(model, workload.batch_size)) * model.output_size
+    if workload.step == "training":
+        return LOSS_BYTES
+    weights = sum(math.prod(shape) for name, shape in weight_shapes(model).items() if not is_statistic(name))
+    inputs = sum(math.prod(shape) for shape in input_shapes(model, workload.batch_size).values())
+    return LOSS_BYTES + item * (weights + inputs)
+
+
 def _products(spec: ModelSpec, batch_size: int, needs_inputs: bool) -> Iterator[_Product]:
     """Every product; `needs_inputs`: the gradient by the model's own inputs is computed too."""
     first = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.report import trust
 from harness.report.norms import norms_text
 from harness.report.sections import setting_of
 from harness.report.speed import SpeedGroup
@@ -32,6 +33,7 @@ class Answer:
         slower, ties, unresolved: the others by their verdict against the lead.
         indirect: the others' ratios to the baseline, when none to the lead was recorded.
         unrelated: comparable, but without any recorded ratio.
+        distrust: what lowers trust in all of that, sentences; empty where nothing does.
     """
 
     group: SpeedGroup
@@ -45,6 +47,7 @@ class Answer:
     unresolved: list[Relation] = field(default_factory=list)
     indirect: list[Relation] = field(default_factory=list)
     unrelated: list[str] = field(default_factory=list)
+    distrust: str = ""
 
 
 def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
@@ -52,10 +55,10 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
     if not group.rows:
         return Answer(group)
     lead, *others = group.rows
-    time = f"{lead.time} {group.unit}"
+    time, distrust = f"{lead.time} {group.unit}", trust.distrust(group)
     if not others:
         claim = "is the only one that can be compared" if group.left_out else "is the only contender here"
-        return Answer(group, lead.contender, claim, time)
+        return Answer(group, lead.contender, claim, time, distrust=distrust)
     pairs = {(c.contender, c.baseline): c for c in comparisons if c.workload == group.workload.key}
     own = pairs.get((lead.contender, group.baseline))
     by_verdict: dict[str, list[Relation]] = {"slower": [], "tie": [], "unresolved": []}
@@ -80,7 +83,7 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
     return Answer(
         group=group,
         lead=lead.contender,
-        claim="is fastest" if settled else "has the lowest time",
+        claim=_claim(settled, group.floor is not None and group.floor.noisy),
         time=time,
         baseline=group.baseline,
         against_baseline="" if own is None or lead.is_baseline else _relation(own).figure,
@@ -89,7 +92,14 @@ def answer_for(group: SpeedGroup, comparisons: list[Comparison]) -> Answer:
         unresolved=by_verdict["unresolved"],
         indirect=indirect,
         unrelated=unrelated,
+        distrust=distrust,
     )
+
+
+def _claim(settled: bool, busy: bool) -> str:
+    if not settled:
+        return "has the lowest time"
+    return "came out fastest, on a busy machine" if busy else "is fastest"
 
 
 def _relation(comparison: Comparison) -> Relation:
@@ -268,4 +278,5 @@ def answer_sentence(answer: Answer) -> str:
             parts.append(f"{label}: " + ", ".join(f"{printable(r.contender)} {r.figure}" for r in relations))
     if answer.unrelated:
         parts.append("no ratio recorded: " + ", ".join(printable(name) for name in answer.unrelated))
-    return f"{where}: {'; '.join(parts)}"
+    sentence = f"{where}: {'; '.join(parts)}"
+    return f"{sentence}. {printable(answer.distrust)}" if answer.distrust else sentence

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from harness.report.norms import NormGroup, change
+from harness.report.norms import NormGroup, Setting, change, setting_of_curve
 from harness.report.sections import ColdGroup, Task
 from harness.report.speed import SpeedGroup
 from harness.report.text import duration, finite, significant
@@ -22,8 +22,8 @@ LOG_AXIS_RATIO = 4.0
 ROW_HEIGHT = 30
 LOSS_HEIGHT = 240
 MARKED_POINTS = 8
-# Below, at and above 1 look apart from one another; the contenders' own colours would say something else.
-RADIUS_COLOURS = ("var(--p2)", "var(--p1)", "var(--p5)", "var(--c3)", "var(--c4)", "var(--c7)")
+# A radius below, at and above 1 look apart from one another; the contenders' own colours would say something else.
+CURVE_COLOURS = ("var(--p2)", "var(--p1)", "var(--p5)", "var(--c3)", "var(--c4)", "var(--c7)")
 # Labels of sizes on an axis, so that none is dropped on a telephone.
 MOST_SIZES = 4
 MOST_DECADES_IN_PARTS = 2
@@ -190,17 +190,17 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
     size = alt.Size("size:Q", scale=None)
     shape = alt.Shape("contender:N", legend=None, scale=alt.Scale(domain=labels, range=shapes))
     opacity = alt.Opacity("opacity:Q", scale=None)
-    hints = [alt.Tooltip(f"{name}:N") for name in ("contender", "radius", "t", "norm", "judged")]
+    hints = [alt.Tooltip(f"{name}:N") for name in ("contender", "set", "t", "norm", "judged")]
     layers: list[alt.Chart] = []
     shown: list[float] = []
-    for radius in group.radii:
-        colour = radius_colour(group, radius)
-        steps = sorted(group.reference[radius].items())
+    for setting in group.settings:
+        colour = curve_colour(group, setting)
+        steps = sorted(group.reference[setting].items())
         line: list[dict[str, Any]] = [{"t": t, "value": _rounded(norm or None, 4)} for t, norm in steps]
         marks: list[dict[str, Any]] = [
             {
                 "contender": identities[record.contender].label,
-                "radius": f"{radius:g}",
+                "set": setting.words,
                 "t": t,
                 "value": _rounded(norm, 4),
                 "norm": significant(norm),
@@ -209,7 +209,7 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
                 "size": sizes[names.index(record.contender)],
             }
             for record in group.drawn
-            if record.spectral_radius == radius
+            if setting_of_curve(record) == setting
             for t, norm in zip(record.time_steps, record.norms, strict=False)
             if norm and finite(norm)
         ]
@@ -239,14 +239,14 @@ def norm_chart(group: NormGroup, identities: Identities) -> Spec | None:
     return finish(alt.LayerChart(layer=[first, *layers[1:]]), LOSS_HEIGHT)
 
 
-def radius_colour(group: NormGroup, radius: float) -> str:
-    """The colour of a spectral radius in the chart and in its legend."""
-    return RADIUS_COLOURS[group.radii.index(radius) % len(RADIUS_COLOURS)]
+def curve_colour(group: NormGroup, setting: Setting) -> str:
+    """The colour of what a curve was set to, in the chart and in its legend."""
+    return CURVE_COLOURS[group.settings.index(setting) % len(CURVE_COLOURS)]
 
 
 def norm_label(group: NormGroup) -> str:
     """The chart of gradient norms in words."""
-    changes = [f"spectral radius {radius:g}: factor {significant(change(group, radius), 2)}" for radius in group.radii]
+    changes = [f"{setting.words}: {significant(change(group, setting), 2)} times" for setting in group.settings]
     what = f"{group.workload.kind}, from the last time step back to the first"
     return chart_label("Norm of the loss's gradient by the hidden state", what, changes)
 

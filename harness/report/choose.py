@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from harness import ranking
 from harness.core.spec import STEPS
+from harness.criteria import LEAST_ERROR_UNITS, Measured, measured
+from harness.report.speed import SpeedGroup, SpeedRow
+from harness.report.trust import MANY_DISTURBED, few_calls
 from harness.report.words import KIND_TITLES, Identity, describe_workload
 from harness.results import Result
 from harness.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = {
     "latency": "Latency (each call waited for)",
-    "throughput": "Throughput (many calls in a row)",
+    "throughput": "Throughput (calls in a row)",
     "start": "Start-up to the first result",
     "memory": "Memory",
     "error": "Numerical error",
@@ -46,9 +49,15 @@ class Choose:
     criteria: list[tuple[str, str, bool]]
 
 
-def choose(result: Result, identities: Mapping[str, Identity]) -> Choose | None:
-    """What can be chosen by in a result; None where no contender can be compared on anything."""
-    workloads = ranking.measured(result)
+def choose(result: Result, groups: Sequence[SpeedGroup], identities: Mapping[str, Identity]) -> Choose | None:
+    """What can be chosen by in a result; None where no contender can be compared on anything.
+
+    Args:
+        result: whose cases are ranked.
+        groups: its workloads as the page shows them, whose figures stand in the panel too.
+        identities: of its contenders.
+    """
+    workloads = measured(result)
     if not any(workload.costs for workload in workloads):
         return None
     steps = [step for step in STEPS if any(workload.step == step for workload in workloads)]
@@ -65,7 +74,7 @@ def choose(result: Result, identities: Mapping[str, Identity]) -> Choose | None:
         weights={"latency": USUAL_WEIGHT},
     )
     return Choose(
-        facts=_facts(result, workloads, identities),
+        facts=_facts(result, workloads, {group.workload.key: group for group in groups}, identities),
         kinds=[(kind, KIND_TITLES[kind]) for kind in kinds],
         steps=steps,
         dtypes=dtypes,
@@ -76,7 +85,11 @@ def choose(result: Result, identities: Mapping[str, Identity]) -> Choose | None:
     )
 
 
-def _largest_for_all(workloads: list[ranking.Measured], situation: ranking.Situation) -> int:
+def _texts(row: SpeedRow, unit: str) -> list[str]:
+    return [f"{row.time} {unit}", f"{row.pipelined} {unit}" if row.pipelined else ""]
+
+
+def _largest_for_all(workloads: list[Measured], situation: ranking.Situation) -> int:
     """The largest batch size up to which everybody has a place who has one at all: beyond it memory may run out."""
     fitting = sorted((w for w in workloads if situation.fits(w)), key=lambda w: w.batch_size)
     largest, placed = situation.batch[1], set[str]()
@@ -88,7 +101,12 @@ def _largest_for_all(workloads: list[ranking.Measured], situation: ranking.Situa
     return largest
 
 
-def _facts(result: Result, workloads: list[ranking.Measured], identities: Mapping[str, Identity]) -> dict[str, Any]:
+def _facts(
+    result: Result,
+    workloads: list[Measured],
+    groups: Mapping[str, SpeedGroup],
+    identities: Mapping[str, Identity],
+) -> dict[str, Any]:
     names = list(dict.fromkeys(name for w in workloads for name in (*w.costs, *w.absent)))
     number = {name: at for at, name in enumerate(names)}
     titles = {}
@@ -98,6 +116,10 @@ def _facts(result: Result, workloads: list[ranking.Measured], identities: Mappin
     return {
         "margin": TIE_MARGIN,
         "confidence": CONFIDENCE,
+        "busyWidening": ranking.BUSY_WIDENING,
+        "mostIfBusy": ranking.MOST_IF_BUSY,
+        "manyDisturbed": MANY_DISTURBED,
+        "leastError": LEAST_ERROR_UNITS,
         "levels": LEVELS,
         "contenders": names,
         "looks": [[identities[n].label, identities[n].colour, identities[n].shape_index] for n in names],
@@ -114,6 +136,14 @@ def _facts(result: Result, workloads: list[ranking.Measured], identities: Mappin
                     [number[name], *(None if value is None else float(f"{value:.9g}") for value in astuple(costs))]
                     for name, costs in workload.costs.items()
                 ],
+                "busy": workload.busy,
+                "disturbed": workload.disturbed,
+                "unsteady": [number[row.contender] for row in groups[workload.name].rows if row.unsteady],
+                "fewCalls": [number[name] for name in few_calls(groups[workload.name])],
+                # As they stand in the tables and cards, for where there is one workload alone.
+                "times": {
+                    number[row.contender]: _texts(row, groups[workload.name].unit) for row in groups[workload.name].rows
+                },
                 "absent": [[number[name], outcome] for name, outcome in workload.absent.items()],
             }
             for workload in workloads

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import vl_convert
 
 from harness.core.errors import InputError
+from harness.criteria import host_peak_bytes, memory_bytes, starts_by_case, step_error
 from harness.defaults import Atlas
 from harness.diff_text import escape_markdown
-from harness.ranking import host_peak_bytes, memory_bytes
 from harness.report import answer, charts, cost_charts, defaults, history, norms, sections, speed, sweeps, text, words
 from harness.report.page import TEMPLATES, Shown
 from harness.result_file import write_bytes
@@ -28,8 +28,9 @@ LONGEST_NAME = 180
 COLUMNS = (
     "result", "created", "workload", "model", "step", "batch_size", "dtype", "device", "optimiser", "contender",
     "outcome", "reason", "time_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
-    "latency_90_s", "latency_99_s", "pipelined_s", "cpu_s", "memory_bytes", "host_peak_bytes", "flops", "bytes",
-    "cold_start_s", "noise_units", "baseline", "ratio", "ratio_low", "ratio_high", "verdict",
+    "latency_90_s", "latency_99_s", "pipelined_s", "pipelined_low_s", "pipelined_high_s", "pipelined_calls",
+    "last_wait", "cpu_s", "memory_bytes", "host_peak_bytes", "flops", "bytes", "cold_start_s", "noise_units",
+    "baseline", "ratio", "ratio_low", "ratio_high", "verdict", "disturbed", "busy",
 )  # fmt: skip
 
 
@@ -111,7 +112,8 @@ def to_csv(shown: Shown) -> str:
     writer.writeheader()
     for name, result in results:
         comparisons = {(c.workload, c.contender): c for c in result.comparisons}
-        starts = {(start.contender, _model_key(start.workload)): start for start in result.cold_starts}
+        starts = starts_by_case(result)
+        floors = {floor.workload: floor for floor in result.noise_floors}
         checks = {
             (check.contender, _model_key(check.workload), str(check.workload.get("dtype"))): check
             for check in result.agreements
@@ -121,11 +123,13 @@ def to_csv(shown: Shown) -> str:
             key = (case.contender, _model_key(case.workload))
             row: dict[str, Any] = {"result": name, "created": result.created, **_case_cells(case)}
             row.update(_ratio_cells(comparisons.get((row["workload"], case.contender))))
-            start, check = starts.get(key), checks.get((*key, str(case.workload.get("dtype"))))
-            if start is not None and start.outcome == "ok":
+            start, floor = starts.get((case.contender, row["workload"])), floors.get(row["workload"])
+            if start is not None:
                 row["cold_start_s"] = start.total_s
-            if check is not None and check.worst is not None:
-                row["noise_units"] = check.worst.noise_units
+            check = checks.get((*key, str(case.workload.get("dtype"))))
+            row["noise_units"] = step_error(check, str(case.workload.get("step")))
+            if floor is not None:
+                row |= {"disturbed": floor.disturbed, "busy": "yes" if floor.noisy else "no"}
             writer.writerow({column: _cell(value) for column, value in row.items()})
     return out.getvalue()
 
@@ -159,6 +163,9 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
             "processes": len(speed_record.processes),
             **dict(zip(("latency_50_s", "latency_90_s", "latency_99_s"), speed_record.latency_s or (), strict=False)),
             "pipelined_s": speed_record.pipelined_s,
+            **dict(zip(("pipelined_low_s", "pipelined_high_s"), speed_record.pipelined_interval_s or (), strict=False)),
+            "pipelined_calls": speed_record.pipelined_calls,
+            "last_wait": speed_record.last_wait,
             "cpu_s": speed_record.cpu_s,
             "memory_bytes": memory_bytes(case),
             "host_peak_bytes": host_peak_bytes(case),

@@ -103,7 +103,7 @@ def render(shown: Shown) -> str:
         embedded={"config": charts.CONFIG, "charts": drawn.specs},
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=_script("page.js", "baselines.js"),
-        choose_script=_script("choose.js", "choose_panel.js"),
+        choose_script=_script("choose.js", "figures.js", "choose_panel.js"),
         vega=Markup(_vega()) if drawn.specs else "",
     )
 
@@ -130,6 +130,7 @@ def _view(
     many_checks = sum(check.is_everyday or check.outcome != "ok" for check in result.agreements) > overview.MOST_RECORDS
     details = sections.agreement_details(result, prefix)
     tasks = sections.training_tasks(result)
+    norm_groups = norms.norm_groups(result)
     failed, passed = sections.by_outcome(sections.case_rows(result))
     return {
         "prefix": prefix,
@@ -139,7 +140,7 @@ def _view(
         "card": card_name(result.machine),
         "headline": answer.headline(result),
         "training_sentence": answer.training_sentence(result),
-        "choose": choose.choose(result, identities),
+        "choose": choose.choose(result, groups, identities),
         "answers": [answer.answer_for(group, result.comparisons) for group in shown],
         "more_answers": len(groups) - len(shown),
         "problems": answer.problems(result),
@@ -150,6 +151,7 @@ def _view(
         "agreement_overview": overview.agreement_overview(result) if many_checks else [],
         "details": sections.only_failing(details, overview.MOST_RECORDS) if many_checks else details,
         "speed_overview": overview.speed_overview(result, groups) if many else [],
+        "busy": sum(group.floor is not None and group.floor.noisy for group in groups),
         "sweeps": [
             (sweep, drawn.add(f"{prefix}-b{i}", cost_charts.batch_chart(sweep, identities)))
             for i, sweep in enumerate(sweeps.sweeps(groups)[: overview.MOST_WORKLOADS])
@@ -201,8 +203,9 @@ def _view(
                 drawn.add(f"{prefix}-g{i}", charts.norm_chart(group, identities)),
                 charts.norm_label(group),
             )
-            for i, group in enumerate(norms.norm_groups(result))
+            for i, group in enumerate(norm_groups)
         ],
+        "lesson": norms.lesson(norm_groups),
         "contenders": words.contender_names(result),
         "source": source_code.source_code(result),
         "ledger": sections.ledger(result),
@@ -308,7 +311,7 @@ def _environment() -> jinja2.Environment:
         total_calls=cost_charts.TABLE_CALLS,
         most_records=overview.MOST_RECORDS,
         most_problems=MOST_PROBLEMS,
-        radius_colour=charts.radius_colour,
+        curve_colour=charts.curve_colour,
     )
     return environment
 

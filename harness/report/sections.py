@@ -112,7 +112,7 @@ def worst_figure(agreement: Agreement) -> str:
     worst = not_finite or agreement.worst
     if worst is None:
         return ""
-    figure = worst.problem or significant(worst.noise_units, 2)
+    figure = worst.in_short if worst.problem else significant(worst.noise_units, 2)
     return figure if agreement.is_everyday else f"{figure} ({agreement.situation})"
 
 
@@ -146,7 +146,7 @@ def _quantity_row(quantity: Quantity) -> QuantityRow:
         error=significant(quantity.error, 2, absent),
         noise_units=significant(quantity.noise_units, 2, absent),
         limit=f"{quantity.limit:g}",
-        worst_index=str(quantity.worst_index) if quantity.worst_index else "–",
+        worst_index=", ".join(filter(None, [str(quantity.worst_index or "–"), quantity.where])),
         got=exact(quantity.got, absent),
         reference=exact(quantity.reference, "none" if quantity.problem else NOT_FINITE),
         problem=quantity.problem,

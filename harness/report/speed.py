@@ -9,11 +9,12 @@ from statistics import median
 from typing import Any
 
 from harness.cost_records import Ceiling
+from harness.criteria import host_peak_bytes, memory_bytes
 from harness.presets import PUBLISHED_V100_MS, Sized
-from harness.ranking import host_peak_bytes, memory_bytes
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload, read_workload
 from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
+from harness.rounds import WAIT_SHARE
 from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
 
 # With fewer, one call alone is the 99th percentile.
@@ -29,7 +30,9 @@ class SpeedRow:
         ratio, ratio_interval: to the baseline of the group; empty when none was recorded.
         verdict: the recorded one; empty for the baseline itself and where there is none.
         latency: 50th, 90th and, of 100 calls and more, 99th percentile of single calls, in the unit of the group.
-        pipelined: time per call when only the last is waited for, likewise.
+        pipelined, pipelined_interval: time per call when only the last is waited for, likewise; empty when unknown.
+        calls_in_a_row: in such a round, and rounds; empty when unknown.
+        last_wait: how much of such a round waiting for its last call added at most, with why there were no more calls.
         cpu: processor time per call, likewise.
         memory: of the process or the card while it was timed, and at its peak meanwhile; empty when unknown.
         flops: operations of matrix products per second; None when unknown.
@@ -45,6 +48,9 @@ class SpeedRow:
     interval: str
     latency: str
     pipelined: str
+    pipelined_interval: str
+    calls_in_a_row: str
+    last_wait: str
     cpu: str
     memory_bytes: float | None
     memory: str
@@ -148,7 +154,7 @@ class Floor:
     Attributes:
         resolvable: the smallest difference that can be told from none, as a share.
         twin: the contender whose processes differed most from each other, and its slowest over its fastest.
-        disturbed: share of rounds.
+        disturbed, share_disturbed: share of rounds.
         noisy: the machine was busy.
     """
 
@@ -156,6 +162,7 @@ class Floor:
     twin: tuple[str, str] | None
     disturbed: str
     noisy: bool
+    share_disturbed: float = 0.0
 
 
 def _span(values: Sequence[int]) -> str:
@@ -195,6 +202,7 @@ def _floor(floor: NoiseFloor) -> Floor:
         twin=(widest, significant(twins[widest], 4)) if widest is not None else None,
         disturbed=percent(floor.disturbed),
         noisy=floor.noisy,
+        share_disturbed=finite(floor.disturbed) or 0.0,
     )
 
 
@@ -255,6 +263,7 @@ def _row(
 ) -> SpeedRow:
     low_s, high_s = speed.interval_s
     time, interval = with_interval(speed.time_s / unit_s, low_s / unit_s, high_s / unit_s)
+    pipelined, pipelined_interval = _pipelined_text(speed, unit_s)
     is_baseline = case.contender == baseline
     ratio = ratio_interval = verdict = ""
     if comparison is not None and not is_baseline:
@@ -271,7 +280,10 @@ def _row(
         time=time,
         interval=interval,
         latency=_latency_text(speed, unit_s),
-        pipelined="" if speed.pipelined_s is None else significant(speed.pipelined_s / unit_s),
+        pipelined=pipelined,
+        pipelined_interval=pipelined_interval,
+        calls_in_a_row=_calls_text(speed),
+        last_wait=_last_wait_text(speed),
         cpu="" if speed.cpu_s is None else significant(speed.cpu_s / unit_s),
         memory_bytes=memory_bytes(case),
         memory=_memory_text(case),
@@ -294,6 +306,26 @@ def _latency_text(speed: Speed, unit_s: float) -> str:
     if texts and len(speed.rounds_s) * speed.iterations < LEAST_CALLS_OF_A_99TH:
         texts[-1] = "–"
     return " / ".join(texts)
+
+
+def _pipelined_text(speed: Speed, unit_s: float) -> tuple[str, str]:
+    if speed.pipelined_s is None:
+        return "", ""
+    if speed.pipelined_interval_s is None:
+        return significant(speed.pipelined_s / unit_s), ""
+    return with_interval(*(value / unit_s for value in (speed.pipelined_s, *speed.pipelined_interval_s)))
+
+
+def _calls_text(speed: Speed) -> str:
+    return f"{len(speed.pipelined_rounds_s)} × {speed.pipelined_calls:,}" if speed.pipelined_calls else ""
+
+
+def _last_wait_text(speed: Speed) -> str:
+    if speed.last_wait is None or finite(speed.last_wait) is None:
+        return ""
+    if speed.last_wait <= WAIT_SHARE:
+        return "< 1 %"
+    return f"{percent(speed.last_wait)} ({speed.few_calls})" if speed.few_calls else percent(speed.last_wait)
 
 
 def _memory_text(case: CaseResult) -> str:

@@ -203,12 +203,13 @@ class Server:
     def do_time(self, step: str, warmup: int, iterations: int, start: int, pipelined: bool = False) -> Dict[str, Any]:
         """Times one round: `iterations` calls after `warmup` calls that are not timed.
 
-        Batch `start + n`, rotating, serves call n. Each call is waited for; with `pipelined` only the last one is. The
-        garbage collector rests meanwhile, as it would strike some rounds and not others.
+        Batch `start + n`, rotating, serves call n. Each call is waited for; with `pipelined` only the last one is, and
+        how long is told. The garbage collector rests meanwhile, as it would strike some rounds and not others.
 
         Returns:
-            `duration_ns` of the round, `call_ns` of its calls (empty when pipelined), `last_batch`, the kernel's
-            accounting, and `device_s` of the round by the device's own clock, or None.
+            `duration_ns` of the round, `call_ns` of its calls (empty when pipelined), `wait_ns` of the last call (0
+            unless pipelined), `last_batch`, the kernel's accounting, and `device_s` of the round by the device's own
+            clock, or None.
         """
         call, wait, count, clock = getattr(self.model, VERBS[step]), self.runtime.wait, len(self._batches), monotonic_ns
         if self._slowdown:
@@ -226,6 +227,7 @@ class Server:
             if pipelined:
                 for batch in rotated:
                     value = call(batch)
+                called = clock()
                 wait(value)
             else:
                 for batch in rotated:
@@ -242,6 +244,7 @@ class Server:
         return {
             "duration_ns": end - begin,
             "device_s": device_s,
+            "wait_ns": end - called if pipelined else 0,
             "call_ns": np.diff(np.array([begin, *stamps], dtype=np.int64)),
             "last_batch": (start + iterations - 1) % count,
             **spent,

@@ -12,8 +12,10 @@ import pytest
 
 from harness import ranking
 from harness.core.spec import Workload
+from harness.criteria import measured
 from harness.report import write_page
-from harness.results import Result
+from harness.report.text import duration, significant, with_interval
+from harness.results import NoiseFloor, Result
 from tests.browser.conftest import RESULTS, Opened
 from tests.unit import result_samples as samples
 
@@ -95,7 +97,7 @@ def test_the_page_ranks_as_python_does_in_a_thousand_situations(browser: Any, tm
     situations = [random_situation(rng) for _ in range(1000)]
     found = page.evaluate(RANK, [facts, [as_script(situation) for situation in situations]])
     page.close()
-    workloads = ranking.measured(result)
+    workloads = measured(result)
     answers = set()
     for situation, theirs in zip(situations, found, strict=True):
         ours = ranking.rank(workloads, situation)
@@ -112,13 +114,88 @@ def test_the_page_ranks_as_python_does_in_a_thousand_situations(browser: Any, tm
     assert answers >= {"best", "alike", "open", "least", "nothing"}
 
 
+def test_figures_have_the_digits_of_the_rest_of_the_page(browser: Any, tmp_path_factory: pytest.TempPathFactory):
+    path = tmp_path_factory.mktemp("figures") / "page.html"
+    write_page([("run", samples.main_job(samples.CONTENDERS[:2], samples.MODELS[:1]))], path)
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    rng = random.Random(3)
+    triples, values = [], []
+    for _ in range(2000):
+        middle, half = math.exp(rng.uniform(-7, 9)), 10 ** rng.uniform(-5, 0)
+        triples.append((middle, middle * math.exp(-half), middle * math.exp(half)))
+        values.append(math.exp(rng.uniform(-20, 20)))
+    triples += [(1.06, 1.0047, 1.1153), (1.01, 0.99996, 1.02), (7.93, 6.47, 9.72), (1.0512, 1.0402, 1.0603)]
+    values += [0.0, 2.9, 0.0412, 3.5, 59.4, 59.7, 252.4, 3661, 123456.7, 3.14159e-16]
+    found = page.evaluate(
+        """([triples, values]) => [
+            triples.map(triple => faceoffFigures.withInterval(...triple)),
+            values.map(value => [faceoffFigures.significant(value), faceoffFigures.significant(value, 2)]),
+            values.filter(value => value > 1e-9).map(value => faceoffFigures.duration(value)),
+        ]""",
+        [triples, values],
+    )
+    page.close()
+    assert found[0] == [" ".join(with_interval(*triple)) for triple in triples]
+    assert found[1] == [[significant(value), significant(value, 2)] for value in values]
+    assert found[2] == [duration(value) for value in values if value > 1e-9]
+
+
+def panel_of(browser: Any, folder: Any, result: Result) -> Any:
+    """The panel of a result's page."""
+    write_page([("run", result)], folder / "page.html")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((folder / "page.html").as_uri())
+    return page
+
+
+def test_a_ratio_and_the_times_of_one_workload_are_those_of_its_card_and_table(browser: Any, tmp_path: Any) -> None:
+    result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[1:2])
+    for comparison in result.comparisons:
+        comparison.ratio, comparison.interval = 7.9312, (6.4712, 9.7204)
+    page = panel_of(browser, tmp_path, result)
+    panel = page.locator("#r1-choose")
+    cells = panel.locator(".choice > .scroll tbody tr").nth(1).locator("td").all_text_contents()
+    card = page.locator(".answers li", has_text="Residual training")
+    assert card.locator(".figure").all_text_contents() == ["7.93 [6.47, 9.72]"]
+    assert cells[0] == "7.93 [6.47, 9.72]"
+    assert "7.93 [6.47, 9.72]" in panel.get_by_role("status").text_content()
+    times = page.locator("#r1-speed-1 table").first.locator("tbody tr")
+    for row in panel.locator(".choice > .scroll tbody tr").all():
+        name = row.locator("th").text_content().strip()
+        (own,) = [one for one in times.all() if one.locator("th").text_content().strip() == name]
+        assert row.locator("td").nth(3).text_content() == own.locator("td").first.text_content() + " ms"
+    page.close()
+
+
+def test_a_busy_machine_is_told_on_the_first_screen_and_no_certainty_above_95_percent_is_stated(
+    browser: Any, tmp_path: Any
+) -> None:
+    result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[1:2])
+    names = dict.fromkeys(case.parsed_workload().name for case in result.cases)
+    for disturbed, noisy in ((0.41, True), (0.27, False), (0.01, False)):
+        result.noise_floors = [
+            NoiseFloor(workload=name, resolvable=1.05, twins={}, disturbed=disturbed, noisy=noisy) for name in names
+        ]
+        page = panel_of(browser, tmp_path, result)
+        words = page.locator("#r1-choose").get_by_role("status")
+        box = words.bounding_box()
+        assert box["y"] + box["height"] < 900
+        told = words.text_content()
+        assert ("This machine was busy while this was timed" in told) == noisy
+        assert (f"{100 * disturbed:.1f} % of the rounds" in told) == (disturbed > 0.05)
+        assert ("> 99.9 %" in told) == (not noisy)
+        assert ("with probability 95.0 %" in told) == noisy
+        page.close()
+
+
 def test_the_controls_change_the_ranking_and_the_address_restores_them(open_page: Callable[..., Opened]) -> None:
     opened = open_page("main")
     page = opened.page
     panel = page.locator("#r1-choose")
     for title in ("Dense", "RNN", "LSTM"):
         panel.get_by_label(title, exact=True).uncheck()
-    workloads = ranking.measured(samples.main_job())
+    workloads = measured(samples.main_job())
     asked = ranking.Situation(frozenset({"residual"}), "training", "float32", "cpu", (32, 32), {"latency": 2})
     expected = ranking.rank(workloads, asked)
     rows = panel.locator(".choice > .scroll tbody th").all_text_contents()
@@ -131,8 +208,18 @@ def test_the_controls_change_the_ranking_and_the_address_restores_them(open_page
     box = panel.get_by_role("status").bounding_box()
     assert box["y"] + box["height"] < 900
 
+    # Of training no start was measured: it cannot be chosen by, until a step is picked of which it was.
+    assert panel.get_by_label("Start-up to the first result").is_disabled()
+    assert "not measured of training" in panel.locator("form").text_content()
+    panel.get_by_label("Step").select_option("inference")
     panel.get_by_label("Start-up to the first result").fill("4")
-    changed = ranking.rank(workloads, ranking.Situation(**{**vars(asked), "weights": {"latency": 2, "start": 4}}))
+    changed = ranking.rank(
+        workloads,
+        ranking.Situation(**{**vars(asked), "step": "inference", "weights": {"latency": 2, "start": 4}}),
+    )
+    words = panel.get_by_role("status").text_content()
+    assert "nothing says how surely" in words
+    assert "%" not in words
     rows = panel.locator(".choice > .scroll tbody th").all_text_contents()
     assert [row.strip() for row in rows] == [place.contender for place in changed.places]
     assert changed.places[0].contender != expected.places[0].contender

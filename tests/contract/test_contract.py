@@ -135,6 +135,8 @@ def test_the_trace_has_all_names_in_order_and_changes_nothing(worker, contender,
     values = worker.request("trace", index=0, training=training)["values"]
     assert [name for name, _ in values] == list(trace_names(sized.model))
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for _, value in values)
+    fine = worker.request("trace", index=0, training=training, fine=True)["values"]
+    assert [name for name, _ in fine] == list(trace_names(sized.model, fine=True))
     assert_same(weights, worker.request("weights"))
     if not training:
         outputs = worker.request("forward", indices=[0])["outputs"][0]

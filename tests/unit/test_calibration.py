@@ -6,7 +6,9 @@ import pytest
 
 from harness.core.errors import InputError
 from harness.environments import all_contenders
+from tests.calibration import throughput
 from tests.calibration.verdicts import CONTENDERS_OF_A_SET, count, earlier, missed, sets_of, share
+from tests.unit import result_samples as samples
 
 
 def comparisons(condition="quiet", slowdown=0.0, **verdicts):
@@ -85,3 +87,17 @@ def test_a_study_grows_only_by_what_is_like_it(tmp_path):
 def test_a_share_has_its_exact_interval():
     assert share(0, 0) == "-"
     assert share(0, 10) == "0.0 % [0.0, 30.8]"
+
+
+def test_both_kinds_of_rounds_are_set_beside_each_other_and_who_waits_by_itself_is_known():
+    result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[:1])
+    first = next(case for case in result.cases if case.contender == "pytorch:eager")
+    first.speed.pipelined_interval_s = (first.speed.interval_s[1] * 1.01, first.speed.interval_s[1] * 1.02)
+    found = throughput.compared(result)
+    assert [(case["waits_by_itself"], case["overlap"]) for case in found] == [
+        (True, False), (False, True), (True, True), (False, True),
+    ]  # fmt: skip
+    latency_s, throughput_s = throughput.time_shares(result)
+    rounds = [(case.speed.rounds_s, case.speed.pipelined_rounds_s) for case in result.cases]
+    assert latency_s == pytest.approx(4 * sum(sum(waited) for waited, _ in rounds))
+    assert throughput_s == pytest.approx(8 * sum(sum(in_a_row) for _, in_a_row in rounds))

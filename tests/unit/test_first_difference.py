@@ -154,11 +154,12 @@ class NarrowVelocity(ReferenceWorker):
 
 
 class OtherStepThree(ReferenceWorker):
-    """A recurrent layer that goes wrong at its fourth time step."""
+    """A recurrent layer that goes wrong at its fourth time step, and all that comes of it."""
 
     def trace(self, index, training):
         values = dict(super().trace(index, training)["values"])
         values["layer.0"][:, 3:] += 1e-9
+        values["head"] += 1e-9
         return {"values": list(values.items())}
 
 

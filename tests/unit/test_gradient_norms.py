@@ -14,6 +14,7 @@ from harness.core.spec import Contender, LstmSpec, RnnSpec, Workload
 from harness.core.weights import seeded_batch, seeded_weights
 from harness.gradient_norms import (
     FEW_STEPS_LEFT,
+    FORGET_BIASES,
     SPECS,
     SPECTRAL_RADII,
     STEPS_LEFT,
@@ -25,6 +26,7 @@ from harness.gradient_norms import (
     judge_norms,
     largest_radius,
     make_expected,
+    settings,
     steps_left,
 )
 from harness.reference import ReferenceModel, lstm
@@ -39,9 +41,14 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def full_signal(kind: str, spectral_radius: float) -> NormTask:
+every_curve = pytest.mark.parametrize(
+    ("kind", "radius", "bias"), [(kind, *setting) for kind in SPECS for setting in settings(kind)]
+)
+
+
+def full_signal(kind: str, spectral_radius: float, bias: float | None = None) -> NormTask:
     """A task whose inputs, biases and initial states are not scaled down, so that every path of the gradient counts."""
-    task = NormTask.seeded(kind, spectral_radius, "cpu", 3)
+    task = NormTask.seeded(kind, spectral_radius, bias, "cpu", 3)
     weights = {**task.weights, "layer.0.bias": seeded_weights(task.spec, 3)["layer.0.bias"]}
     return dataclasses.replace(task, weights=weights, batch=seeded_batch(task.workload, 3))
 
@@ -60,17 +67,19 @@ def record(expected: ExpectedNorms, dtype: str = "float64") -> GradientNorms:
     return GradientNorms(
         workload=expected.task.workload.replace(dtype=dtype).to_json(),
         spectral_radius=expected.task.spectral_radius,
+        forget_bias=expected.task.forget_bias,
         contender="jax:jit",
         outcome="ok",
         again="faceoff agree",
     )
 
 
-@every_kind
-@pytest.mark.parametrize("radius", SPECTRAL_RADII)
-@pytest.mark.parametrize("make", [full_signal, lambda kind, radius: NormTask.seeded(kind, radius, "cpu", 0)])
-def test_one_backward_pass_gives_what_a_run_from_each_state_gives(kind, radius, make):
-    expected = ExpectedNorms(make(kind, radius), 0)
+@every_curve
+@pytest.mark.parametrize(
+    "make", [full_signal, lambda kind, radius, bias: NormTask.seeded(kind, radius, bias, "cpu", 0)]
+)
+def test_one_backward_pass_gives_what_a_run_from_each_state_gives(kind, radius, bias, make):
+    expected = ExpectedNorms(make(kind, radius, bias), 0)
     assert len(expected.curve) == 60
     for t, gradient in curve_of_runs(expected).items():
         assert gradient.shape == (8, 32)
@@ -96,14 +105,17 @@ def test_models_that_have_no_such_curve_are_refused():
             ReferenceModel(spec, seeded_weights(spec, 0)).through_time(batch)
 
 
-@every_kind
-@pytest.mark.parametrize("radius", SPECTRAL_RADII)
-def test_the_task_has_the_radius_it_names_and_is_exact_in_float32(kind, radius):
-    task = NormTask.seeded(kind, radius, "cpu", 0)
+@every_curve
+def test_the_task_has_the_radius_and_the_bias_it_names_and_is_exact_in_float32(kind, radius, bias):
+    task = NormTask.seeded(kind, radius, bias, "cpu", 0)
+    gates = np.split(task.weights["layer.0.bias"], task.spec.num_gates)
+    if bias is not None:
+        np.testing.assert_array_equal(gates.pop(1), bias)
+    assert np.abs(gates).max() < 1e-8
     assert largest_radius(task.spec, task.weights["layer.0.weight_hh"]) == pytest.approx(radius, rel=1e-5)
     for value in (*task.weights.values(), *task.batch.inputs.values()):
         np.testing.assert_array_equal(value, value.astype(np.float32))
-    assert NormTask.seeded(kind, radius, "cpu", 1).weights["head.bias"][0] != task.weights["head.bias"][0]
+    assert NormTask.seeded(kind, radius, bias, "cpu", 1).weights["head.bias"][0] != task.weights["head.bias"][0]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
@@ -117,10 +129,35 @@ def test_the_gradient_of_the_rnn_vanishes_stays_and_explodes_with_the_spectral_r
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
-def test_the_gradient_of_the_lstm_explodes_at_no_radius_and_vanishes_less(seed):
-    rnn, lstm_curves = make_expected("rnn", "cpu", seed), make_expected("lstm", "cpu", seed)
-    assert all(np.linalg.norm(e.curve[0]) < np.linalg.norm(e.curve[59]) for e in lstm_curves)
-    assert np.linalg.norm(lstm_curves[0].curve[0]) > 1e3 * np.linalg.norm(rnn[0].curve[0])
+def test_the_gradient_of_the_lstm_outlives_the_rnn_s_as_its_forget_gate_opens(seed):
+    (vanishing, *_), curves = make_expected("rnn", "cpu", seed), make_expected("lstm", "cpu", seed)
+    # The same radius of W_hh: all that differs is the gate.
+    assert {e.task.spectral_radius for e in curves} == {vanishing.task.spectral_radius}
+    kept = [float(np.linalg.norm(e.curve[0]) / np.linalg.norm(e.curve[59])) for e in curves]
+    assert [e.task.forget_bias for e in curves] == [0, 1, 2, 5]
+    assert kept == sorted(kept)
+    rnn = float(np.linalg.norm(vanishing.curve[0]) / np.linalg.norm(vanishing.curve[59]))
+    assert rnn < 1e-16
+    # Half shut it vanishes as well; open it does not.
+    assert 1e-14 < kept[0] < 1e-11
+    assert 1e-6 < kept[1] < 1e-3
+    assert 0.1 < kept[2] < 1
+    assert kept[3] > 10
+
+
+@pytest.mark.parametrize("bias", FORGET_BIASES)
+def test_the_forget_gate_stands_where_its_bias_puts_it(bias):
+    task = NormTask.seeded("lstm", 0.5, bias, "cpu", 0)
+    workload, batch = task.rest(0, {name: value[0] for name, value in task.batch.inputs.items() if name != "x"})
+    projected = batch.inputs["x"] @ task.weights["layer.0.weight_ih"].T + task.weights["layer.0.bias"]
+    _, saved = lstm.steps(
+        workload.model,
+        projected.swapaxes(0, 1),
+        task.weights["layer.0.weight_hh"],
+        (batch.inputs["h0"][0], batch.inputs["c0"][0]),
+    )
+    gates = np.array([forget for _, forget, *_ in saved])
+    np.testing.assert_allclose(gates, 1 / (1 + np.exp(-bias)), rtol=1e-6)
 
 
 @every_kind
@@ -200,7 +237,7 @@ def test_a_point_that_is_no_gradient_disagrees(spoil, said):
 
 
 def test_points_too_small_for_the_dtype_are_kept_and_not_judged_and_all_others_are():
-    expected = ExpectedNorms(NormTask.seeded("rnn", 0.125, "cpu", 0), 0)
+    expected = ExpectedNorms(NormTask.seeded("rnn", 0.125, None, "cpu", 0), 0)
     curve = {
         t: np.where(np.abs(g) < np.finfo("float32").tiny, 0, g) for t, g in curve_of_runs(expected, "float32").items()
     }
@@ -244,3 +281,19 @@ def test_a_contender_without_a_worker_ends_every_curve_with_its_outcome():
     )
     assert [(r.outcome, r.spectral_radius, r.norms) for r in found] == [("missing", r, []) for r in SPECTRAL_RADII]
     assert all("not installed" in r.reason for r in found)
+
+
+def test_a_gradient_that_a_contender_does_not_give_is_a_disagreement_and_no_crash():
+    class NoGradient:
+        contender = Contender("jax", "jit")
+
+        def request(self, kind, **body):
+            return {"loss": np.ones(()), "weights": {}, "inputs": {}} if kind == "gradients" else {}
+
+    expected = make_expected("rnn", "cpu", 0)
+    worker = NoGradient()
+    found = judge_norms(
+        lambda: worker, worker.contender, lambda: expected, "float64", again="", busy=contextlib.nullcontext()
+    )
+    assert {record.outcome for record in found} == {"disagrees"}
+    assert all("gradient of input 'h0': missing" in record.reason for record in found)

@@ -204,6 +204,25 @@ def test_trace_has_the_canonical_names_and_ends_with_the_logits(spec: ModelSpec,
     assert all(type(value) is np.ndarray and value.flags["C_CONTIGUOUS"] for value in trace.values())
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_a_fine_trace_has_what_the_parts_of_a_block_return(training: bool) -> None:
+    spec = ResidualSpec(6, 6, 2, (3, 4), 1, 5)
+    weights, batch = make(spec)
+    model = ReferenceModel(spec, weights)
+    fine = model.trace(batch, training, fine=True)
+    assert tuple(fine) == trace_names(spec, fine=True)
+    for name, value in model.trace(batch, training).items():
+        np.testing.assert_array_equal(fine[name], value)
+    block = "stage.1.block.0"
+    together = fine[f"{block}.norm2"] + fine[f"{block}.shortcut.norm"]
+    np.testing.assert_array_equal(fine[block], np.maximum(together, 0))
+    np.testing.assert_array_equal(fine["stem"], np.maximum(fine["stem.norm"], 0))
+    # A 1x1 convolution of stride 2 is a product for every second pixel.
+    kernel = weights[f"{block}.shortcut.conv.weight"][:, 0, 0]
+    pixels = fine["stage.0.block.0"][:, ::2, ::2]
+    np.testing.assert_allclose(fine[f"{block}.shortcut.conv"], pixels @ kernel.T, rtol=0, atol=1e-13)
+
+
 def test_trace_of_a_recurrent_layer_is_its_hidden_states_by_example_and_step() -> None:
     spec = RECURRENT[4]
     weights, batch = make(spec)

@@ -12,6 +12,7 @@ from harness.report.charts import time_axis
 from harness.report.choose import choose
 from harness.report.devices import crossings
 from harness.report.overview import MOST_WORKLOADS
+from harness.report.speed import speed_groups
 from harness.report.words import identify
 from harness.results import NoiseFloor
 from tests.unit.device_samples import JIT, joined, result, with_card
@@ -203,10 +204,10 @@ def test_the_batch_sizes_to_choose_by_end_where_somebody_ran_out_of_memory():
     found = joined(
         result("gpu", {1: 1e-3, 8: 2e-3, 64: None}), result("gpu", {1: 1e-3, 8: 2e-3, 64: 3e-3}, name="pytorch:eager")
     )
-    assert choose(found, identify([found])).usual.batch == (1, 8)
+    assert choose(found, speed_groups(found), identify([found])).usual.batch == (1, 8)
     # Who never had a place keeps nobody else from one.
     found = joined(result("gpu", {1: None, 8: None}), result("gpu", {1: 1e-3, 8: 2e-3}, name="pytorch:eager"))
-    assert choose(found, identify([found])).usual.batch == (1, 8)
+    assert choose(found, speed_groups(found), identify([found])).usual.batch == (1, 8)
 
 
 def test_a_range_of_one_is_one_number():

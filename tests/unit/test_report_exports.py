@@ -15,6 +15,7 @@ from harness.core.errors import InputError
 from harness.report import to_csv, to_markdown, write_charts
 from harness.report.exports import COLUMNS
 from harness.result_file import save
+from harness.results import NoiseFloor
 from tests.unit import hostile_samples
 from tests.unit import result_samples as samples
 
@@ -41,7 +42,10 @@ def test_the_table_has_a_row_for_every_case_with_its_figures():
             s for s in result.cold_starts
             if s.contender == case.contender and s.workload["model"] == case.workload["model"]
         )  # fmt: skip
-        assert float(row["cold_start_s"]) == pytest.approx(start.total_s, rel=1e-8)
+        # Of no other step was a start measured.
+        started = row["step"] == "inference"
+        assert row["cold_start_s"] == (f"{start.total_s:.9g}" if started else "")
+        assert (row["pipelined_calls"], row["last_wait"]) == ("8", "0.004")
         assert 0.4 < float(row["noise_units"]) < 1.1
     compared = {(c.workload, c.contender): c for c in result.comparisons}
     for row in rows:
@@ -129,3 +133,15 @@ def test_the_command_prints_text_or_writes_it(tmp_path, layout, beginning):
     assert printed.output.startswith(beginning)
     CliRunner().invoke(cli, ["report", str(path), "--format", layout, "--out", str(tmp_path / "out")])
     assert (tmp_path / "out").read_text() == printed.output
+
+
+def test_a_row_says_how_large_the_error_of_its_own_step_is_and_whether_the_machine_was_busy():
+    result = samples.main_job(("jax:jit",), samples.MODELS[:1])
+    at = result.cases[0].parsed_workload().name
+    result.noise_floors = [NoiseFloor(workload=at, resolvable=1.1, twins={}, disturbed=0.27, noisy=True)]
+    (check,) = [check for check in result.agreements if check.check == "precision"]
+    for quantity in check.quantities:
+        quantity.noise_units = 3.0 if quantity.name.startswith("weight") else 0.5
+    inference, training = rows_of(to_csv([("run", result)]))
+    assert (inference["noise_units"], training["noise_units"]) == ("0.5", "3")
+    assert (inference["busy"], inference["disturbed"], training["busy"]) == ("yes", "0.27", "")

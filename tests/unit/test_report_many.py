@@ -11,7 +11,7 @@ import pytest
 from harness.core.spec import DenseSpec, LstmSpec, Workload
 from harness.report import render
 from harness.report.overview import MOST_RECORDS, MOST_WORKLOADS
-from harness.results import Result
+from harness.results import NoiseFloor, Result
 from tests.unit import report_pages
 from tests.unit import result_samples as samples
 from tests.unit.html_tree import Element
@@ -87,6 +87,13 @@ class TestManyWorkloads:
     def test_the_first_screen_shows_some_answers_and_how_many_more_there_are(self, many_page: Element) -> None:
         assert len(many_page.all("ul", "answers")[0].all("li")) >= MOST_WORKLOADS
         assert f"And {MOST_RECORDS // 2 - MOST_WORKLOADS} workloads more" in many_page.by_id("r1-answer").text
+
+    def test_how_many_were_timed_on_a_busy_machine_stands_above_the_table(self) -> None:
+        result = many(MOST_WORKLOADS + 6)
+        for number, name in enumerate(dict.fromkeys(case.parsed_workload().name for case in result.cases)):
+            floor = NoiseFloor(workload=name, resolvable=1.1, twins={}, disturbed=0.6, noisy=number < 4)
+            result.noise_floors.append(floor)
+        assert "This machine was busy while 4 of 30 workloads were timed." in page_of(result).by_id("r1-speed").text
 
     def test_agreement_is_one_table_and_only_what_failed_has_details(self) -> None:
         result = many(MOST_RECORDS // 4 + 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.diff_side import Side
 from harness.report import norms, render
 from harness.result_file import load, save
 from harness.results import Result
@@ -34,11 +35,15 @@ def one_model(**changes: object) -> tuple[Result, list[GradientNorms]]:
 def test_there_is_a_chart_and_a_sentence_for_each_recurrent_model(main_page: Element) -> None:
     rnn, lstm = main_page.by_id("r1-norms").all("article")
     assert rnn.all("p")[0].text == (
-        "From t = 49 back to t = 0 the RNN's gradient shrinks by a factor 1.8e-15 at spectral radius 0.5, "
-        "shrinks by a factor 0.37 at spectral radius 1 and grows by a factor 8.1e+07 at spectral radius 1.5. "
+        "From t = 49 back to t = 0 the RNN's gradient falls to 1.8e-15 of its norm at spectral radius 0.5, "
+        "falls to 0.37 of it at spectral radius 1 and grows to 8.1e+07 times it at spectral radius 1.5. "
         "18 of 18 curves agree with the reference."
     )
-    assert "the LSTM's gradient shrinks by a factor 1.3e-11 at spectral radius 0.5" in lstm.all("p")[0].text
+    assert lstm.all("p")[0].text == (
+        "From t = 49 back to t = 0 the LSTM's gradient falls to 1.3e-11 of its norm at forget-gate bias 0, "
+        "falls to 3.5e-04 of it at forget-gate bias 1, falls to 0.61 of it at forget-gate bias 2 "
+        "and grows to 107 times it at forget-gate bias 5. 24 of 24 curves agree with the reference."
+    )
     assert {"r1-g0", "r1-g1"} <= set(charts_of(main_page))
 
 
@@ -84,7 +89,7 @@ def test_a_disagreement_a_gap_and_an_underflow_are_shown() -> None:
     figures = [row for row in article.all("table")[1].rows() if row[0] == "1.50"]
     assert figures[0][-1].endswith("underflow")
     assert figures[1][-1] == "not finite"
-    marks = [row for row in chart_rows(charts_of(page)["r1-g0"]) if row.get("radius") == "1.5"]
+    marks = [row for row in chart_rows(charts_of(page)["r1-g0"]) if row.get("set") == "spectral radius 1.5"]
     assert [(row["t"], row["judged"]) for row in marks] == [
         (0, "underflow"), (40, "judged"), (48, "judged"), (49, "judged"),
     ]  # fmt: skip
@@ -133,7 +138,7 @@ def test_the_factor_cannot_be_told_from_one_point_or_from_zero() -> None:
     for record in records:
         record.reference_norms = [0.5, 0.5, 0.5, 0.5, 0.0]
     (group,) = norms.norm_groups(result)
-    assert [norms.change(group, radius) for radius in group.radii] == [None] * 3
+    assert [norms.change(group, setting) for setting in group.settings] == [None] * 3
     assert norms.sentences(group) == "6 of 6 curves agree with the reference."
 
 
@@ -161,8 +166,45 @@ def test_the_summary_has_a_row_for_each_contender_and_the_reference(capsys: pyte
     result, _ = one_model(outcome="disagrees", reason="dLoss/dh_0 is 41 noise units off")
     print_summary(result, Path("result.json"), Path("page.html"))
     printed = capsys.readouterr().out
-    assert "rnn 0.5" in printed
-    assert "agrees (0.7 units)" in printed
-    assert "DISAGREES (0.7 units)" in printed
-    assert "factor 1.8e-15" in printed
+    assert "radius 0.5" in printed
+    assert "agrees (0.70 units)" in printed
+    assert "DISAGREES (0.70 units)" in printed
+    assert "1.8e-15 times" in printed
     assert "jax:jit disagrees: dLoss/dh_0 is 41 noise units off" in printed
+
+
+def test_what_the_open_gate_brings_is_said_where_the_curves_show_it_and_nowhere_else(main_page: Element) -> None:
+    said = (
+        "At the same spectral radius of 0.5 the RNN's gradient falls to 1.8e-15 of its norm; "
+        "with the forget gate open (forget-gate bias 5) the LSTM's grows to 107 times it."
+    )
+    assert said in main_page.by_id("r1-norms").text
+    result = samples.empty(gradient_norms=samples.main_job(("jax:jit",)).gradient_norms)
+    for record in result.gradient_norms:
+        if record.forget_bias == 5:
+            record.reference_norms = [norm * 1e-20 ** (1 - t / 49) for norm, t in zip(
+                record.reference_norms, record.time_steps, strict=True)]  # fmt: skip
+    assert norms.lesson(norms.norm_groups(result)) == ""
+    assert norms.lesson(norms.norm_groups(samples.main_job(("jax:jit",), samples.MODELS[:3]))) == ""
+
+
+def test_the_lstm_s_tables_say_the_bias_and_where_the_gate_stands(main_page: Element) -> None:
+    results, figures = main_page.by_id("r1-norms").all("article")[1].all("table")
+    assert [row[2] for row in results.rows()[:5]] == [
+        "Forget-gate bias", "0 (gate 0.500)", "1 (gate 0.731)", "2 (gate 0.881)", "5 (gate 0.993)",
+    ]  # fmt: skip
+    assert figures.rows()[0][0] == "Forget-gate bias"
+
+
+def test_an_lstm_of_an_older_file_is_shown_by_radius_and_its_gate_is_said_to_be_half_shut() -> None:
+    result = samples.empty(gradient_norms=samples.main_job(("jax:jit",), samples.MODELS[3:]).gradient_norms)
+    for record in result.gradient_norms:
+        record.spectral_radius, record.forget_bias = {0: 0.5, 1: 1.0, 2: 1.5, 5: 2.0}[record.forget_bias], None
+    text = page_of(result).by_id("r1-norms").all("article")[0].text
+    assert "falls to 1.3e-11 of its norm at spectral radius 0.5" in text
+    assert "stood half shut" in text
+
+
+def test_curves_that_differ_in_the_bias_alone_are_records_of_their_own() -> None:
+    result = samples.empty(gradient_norms=samples.main_job(("jax:jit",), samples.MODELS[3:]).gradient_norms)
+    assert len(Side("now", result).records) == len(result.gradient_norms) == 8

@@ -11,7 +11,7 @@ from harness.cards import Reading
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, Workload
 from harness.measure import compare_speeds, compare_tuned, summarise
-from harness.rounds import PIPELINED_ROUNDS, Rounds, run_pipelined, run_round, settling_calls, warm_up
+from harness.rounds import Rounds, Row, end_rounds, run_round, run_row, settling_calls, warm_up
 from harness.statistics import unsteadiness
 
 LENGTH_S = 0.01
@@ -70,7 +70,8 @@ class Answering:
             "switches": 3,
         }
         call_ns = np.full(body["iterations"], 1e7)
-        return {"duration_ns": call_ns.sum(), "call_ns": call_ns, "last_batch": 0, "device_s": 0.008, **accounts}
+        told = {"duration_ns": call_ns.sum(), "call_ns": call_ns, "wait_ns": 0, "last_batch": 0, "device_s": 0.008}
+        return told | accounts
 
 
 class ThrottlingCard:
@@ -107,13 +108,24 @@ def test_rounds_in_which_a_card_throttles_are_marked_and_what_it_said_is_kept():
 
 
 def test_the_device_s_own_time_and_the_memory_are_those_of_calls_that_follow_each_other():
-    rounds, worker, asked = Rounds(4, 3, LENGTH_S), Answering(), []
+    rounds = Rounds(2, 3, LENGTH_S, row=Row(4))
+    for _ in range(3):
+        run_row(Answering(), "inference", rounds, None)
+    worker, asked = Answering(), []
     worker.request = lambda kind, **body: (asked.append((kind, body)), Answering.request(worker, kind, **body))[1]
-    run_pipelined(worker, "inference", rounds)
+    end_rounds(worker, "inference", rounds)
+    kind, last = asked[-1]
     # The last call is one on the first of the batches, however many there are.
-    assert {body["start"] + body["iterations"] - 1 for kind, body in asked if kind == "time"} == {0}
-    assert rounds.device_s == [0.002] * PIPELINED_ROUNDS
+    assert (kind, last["start"] + last["iterations"] - 1) == ("time", 0)
+    assert rounds.device_s == [0.002] * 3
     assert rounds.memory == {"device_peak_bytes": 5}
+
+
+def test_rounds_of_calls_in_a_row_in_which_a_card_throttles_are_marked_too():
+    rounds, card = Rounds(1, 3, LENGTH_S), ThrottlingCard()
+    for _ in range(6):
+        run_row(Answering(), "inference", rounds, card)
+    assert np.flatnonzero(rounds.row.disturbed).tolist() == [2, 5]
 
 
 def test_a_driver_that_numbers_processes_otherwise_tells_nothing_of_others():

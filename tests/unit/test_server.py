@@ -1,6 +1,7 @@
 """What a worker's server does itself, with a framework that is made up here."""
 
 import gc
+import time
 import weakref
 
 import pytest
@@ -61,6 +62,35 @@ def test_on_a_card_a_model_has_left_before_the_next_is_built(server):
     for _ in range(3):
         server.do_build(WORKLOAD, "mode", {})
     assert server.runtime.alive == [[], [False], [False, False]]
+
+
+class Late:
+    """A runtime and a model whose calls return at once and are done when they are waited for."""
+
+    def __init__(self, wait_s):
+        self.wait_s = wait_s
+
+    def forward(self, batch):
+        return batch
+
+    def wait(self, value):
+        time.sleep(self.wait_s)
+
+    def start_clock(self):
+        return None
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.02])
+def test_of_calls_in_a_row_the_last_wait_is_told_and_of_others_none(wait_s):
+    server = Server(None, "made-up", 0.0)
+    server._runtime = server._model = Late(wait_s)
+    server._batches = [1, 2]
+    in_a_row = server.do_time(step="inference", warmup=0, iterations=5, start=0, pipelined=True)
+    assert in_a_row["wait_ns"] >= 1e9 * wait_s
+    # One wait, not five.
+    assert in_a_row["wait_ns"] <= in_a_row["duration_ns"] < 5e9 * max(wait_s, 1)
+    assert len(in_a_row["call_ns"]) == 0
+    assert server.do_time(step="inference", warmup=0, iterations=5, start=0)["wait_ns"] == 0
 
 
 def test_memory_is_the_host_s_and_the_device_s_and_both_peaks_are_forgotten(server):

@@ -120,7 +120,7 @@ def test_the_summary_tells_it_too(capsys, tmp_path):
     print_summary(tuned_result(), tmp_path / "result.json", tmp_path / "page.html")
     printed = capsys.readouterr().out
     assert "without each setting over tuned" in printed
-    assert "0.83 [0.81, 0.85]" in printed
+    assert "0.830 [0.805, 0.855]" in printed
     assert "allocator 1.20 [1.16, 1.24] it pays" in printed
     assert "other crashed" in printed
 

@@ -61,6 +61,23 @@ def test_trace_names_are_prefixes_of_weight_names_in_order(spec):
     assert positions == sorted(positions)
 
 
+def test_fine_trace_names_have_every_convolution_and_norm_before_what_it_is_a_part_of():
+    fine = trace_names(ResidualSpec(8, 8, 3, (4, 8), 1, 5), fine=True)
+    assert fine[:8] == (
+        "stem.conv", "stem.norm", "stem", "stage.0.block.0.conv1", "stage.0.block.0.norm1", "stage.0.block.0.conv2",
+        "stage.0.block.0.norm2", "stage.0.block.0",
+    )  # fmt: skip
+    block = "stage.1.block.0"
+    assert fine[-5:] == (f"{block}.shortcut.conv", f"{block}.shortcut.norm", block, "pool", "head")
+
+
+@every_spec
+def test_fine_trace_names_are_the_others_and_more_of_a_residual_network_alone(spec):
+    coarse, fine = trace_names(spec), trace_names(spec, fine=True)
+    assert tuple(name for name in fine if name in coarse) == coarse
+    assert (fine == coarse) == (spec.kind != "residual")
+
+
 @every_spec
 def test_seeded_batches_pass_the_check_and_differ_by_index(spec):
     workload = Workload(spec, 6)

@@ -19,14 +19,16 @@ const faceoffRanking = (() => {
   const heights = grid.map((z) => Math.exp((-z * z) / 2));
   const area = heights.reduce((sum, height) => sum + height, 0);
 
-  function probability(at, places, margin) {
+  function probability(at, places, margin, widening) {
     const own = places[at];
+    // Deviations are as wide as a machine that was busy makes them.
+    const reach = (place) => place.deviation * widening;
     let sum = 0;
     for (let i = 0; i < POINTS; i++) {
-      const score = own.score + own.deviation * grid[i];
+      const score = own.score + reach(own) * grid[i];
       let chance = heights[i];
       for (let other = 0; other < places.length && chance > 0; other++) {
-        if (other !== at) chance *= normalCdf((places[other].score + margin - score) / places[other].deviation);
+        if (other !== at) chance *= normalCdf((places[other].score + margin - score) / reach(places[other]));
       }
       sum += chance;
     }
@@ -84,8 +86,10 @@ const faceoffRanking = (() => {
           const costs = w.costs[contender];
           return sum + (latency * costs.deviation + throughput * costs.throughputDeviation) ** 2;
         }, 0);
-        const timed = latency + throughput > 0;
-        const deviation = timed ? Math.max(Math.sqrt(squares) / workloads.length, LEAST_DEVIATION) : 0;
+        // Of what was measured without an interval nothing says how sure it is, so nothing does of a cost it is part of.
+        const timed = names.every((name) => ["latency", "throughput"].includes(name));
+        const known = !names.includes("throughput") || workloads.every((w) => w.costs[contender].throughputDeviation !== null);
+        const deviation = timed && known ? Math.max(Math.sqrt(squares) / workloads.length, LEAST_DEVIATION) : 0;
         places.push({ contender, score, deviation });
       }
     }
@@ -97,9 +101,12 @@ const faceoffRanking = (() => {
     const { workloads, weights, places, leftOut } = scored(facts, situation);
     const lowest = places.length ? places[0].score : 0;
     for (const place of places) place.score -= lowest;
+    const busy = workloads.some((w) => w.busy);
+    const [widening, most] = busy ? [facts.busyWidening, facts.mostIfBusy] : [1, 1];
+    const stated = places.every((place) => place.deviation);
     places.forEach((place, at) => {
-      place.best = place.deviation ? probability(at, places, 0) : null;
-      place.near = place.deviation ? probability(at, places, Math.log1p(facts.margin)) : null;
+      place.best = stated ? Math.min(most, probability(at, places, 0, widening)) : null;
+      place.near = stated ? Math.min(most, probability(at, places, Math.log1p(facts.margin), widening)) : null;
     });
     const near = places.filter((place) => place.near !== null && place.near >= facts.confidence);
     let [answer, leaders] = ["nothing", []];
@@ -127,9 +134,9 @@ const faceoffRanking = (() => {
     const workloads = packed.workloads.map(({ rows, absent, ...rest }) => ({
       ...rest,
       costs: Object.fromEntries(
-        rows.map(([who, latency, deviation, throughput, throughputDeviation, start, memory, error]) => [
+        rows.map(([who, latency, deviation, throughput, throughputDeviation, start, memory, error, time, rowTime]) => [
           packed.contenders[who],
-          { latency, deviation, throughput, throughputDeviation, start, memory, error },
+          { latency, deviation, throughput, throughputDeviation, start, memory, error, time, rowTime },
         ]),
       ),
       absent: Object.fromEntries(absent.map(([who, outcome]) => [packed.contenders[who], outcome])),

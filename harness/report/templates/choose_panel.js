@@ -12,21 +12,9 @@
     error: "Error, noise units",
   };
 
-  const digits = (value) =>
-    value >= 1e6 || value < 1e-3 ? value.toExponential(2) : Number(value.toPrecision(3)).toString();
-
-  function duration(seconds) {
-    for (const [size, unit] of [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]]) if (seconds >= size) return `${digits(seconds / size)} ${unit}`;
-    return `${digits(seconds / 1e-9)} ns`;
-  }
-
-  const shown = {
-    latency: duration,
-    throughput: duration,
-    start: duration,
-    memory: (bytes) => `${digits(bytes / 2 ** 20)} MiB`,
-    error: digits,
-  };
+  const { significant, withInterval, duration, mebibytes } = faceoffFigures;
+  // Of one workload the tables and cards show the contender's own times, of several their geometric mean is the page's only.
+  const OWN = { latency: "time", throughput: "rowTime" };
 
   function percent(share) {
     if (share > 0.999) return "> 99.9 %";
@@ -45,6 +33,7 @@
     const facts = unpack(JSON.parse(section.querySelector(".facts").textContent));
     const form = section.querySelector("form");
     const [words, ranking, over] = [".verdict-words", ".choice > .scroll", ".over"].map((s) => section.querySelector(s));
+    const measured = new Set(CRITERIA.filter((name) => isMeasured(facts.workloads, name)));
     const sensitivity = section.querySelector(".choice details .scroll");
 
     function who(contender) {
@@ -100,23 +89,62 @@
         const option = [...form.elements[name].options].find((o) => o.value === query.get(name));
         if (option) form.elements[name].value = option.value;
       }
-      for (const name of CRITERIA) if (!form.elements[name].disabled) form.elements[name].value = query.get(name) ?? 0;
-    }
-
-    function factor(first, other) {
-      const spread = 1.959963984540054 * Math.hypot(first.deviation, other.deviation);
-      const middle = other.score - first.score;
-      return [middle, middle - spread, middle + spread].map((log) => Math.exp(log));
+      for (const name of CRITERIA) if (measured.has(name)) form.elements[name].value = query.get(name) ?? 0;
     }
 
     function factorText(first, other) {
-      const [middle, low, high] = factor(first, other);
-      // As many digits as the interval allows, at most four.
-      const places = Math.max(1, Math.min(3, Math.ceil(-Math.log10(Math.max(high - low, 1e-9))) + 1));
-      const text = (value) => (value < 100 ? value.toFixed(places) : digits(value));
-      return first.deviation + other.deviation > 1e-6
-        ? `${text(middle)} [${text(low)}, ${text(high)}]`
-        : digits(middle);
+      const spread = 1.959963984540054 * Math.hypot(first.deviation, other.deviation);
+      const middle = other.score - first.score;
+      const [ratio, low, high] = [middle, middle - spread, middle + spread].map((log) => Math.exp(log));
+      return first.deviation && other.deviation ? withInterval(ratio, low, high) : significant(ratio);
+    }
+
+    function valueText(found, contender, name) {
+      const workloads = found.workloads;
+      if (!workloads.every((w) => w.costs[contender][name] !== null)) return "–";
+      const [only] = workloads;
+      const texts = only.times[facts.contenders.indexOf(contender)] ?? [];
+      if (workloads.length === 1 && name === "latency") return texts[0];
+      if (workloads.length === 1 && name === "throughput") return texts[1];
+      const value = Math.exp(mean(workloads, contender, OWN[name] ?? name));
+      if (name === "memory") return mebibytes(value);
+      if (name !== "error") return duration(value);
+      return value > facts.leastError * 1.000001 ? significant(value, 2) : `≤ ${significant(facts.leastError, 2)}`;
+    }
+
+    // What lowers trust stands beside what asks for it.
+    function distrust(found) {
+      const workloads = found.workloads;
+      if (!workloads.length) return [];
+      const share = workloads.reduce((sum, w) => sum + w.disturbed, 0) / workloads.length;
+      const rounds = `${(100 * share).toFixed(1)} % of the rounds`;
+      const busy = workloads.filter((w) => w.busy).length;
+      const said = [];
+      if (busy) {
+        const several = busy === workloads.length ? "these workloads were" : `${busy} of these ${workloads.length} workloads were`;
+        const when = `${workloads.length === 1 ? "this was" : several} timed`;
+        const lowered = found.places.some((place) => place.best !== null)
+          ? ` So for probabilities intervals are taken ${facts.busyWidening} times as wide, and none above ${percent(facts.mostIfBusy)} is stated.`
+          : "";
+        said.push(element("b", {}, "This machine was busy"), ` while ${when}: ${rounds} were disturbed by other work.${lowered} `);
+      } else if (share >= facts.manyDisturbed) said.push(`${rounds} behind this were disturbed by other work. `);
+      const tell = (words, numbers) => {
+        const contenders = [...new Set(numbers)].map((number) => facts.contenders[number]);
+        if (contenders.length) said.push(words, ...named(contenders), ". ");
+      };
+      tell("No steady state was reached by ", workloads.flatMap((w) => w.unsteady));
+      if (found.weights.throughput) {
+        tell("Too few calls followed each other for the last wait not to count with ", workloads.flatMap((w) => w.fewCalls));
+      }
+      return said.length ? [element("p", { class: "distrust" }, ...said)] : [];
+    }
+
+    // Throughput has no interval in older files alone.
+    function once(found) {
+      const names = Object.keys(found.weights).filter((name) => name !== "latency");
+      const words = { start: "start-up", memory: "memory", error: "error", throughput: "throughput" };
+      const last = names.length > 1 ? ` and ${words[names.at(-1)]}` : "";
+      return `${names.slice(0, names.length > 1 ? -1 : 1).map((name) => words[name]).join(", ")}${last}`;
     }
 
     function answer(found, asked) {
@@ -149,7 +177,7 @@
         case "least":
           return [
             ...named(found.leaders), found.leaders.length > 1 ? " cost " : " costs ", element("b", {}, "least"),
-            ", as measured: once and without an interval, so nothing says how surely.", ...rest,
+            `, as measured: ${once(found)} without an interval, so nothing says how surely.`, ...rest,
           ];
         case "only":
           return ["Only ", who(first.contender), " can be compared here."];
@@ -164,15 +192,11 @@
     function rankingTable(found) {
       const measured = CRITERIA.filter((name) => isMeasured(found.workloads, name));
       const head = ["Contender", "Cost, times the first's", "Best", `Within ${percent(facts.margin)}`];
-      const columns = [...head, ...measured.map((name) => HEADINGS[name])];
+      const several = found.workloads.length > 1 ? ", mean" : "";
+      const columns = [...head, ...measured.map((name) => HEADINGS[name] + several)];
       const rows = found.places.map((place, at) => {
         const cells = [at ? factorText(found.places[0], place) : "1", ...[place.best, place.near].map((p) => (p === null ? "–" : percent(p)))];
-        for (const name of measured) {
-          const value = found.workloads.every((w) => w.costs[place.contender][name] !== null)
-            ? shown[name](Math.exp(mean(found.workloads, place.contender, name)))
-            : "–";
-          cells.push(value);
-        }
+        for (const name of measured) cells.push(valueText(found, place.contender, name));
         return element(
           "tr", {}, element("th", { scope: "row" }, who(place.contender)),
           ...cells.map((text) => element("td", { class: "num" }, text)),
@@ -208,13 +232,17 @@
     }
 
     function update() {
-      for (const input of form.querySelectorAll("[type=range]")) {
-        input.nextElementSibling.textContent = facts.levels[input.value];
-        input.setAttribute("aria-valuetext", facts.levels[input.value]);
-      }
       const asked = situation();
       const found = rank(facts, asked);
-      words.replaceChildren(element("p", {}, ...answer(found, asked)));
+      for (const input of form.querySelectorAll("[type=range]")) {
+        // What was not measured of this step cannot be chosen by; the weight is kept for a step of which it was.
+        const known = isMeasured(found.workloads, input.name);
+        const level = known || !found.workloads.length ? facts.levels[input.value] : `not measured of ${asked.step}`;
+        input.disabled = !known && found.workloads.length > 0;
+        input.nextElementSibling.textContent = level;
+        input.setAttribute("aria-valuetext", level);
+      }
+      words.replaceChildren(element("p", {}, ...answer(found, asked)), ...distrust(found));
       ranking.replaceChildren(...(found.places.length || Object.keys(found.leftOut).length ? [rankingTable(found)] : []));
       const fit = fitting(facts, asked);
       const titles = fit.slice(0, 6).map((w) => w.title).join("; ");

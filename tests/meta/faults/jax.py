@@ -88,7 +88,7 @@ RESIDUAL = (
     ), "'stem.norm.mean' after training step 1"),
     Fault("Flax's own epsilon", JIT, "residual", (
         ("residual.py", "epsilon=spec.epsilon", "epsilon=1e-4"),
-    ), "stem (inference)"),
+    ), "stem.norm (inference)"),
     Fault("unbiased running variance", JIT, "residual", (
         ("residual.py", "(1 - self.momentum) * variance",
          "(1 - self.momentum) * jnp.var(x, axis=(0, 1, 2), ddof=1)"),
@@ -99,11 +99,11 @@ RESIDUAL = (
     Fault("normalised by the running statistics just updated", JIT, "residual", (
         ("residual.py", "        factor = self.scale[...]",
          "        mean, variance = self.mean[...], self.var[...]\n        factor = self.scale[...]"),
-    ), "stem (training)"),
+    ), "stem.norm (training)"),
     Fault("epsilon outside the root", JIT, "residual", (
         ("residual.py", "lax.rsqrt(variance + self.epsilon)", "/ (jnp.sqrt(variance) + self.epsilon)"),
         ("residual.py", "self.scale[...] * /", "self.scale[...] /"),
-    ), "stem (inference)"),
+    ), "stem.norm (inference)"),
     Fault("batch statistics taken as constants backward", JIT, "residual", (
         ("residual.py", "            variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))\n",
          "            variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))\n"
@@ -111,7 +111,7 @@ RESIDUAL = (
     ), "gradient of 'stage.1.block.0.shortcut.conv.weight' (backward)"),
     Fault("padding on one side", JIT, "residual", (
         ("residual.py", "strides=stride, padding=((1, 1), (1, 1))", 'strides=stride, padding="SAME"'),
-    ), "stage.1.block.0 (inference)"),
+    ), "stage.1.block.0.conv1 (inference)"),
     Fault("projection without its norm", JIT, "residual", (
         ("residual.py", "            x = self._seen(\"shortcut.norm\", self.shortcut_norm(x))\n", ""),
     ), "stage.1.block.0.shortcut.norm (inference)"),
@@ -123,7 +123,7 @@ RESIDUAL = (
     ), "pool (inference)"),
     Fault("always in training mode", JIT, "residual", in_runtime(
         "module.train() if training else module.eval()", "module.train()",
-    ), "stem (inference)"),
+    ), "stem.norm (inference)"),
 )  # fmt: skip
 
 TRAINING = (

@@ -114,7 +114,7 @@ RNN = (
 RESIDUAL = (
     Fault("Keras' epsilon", EAGER, "residual", (
         ("residual.py", '"eps": spec.epsilon', '"eps": 1e-3'),
-    ), "stem (inference)"),
+    ), "stem.norm (inference)"),
     Fault("momentum as Keras means it", EAGER, "residual", (
         ("residual.py", '"momentum": spec.momentum', '"momentum": 1 - spec.momentum'),
     ), "'stem.norm.mean' after training step 1"),
@@ -139,7 +139,7 @@ RESIDUAL = (
          "                module.eval()\n"
          "        return self\n\n"
          "    def forward(self, x: torch.Tensor) -> torch.Tensor:\n        \"\"\"Maps `x`"),
-    ), "stem (training)"),
+    ), "stem.norm (training)"),
     Fault("batch statistics used in inference", EAGER, "residual", in_runtime(
         'self._network.train(phase != "inference")', "self._network.train()",
     ), "outputs"),
@@ -148,7 +148,7 @@ RESIDUAL = (
     ), "'stem.norm.mean' before training"),
     Fault("edges repeated for padding", EAGER, "residual", (
         ("residual.py", "padding=kernel // 2, bias=False", 'padding=kernel // 2, bias=False, padding_mode="replicate"'),
-    ), "stem (inference)"),
+    ), "stem.conv (inference)"),
     Fault("shortcut after the activation", EAGER, "residual", (
         ("residual.py", "        y += self.shortcut(x)\n        return F.relu(y, inplace=True)",
          "        return F.relu(y) + self.shortcut(x)"),
@@ -159,10 +159,10 @@ RESIDUAL = (
     ), "stage.0.block.0 (inference)"),
     Fault("second norm before its convolution", EAGER, "residual", (
         ("residual.py", "self.norm2(self.conv2(y))", "self.conv2(self.norm2(y))"),
-    ), "stage.0.block.0 (inference)"),
+    ), "stage.0.block.0.conv2 (inference)"),
     Fault("activation between the convolutions missing", EAGER, "residual", (
         ("residual.py", "F.relu(self.norm1(self.conv1(x)), inplace=True)", "self.norm1(self.conv1(x))"),
-    ), "stage.0.block.0 (inference)"),
+    ), "stage.0.block.0.conv2 (inference)"),
     Fault("no gradient through the projection", EAGER, "residual", (
         ("residual.py", "y += self.shortcut(x)", "y += self.shortcut(x.detach())"),
     ), "gradient of 'stage.0.block.0.norm2.bias' (backward)"),
@@ -171,10 +171,10 @@ RESIDUAL = (
     ), "pool (inference)"),
     Fault("kernel height and width swapped", EAGER, "residual", (
         ("residual.py", "4: (0, 3, 1, 2)", "4: (0, 3, 2, 1)"),
-    ), "stem (inference)"),
+    ), "stem.conv (inference)"),
     Fault("image height and width swapped", EAGER, "residual", (
         ("residual.py", "x.permute(0, 3, 1, 2)", "x.permute(0, 3, 2, 1)"),
-    ), "stem (inference)"),
+    ), "stem.conv (inference)"),
 )  # fmt: skip
 
 TRAINING = (

@@ -93,19 +93,19 @@ RNN = (
 RESIDUAL = (
     Fault("Keras' own epsilon", EAGER, "residual", (
         ("residual.py", "epsilon=spec.epsilon", "epsilon=1e-3"),
-    ), "stem (inference)"),
+    ), "stem.norm (inference)"),
     Fault("momentum as PyTorch means it", EAGER, "residual", (
         ("residual.py", "momentum=1 - spec.momentum", "momentum=spec.momentum"),
     ), "'stem.norm.mean' after training step 1"),
     Fault("padding on one side", EAGER, "residual", (
         ("residual.py", "keras.layers.ZeroPadding2D(1)", "keras.layers.ZeroPadding2D(((0, 1), (0, 1)))"),
-    ), "stage.1.block.0 (inference)"),
+    ), "stage.1.block.0.conv1 (inference)"),
     Fault("first norm trains in inference too", EAGER, "residual", (
         ("residual.py", "self.norm1(y, training=training)", "self.norm1(y, training=True)"),
-    ), "stage.0.block.0 (inference)"),
+    ), "stage.0.block.0.norm1 (inference)"),
     Fault("leaky ReLU between the convolutions", EAGER, "residual", (
         ("residual.py", "tf.nn.relu(self.norm1", "tf.nn.leaky_relu(self.norm1"),
-    ), "stage.0.block.0 (inference)"),
+    ), "stage.0.block.0.conv2 (inference)"),
     Fault("shortcut after the activation", EAGER, "residual", (
         ("residual.py", "tf.nn.relu(y + x)", "tf.nn.relu(y) + x"),
     ), "stage.0.block.0 (inference)"),
@@ -120,14 +120,14 @@ RESIDUAL = (
     ), "stem (inference)"),
     Fault("kernel height and width swapped", EAGER, "residual", (
         ("residual.py", "4: (1, 2, 3, 0)", "4: (2, 1, 3, 0)"),
-    ), "stem (inference)"),
+    ), "stem.conv (inference)"),
     Fault("fused kernel's unbiased variance kept", EAGER, "residual", (
         ("residual.py", "            variance *= (n - 1) / n\n", ""),
         ("residual.py", "            n = math.prod(inputs.shape[:-1])\n", ""),
     ), "'stem.norm.variance' after training step 1", dtype="float32"),
     Fault("fused kernel with its own epsilon", EAGER, "residual", (
         ("residual.py", "epsilon=self.epsilon, is_training", "epsilon=1e-4, is_training"),
-    ), "stem (inference)", dtype="float32"),
+    ), "stem.norm (inference)", dtype="float32"),
 )  # fmt: skip
 
 TRAINING = (

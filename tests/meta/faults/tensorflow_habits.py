@@ -95,7 +95,7 @@ VERBS = (
     ), "outputs"),
     Fault("input product in float32, its kernel not", EAGER, "lstm", (
         ("recurrent.py", "tf.tensordot(sequences, ", "tf.tensordot(tf.cast(sequences, tf.float32), "),
-    ), "forward pass (inference)"),
+    ), "the model"),
     Fault("biases missing in what the weights are", EAGER, "dense", in_runtime(
         "variable.value) for name, variable in self._held.items()}",
         'variable.value) for name, variable in self._held.items() if "bias" not in name}',
