@@ -4,7 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && command -v $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# TORCH_INDEX=URL: one more package index, for PyTorch's build for the CPU, which is smaller than the one for CUDA.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 FRAMEWORKS := pytorch tensorflow jax
 ARGS ?=
 
@@ -36,8 +39,12 @@ setup: $(VENV)/.installed
 # All at once is fastest. If that fails, one framework after the other, so that one that cannot be had stops no other.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; install one, or run make PYTHON=/path/to/python"; exit 2; }
-	@echo "setting up $(VENV) with $(PYTHON); this takes some minutes and about 3 GB, once"
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no ensurepip; install its venv (Debian: apt-get install python3-venv)"; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --dry-run --report $(VENV)/planned.json torch >/dev/null 2>&1 || rm -f $(VENV)/planned.json
+	@$(PYTHON) .ci/room.py $(VENV) $(VENV)/planned.json
 	$(PIP) --editable '.[dev]'
 	@$(PIP) --editable '.[all]' || for framework in $(FRAMEWORKS); do \
 		$(PIP) --editable ".[$$framework]" || echo "$$framework could not be installed; its cases will say 'missing'"; done

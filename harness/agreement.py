@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple
 
+from harness.agreement_records import EVERYDAY, Agreement, PathPoint, Quantity
 from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
@@ -35,7 +36,6 @@ from harness.reference.arithmetic import UNIT_ROUNDOFF, noise_generator
 from harness.reference.branches import Branches
 from harness.reference.following import Observed
 from harness.reference.rounding import leaves_range, stochastic
-from harness.results import EVERYDAY, Agreement, PathPoint, Quantity
 from harness.task import Task
 
 Check = Literal["meaning", "precision"]

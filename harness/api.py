@@ -9,12 +9,11 @@ that cannot be run or read.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness import report, result_file
+from harness.advice import to_go_on
 from harness.core.errors import InputError
 from harness.diff_changes import diff
 from harness.identity import identify
@@ -26,6 +25,7 @@ from harness.results import Result
 from harness.resuming import resumed_options
 from harness.runs import run
 from harness.starting import blank_result
+from harness.whole_files import LOCK, scratch_folder
 
 __all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
 
@@ -53,17 +53,14 @@ def compile_only(**keywords: Any) -> Result:
             raise InputError(
                 "compiling alone keeps no result", where=name, next_step=f"leave out --{name} or --compile-only"
             )
-    folder = tempfile.mkdtemp(prefix="faceoff-")
-    failed = False
-    try:
+    with scratch_folder() as folder:
         options = make_options("compare", out=folder, **keywords)
         tell(options.notices)
         result = run(options, speed=False, training=True, cold_start=False)
-        failed = bool(set(result.outcomes) - {"ok", "missing"})
+        if set(result.outcomes) - {"ok", "missing"}:
+            # Its reasons name the logs.
+            (folder / LOCK).unlink()
         return result
-    finally:
-        if not failed:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def agree(**keywords: Any) -> Result:
@@ -96,7 +93,7 @@ def run_and_save(options: Options) -> Result:
             report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
             if not result.interrupted:
                 journal.end()
-        except InputError as error:
-            step = f"what was finished is kept; make room, then `{resume_command(options.command, options.out)}`"
+        except result_file.WriteError as error:
+            step = to_go_on(error.errno, resume_command(options.command, options.out))
             raise InputError(error.what, where=error.where, got=error.got, next_step=step) from None
     return result

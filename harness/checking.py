@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement, ended, name_precision_findings
+from harness.agreement_records import EVERYDAY, Agreement
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from harness.options import Options
 from harness.pool import Pool
 from harness.progress import Reporter
-from harness.results import EVERYDAY, Agreement, CaseResult, Result
+from harness.results import CaseResult, Result
 from harness.side_by_side import SideBySide
 from harness.situated import Situated
 from harness.task import TRAINING_STEPS, Task

@@ -7,15 +7,14 @@ or input, 3 a case ended otherwise (crash, time-out, missing), 130 interrupted.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from harness import interrupts
 from harness.cli_options import run_options, speed_options
 from harness.core.errors import HarnessError
 from harness.core.precision import DTYPES
@@ -85,16 +84,24 @@ def bench(**keywords: Any) -> int:
 
 def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
     from harness.api import PAGE_NAME, RESULT_NAME, choose_options, run_and_save
-    from harness.summary import print_summary
+    from harness.summary import print_summary, way_on
 
     if keywords["resume"] is not None:
         keywords = {name: value for name, value in keywords.items() if _was_given(name)}
     options = choose_options(command, **keywords)
-    result = run_and_save(options)
-    if as_json:
-        click.echo(result.model_dump_json(indent=1))
-    else:
-        print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    try:
+        result = run_and_save(options)
+        if as_json:
+            click.echo(result.model_dump_json(indent=1))
+        else:
+            print_summary(result, options.out / RESULT_NAME, options.out / PAGE_NAME)
+    except KeyboardInterrupt:
+        # While result or page were made, or for the second time.
+        interrupts.ignore()
+        click.echo(way_on(command, options.out), err=True)
+        raise
+    if result.interrupted and as_json:
+        click.echo(way_on(command, options.out), err=True)
     return INTERRUPTED if result.interrupted else result.exit_status
 
 
@@ -121,7 +128,10 @@ def _was_given(name: str) -> bool:
 @cli.command()
 @click.argument("results", nargs=-1, required=True, type=HomePath())
 @click.option(
-    "-o", "--out", type=HomePath(), help="The file, or the folder of pictures; beside the first result by default."
+    "-o",
+    "--out",
+    type=HomePath(output=True),
+    help="The file (- for standard output), or the folder of pictures; beside the first result by default.",
 )
 @click.option(
     "--format",
@@ -144,29 +154,32 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     from harness.api import PAGE_NAME, load
     from harness.defaults import load_atlas
     from harness.result_file import write_text
+    from harness.texts import clean
 
-    shown = [(name, load_atlas(name) or load(name)) for name in results]
+    pictures = layout in ("svg", "png")
+    if out == "-" and (pictures or as_json):
+        raise click.UsageError("- is no place for this: pictures go into a folder, and --json prints")
+    shown = [(clean(name), load_atlas(name) or load(name)) for name in results]
     beside = Path(results[0]).parent
-    if layout in ("svg", "png"):
+    if pictures:
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
-        if not written and not (as_json or quiet):
-            click.echo("nothing to draw: no charts belong to what these files hold", err=True)
+    elif out == "-" or (out is None and layout != "html"):
+        click.echo({"html": reports.render, "md": reports.to_markdown, "csv": reports.to_csv}[layout](shown), nl=False)
+        return 0
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
         reports.write_page(shown, written[0])
     else:
-        text = reports.to_markdown(shown) if layout == "md" else reports.to_csv(shown)
-        if out is None:
-            click.echo(text, nl=False)
-            return 0
-        written = [Path(out)]
-        write_text(written[0], text)
+        written = [Path(str(out))]
+        write_text(written[0], reports.to_markdown(shown) if layout == "md" else reports.to_csv(shown))
     if as_json:
         click.echo(json.dumps({"page": str(written[0])} if layout == "html" else {"files": [str(p) for p in written]}))
     elif not quiet:
         for path in written:
             click.echo(f"page: {path}" if layout == "html" else str(path))
-    return 0
+    if not written:
+        click.echo("faceoff: nothing to draw: these files hold nothing that a chart shows", err=True)
+    return 0 if written else HarnessError.exit_status
 
 
 @cli.command()
@@ -261,16 +274,21 @@ def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: 
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the atlas as JSON on standard output.")
-@click.option("--out", type=HomePath(dir_okay=False), help="Write the atlas as JSON to this file too.")
+@click.option(
+    "--out", type=HomePath(dir_okay=False, output=True), help="Write the atlas as JSON to this file too (- as --json)."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool, out: str | None, quiet: bool) -> int:
     """What the frameworks do when nothing is said: found by running them, with what a difference is worth."""
     from harness.defaults import find_defaults, print_atlas
     from harness.result_file import require_writable, write_text
+    from harness.texts import cleaned
 
+    if out == "-":
+        out, as_json = None, True
     if out:
         require_writable(Path(out))
-    atlas = find_defaults(frameworks, seed=seed, device=device, quiet=quiet)
+    atlas = cleaned(find_defaults(frameworks, seed=seed, device=device, quiet=quiet))
     text = atlas.model_dump_json(indent=1)
     if out:
         write_text(Path(out), text)
@@ -279,10 +297,6 @@ def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool,
     else:
         print_atlas(atlas)
     return atlas.exit_status
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -295,12 +309,11 @@ def _one_line(error: click.ClickException) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry of the command; ends the process with the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # A run that was told to outlive its terminal, as by nohup, does.
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _interrupt)
+    interrupts.listen()
     with enduring_streams() as output:
         status = _run_command(arguments)
+        # A signal now would only hide how it ended.
+        interrupts.ignore()
         if status == INTERRUPTED:
             click.echo("faceoff: interrupted", err=True)
             sys.stdout.flush()

@@ -52,7 +52,10 @@ def run_options(command: Command) -> Command:
             "--threads", type=click.IntRange(1), help="Threads of each contender; one for each core by default."
         ),
         click.option(
-            "--timeout", "timeout_s", type=float, help="Longest time one request to a worker may take, seconds."
+            "--timeout",
+            "timeout_s",
+            type=float,
+            help="Longest time one request to a worker may take, seconds; its start may take 180, or this if longer.",
         ),
         click.option(
             "--out", type=HomePath(file_okay=False), help="Folder for result, page and logs; new under reports/."

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.agreement_records import Quantity
 from harness.core.weights import carrier_dtype, round_to
 from harness.noise import Distance, Noise, Values, distance_of
-from harness.results import Quantity
 
 NOISE_LIMIT = 8.0
 

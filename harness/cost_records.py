@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import Outcome
+from harness.record_types import Count, Positive, Seconds, Size, WorkloadData
 
 
 class Record(BaseModel):
@@ -27,15 +27,15 @@ class ColdStart(Record):
         first_call_s: first call, compilation included.
     """
 
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
     outcome: Outcome
     reason: str = ""
-    interpreter_s: float = 0.0
-    import_s: float = 0.0
-    configure_s: float = 0.0
-    build_s: float = 0.0
-    first_call_s: float = 0.0
+    interpreter_s: Seconds = 0.0
+    import_s: Seconds = 0.0
+    configure_s: Seconds = 0.0
+    build_s: Seconds = 0.0
+    first_call_s: Seconds = 0.0
 
     @property
     def total_s(self) -> float:
@@ -81,7 +81,7 @@ class CardInfo(Record):
     driver: str = ""
     cuda_driver: str = ""
     compute_capability: str = ""
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
     power_limit_w: float | None = None
     most_clock_mhz: int | None = None
 
@@ -102,7 +102,7 @@ class CardUse(Record):
     memory_clock_mhz: tuple[int, int] | None
     temperature_c: tuple[int, int] | None
     throttled: dict[str, int] | None = {}
-    process_bytes: int = 0
+    process_bytes: Count = 0
     others: int | None = 0
 
 
@@ -117,9 +117,9 @@ class Ceiling(Record):
 
     dtype: str
     device: str
-    product_size: int
-    product_flops: dict[str, float]
-    copy_bytes: float | None = None
+    product_size: Size
+    product_flops: dict[str, Positive]
+    copy_bytes: Positive | None = None
 
     @property
     def best(self) -> tuple[str, float] | None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 from scipy.stats import norm
 
+from harness.agreement_records import Agreement
 from harness.core.errors import HarnessError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
-from harness.results import Agreement, CaseResult, Comparison, Result
+from harness.results import CaseResult, Comparison, Result
 from harness.rounds import WAIT_SHARE
 from harness.statistics import CONFIDENCE
 

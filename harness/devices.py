@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.cards import find_cards
@@ -15,6 +13,7 @@ from harness.core.spec import DEVICES, Contender
 from harness.environments import FRAMEWORKS, Configuration
 from harness.pool import Pool
 from harness.visible_cards import visible_cards
+from harness.whole_files import scratch_folder
 
 AUTO = "auto"
 CARD_NUMBER = re.compile("[0-9]{1,4}")
@@ -63,14 +62,14 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
     contenders = {name: Contender(name, next(iter(FRAMEWORKS[name].modes))) for name in names}
     answers = {}
     with (
-        tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
+        scratch_folder() as logs,
         Pool(
             list(contenders.values()),
             device=device,
             number_of_card=card,
             threads=1,
             seed=0,
-            log_directory=Path(logs),
+            log_directory=logs,
             configuration=configuration,
         ) as pool,
     ):

@@ -14,16 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import InputError, ResultFileError
+from harness.agreement_records import Agreement
+from harness.core.errors import HarnessError, InputError, ResultFileError
 from harness.core.spec import Workload
 from harness.diff_result import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
 from harness.diff_side import Key, Record, Side, printable
 from harness.machine import card_name
 from harness.result_file import load
-from harness.results import Agreement, ContenderInfo, Result
+from harness.results import ContenderInfo, Result
 from harness.statistics import TIE_MARGIN, adjusted, verdict
+from harness.texts import clean
 
 THRESHOLD = 10.0
+# What two machines must have in common for speeds to be compared.
+LIKE = ("processor", "cores", "processor_quota")
+FAILED = ("missing", "crashed", "timeout")
 # Noise units that change by more than this factor are listed.
 NOISE_FACTOR = 2.0
 
@@ -46,9 +51,8 @@ def diff(
         raise InputError(
             "out of range", where="threshold", got=repr(threshold), expected="a number of percent, at least 0"
         )
-    names = [
-        f"result {letter}" if isinstance(r, Result) else str(r) for letter, r in zip("AB", (before, after), strict=True)
-    ]
+    pair = zip("AB", (before, after), strict=True)
+    names = [f"result {letter}" if isinstance(r, Result) else clean(str(r)) for letter, r in pair]
     files = [
         Side(name, r if isinstance(r, Result) else load(r)) for name, r in zip(names, (before, after), strict=True)
     ]
@@ -77,6 +81,7 @@ class _Comparing:
             raise ResultFileError("nothing to compare", where=f"{before.name} and {after.name}")
         cases = self._cases()
         outcomes = list(self._outcomes(common))
+        failed = list(self._failed_in_both(common))
         return Diff(
             before=before.name,
             after=after.name,
@@ -87,16 +92,16 @@ class _Comparing:
             median_ratio=central.median(case.ratio for case in cases) if cases else None,
             outcomes=outcomes,
             noise=list(self._noise(common)),
-            not_compared=self._alone(),
+            not_compared=[*failed, *self._alone()],
             notes=[note for file in (before, after) for note in _notes(file)],
-            exit_status=_exit_status(cases, outcomes),
+            exit_status=_exit_status(cases, outcomes) or (HarnessError.exit_status if failed else 0),
         )
 
     def _unlike(self) -> Iterator[str]:
         """In what the files are unlike, one line each."""
         before, after = self._before, self._after
         machines = before.result.machine, after.result.machine
-        for key in ("processor", "cores"):
+        for key in LIKE:
             first, second = (machine.get(key) for machine in machines)
             if first != second:
                 yield f"{key} {printable(_text(first))} and {printable(_text(second))}"
@@ -199,6 +204,24 @@ class _Comparing:
                 name = Workload.from_json(now.workload).name
                 yield NoiseChange(workload=name, contender=now.contender, check=now.check, before=before, after=after)
 
+    def _failed_in_both(self, common: Iterable[Key]) -> Iterator[str]:
+        """What ought to have run and did in neither file, so that nothing is known of a change.
+
+        What does not fit into memory, or is not supported, is an answer that both files give.
+        """
+        before, after = self._before, self._after
+        dead = [
+            name
+            for name, info in before.contenders.items()
+            if name in after.contenders and info.outcome in FAILED and after.contenders[name].outcome in FAILED
+        ]
+        yield from (f"{name}: {after.contenders[name].outcome} in both files" for name in dead)
+        for kind, name, contender in common:
+            key = (kind, name, contender)
+            outcomes = before.records[key].outcome, after.records[key].outcome
+            if contender not in dead and all(outcome in FAILED for outcome in outcomes):
+                yield f"{kind} {name}, {contender}: {outcomes[1]} in both files"
+
     def _alone(self) -> list[str]:
         """Records in one file only."""
         return [
@@ -211,7 +234,7 @@ class _Comparing:
     def _settings(self) -> list[Setting]:
         """Versions, switches, and what else of the runs differs."""
         results = self._before.result, self._after.result
-        machines = [{k: v for k, v in _flat(r.machine).items() if k not in ("processor", "cores")} for r in results]
+        machines = [{k: v for k, v in _flat(r.machine).items() if k not in LIKE} for r in results]
         found = [
             Setting(what=what, before=before, after=after)
             for what, before, after in _different(machines[0], machines[1])

@@ -90,9 +90,11 @@ class Diff(_Part):
         unlike: in what the files are unlike that were compared all the same (`force`).
         settings: versions, switches and what else differs and may.
         median_ratio: median over all cases; None without cases.
-        not_compared: records that only one file has, and that do not keep the files from being compared.
+        not_compared: what ran in neither file, and records that only one file has and that do not keep the files from
+            being compared.
         notes: what lessens trust in a file: it was interrupted, or the machine was busy.
-        exit_status: 0 no regression, 1 a regression or a new disagreement, 3 what was ok ended otherwise.
+        exit_status: 0 no regression, 1 a regression or a new disagreement, 3 what was ok ended otherwise, or what ought
+            to have run did in neither file.
     """
 
     before: str

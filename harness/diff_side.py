@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.agreement_records import Agreement
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Workload
 from harness.cost_records import ColdStart
-from harness.results import Agreement, CaseResult, ContenderInfo, Result, Speed, TunedSetting
+from harness.results import CaseResult, ContenderInfo, Result, Speed, TunedSetting
 from harness.statistics import Precision, Sample
 from harness.training_records import GradientNorms, TrainingRun
 

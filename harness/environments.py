@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.advice import install_command
 from harness.core import packages
 from harness.core.errors import InputError
 from harness.core.spec import Contender
@@ -43,6 +44,7 @@ class Framework:
         only_on: the device of each mode that there is on one alone.
         compile_cache: environment variables that keep compiled code between processes; `{}` is the folder.
         caches_by_default: its users have such a cache without asking for it.
+        compilers: mode to the language whose compiler it calls, by device.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Framework:
     compile_cache: Mapping[str, str]
     caches_by_default: bool = False
     only_on: Mapping[str, str] = field(default_factory=dict)
+    compilers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
@@ -76,6 +79,7 @@ FRAMEWORKS: dict[str, Framework] = {
             {"TORCHINDUCTOR_CACHE_DIR": "{}"},
             caches_by_default=True,
             only_on={"cuda-graphs": "gpu"},
+            compilers={"compile": {"cpu": "C++", "gpu": "C"}, "cuda-graphs": {"gpu": "C"}},
         ),
         Framework(
             "tensorflow",
@@ -197,16 +201,36 @@ class Installation:
 def find_installation(framework: Framework, configuration: Configuration) -> Installation:
     """Looks for `framework` in its interpreter, without importing it."""
     python = interpreter(framework.name, configuration)
-    install = f"install it: {'' if python == sys.executable else python + ' -m '}pip install '.[{framework.name}]'"
+    install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
     try:
         answer = _ask(python, "look_up", framework)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
-        return Installation(python, {}, f"interpreter {python} cannot be run: {error}", f"check {source}")
+        return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", f"check {source}")
     found, versions = answer["found"], answer["versions"]
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
     return Installation(python, versions)
+
+
+def _told(error: Exception) -> str:
+    """Why an interpreter gave no answer, in words for its user."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines() or ["it printed nothing"]
+        return f"it ended with status {error.returncode}: {lines[-1].strip()}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:g} s"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it does not answer as Python does"
+
+
+def _project() -> str:
+    """What `pip install` takes for Face-off: its folder, where it was not copied away from there."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").exists():
+        return "faceoff"
+    return "." if root == Path.cwd() else str(root)
 
 
 @functools.cache

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from harness.agreement_records import Quantity
 from harness.comparison import NOISE_LIMIT
 from harness.core.errors import WorkerError
-from harness.results import Quantity
 
 WITHOUT_EFFECT = "the loss does not depend on it in this implementation"
 MISSING_GRADIENT = f"missing: {WITHOUT_EFFECT}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from harness.agreement_records import Quantity
 from harness.comparison import compare_all
 from harness.core.errors import WorkerError
 from harness.core.spec import DenseSpec, LstmSpec, RecurrentSpec, ResidualSpec
@@ -17,7 +18,6 @@ from harness.quantities import UNCHANGED, input_gradient, named_gradients, trace
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Exact, noise_generator
 from harness.reference.rounding import stochastic
-from harness.results import Quantity
 from harness.task import Task
 
 ALONE = ", where calls on another batch came before and after: by itself it is right"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from harness.agreement_records import Quantity
 from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.noise import NOISE_RUNS, Noise, Values, noise_of
 from harness.quantities import TRAINING_STEP, Detail, reference_quantities, stage_of
@@ -24,7 +25,6 @@ from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, noise_genera
 from harness.reference.branches import Branches, NearZero
 from harness.reference.following import Observed
 from harness.reference.rounding import stochastic
-from harness.results import Quantity
 from harness.task import Task
 
 MOST_TRIED = 48

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.agreement_records import Quantity
 from harness.comparison import NOISE_LIMIT, compare_quantity
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
@@ -33,7 +34,6 @@ from harness.noise import NOISE_RUNS, Noise, noise_of, remembered, rms, task_key
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import noise_generator, unit_roundoff
 from harness.reference.rounding import Rounded
-from harness.results import Quantity
 from harness.training_records import GradientNorms
 
 SPECS: dict[str, RecurrentSpec] = {"rnn": RnnSpec(8, 32, 10, 60), "lstm": LstmSpec(8, 32, 10, 60)}

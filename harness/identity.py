@@ -18,6 +18,7 @@ from harness.core.errors import InputError
 from harness.devices import device_name
 from harness.environments import FRAMEWORKS, find_installation
 from harness.options import Options
+from harness.texts import cleaned
 
 # The kernel keeps a little more or less memory to itself after every boot.
 MEMORY_TOLERANCE = 0.01
@@ -79,7 +80,7 @@ def identify(options: Options, machine: Mapping[str, object]) -> Identity:
         for name in dict.fromkeys(contender.framework for contender in options.contenders)
     }
     versions["harness"] = {name: importlib.metadata.version(name) for name in ("faceoff", "numpy")}
-    return Identity(
+    identity = Identity(
         command=options.command,
         asked=asked_for(options),
         workloads=[workload.to_json() for workload in options.workloads],
@@ -87,6 +88,7 @@ def identify(options: Options, machine: Mapping[str, object]) -> Identity:
         versions=versions,
         code=_source(),
     )
+    return cleaned(identity)
 
 
 def asked_for(options: Options) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cards import find_cards
-from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS
+from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS, Contender
 from harness.core.tuning import TUNED
-from harness.environments import FRAMEWORKS, find_installation, read_configuration
+from harness.environments import FRAMEWORKS, Framework, Installation, find_installation, read_configuration
+from harness.needs import find_lack
 from harness.presets import PRESETS
+from harness.processor import describe_quota
 from harness.situations import SITUATIONS
 
 LIBRARIES = {
@@ -40,6 +42,7 @@ def take_inventory() -> dict[str, Any]:
             "python": installation.python,
             "reason": installation.reason,
             "next_step": installation.next_step,
+            "lacks": _lacks(framework, installation),
         }
     return {
         "frameworks": frameworks,
@@ -58,6 +61,16 @@ def take_inventory() -> dict[str, Any]:
     }
 
 
+def _lacks(framework: Framework, installation: Installation) -> dict[str, str]:
+    """What modes of a framework that is installed lack beside it on the CPU, by contender, with the way to it."""
+    modes = framework.modes_on("cpu") if installation.installed else ()
+    found = {}
+    for contender in (Contender(framework.name, mode) for mode in modes):
+        if lack := find_lack(contender, "cpu", installation.python, installation.versions):
+            found[str(contender)] = f"{lack.reason}; {lack.next_step}"
+    return found
+
+
 def print_inventory(as_json: bool) -> None:
     """Prints what `take_inventory` finds."""
     inventory = take_inventory()
@@ -70,11 +83,15 @@ def print_inventory(as_json: bool) -> None:
         versions = ", ".join(f"{package} {version}" for package, version in entry["versions"].items())
         only = entry["only_on"]
         lines = [
-            contender + (f" ({only[contender]} only)" if contender in only else "") for contender in entry["contenders"]
+            contender
+            + (f" ({only[contender]} only)" if contender in only else "")
+            + (" (missing)" if contender in entry["lacks"] else "")
+            for contender in entry["contenders"]
         ]
         told = versions if entry["installed"] else f"missing: {entry['next_step']}"
         table.add_row(name, escape(told), "\n".join(lines))
     console.print(table)
+    _print_lacks(console, inventory["frameworks"])
     table = Table("model", "what it is", title="Models", title_justify="left")
     for kind, text in inventory["models"].items():
         table.add_row(kind, escape(text))
@@ -90,6 +107,13 @@ def print_inventory(as_json: bool) -> None:
     console.print(f"steps: {', '.join(inventory['steps'])}")
 
 
+def _print_lacks(console: Console, frameworks: Mapping[str, Any]) -> None:
+    for entry in frameworks.values():
+        for contender, lack in entry["lacks"].items():
+            text = f"{contender} missing: {lack}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def diagnose() -> dict[str, Any]:
     """What each framework can do here, found by starting it on each device, as JSON values."""
     from harness.devices import ask_frameworks
@@ -103,11 +127,15 @@ def diagnose() -> dict[str, Any]:
     frameworks: dict[str, Any] = {}
     for name, installation in installations.items():
         entry: dict[str, Any] = {"python": installation.python, "versions": installation.versions}
+        entry["lacks"] = _lacks(FRAMEWORKS[name], installation)
         if not installation.installed:
             entry.update(runs=False, reason=installation.reason, next_step=installation.next_step, gpu="")
         else:
             cpu, gpu = answers["cpu"][name], answers["gpu"][name]
             entry.update(runs=not cpu.reason, reason=cpu.reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
+            if gpu.reason and not cards:
+                # Why there is none is said once, and no framework knows it better.
+                entry["gpu"] = "none"
             if gpu.reason and any(cards):
                 entry["next_step"] = f"faceoff env create {name} --gpu"
         frameworks[name] = entry
@@ -138,9 +166,9 @@ def _told(card: Mapping[str, Any] | None) -> str:
 
 
 def print_diagnosis(as_json: bool) -> bool:
-    """Prints what `diagnose` finds; true when every framework runs here."""
+    """Prints what `diagnose` finds; true when every framework runs here in all its modes."""
     diagnosis = diagnose()
-    healthy = all(entry["runs"] for entry in diagnosis["frameworks"].values())
+    healthy = all(entry["runs"] and not entry["lacks"] for entry in diagnosis["frameworks"].values())
     if as_json:
         click.echo(json.dumps(diagnosis, indent=1))
         return healthy
@@ -152,6 +180,8 @@ def print_diagnosis(as_json: bool) -> bool:
         highlight=False,
         markup=False,
     )
+    if quota := describe_quota():
+        console.print(quota, highlight=False, markup=False)
     for number, card in enumerate(diagnosis["cards"]):
         console.print(f"gpu:{number}: {_told(card)}", highlight=False, markup=False)
     if diagnosis["no_card"]:
@@ -160,8 +190,11 @@ def print_diagnosis(as_json: bool) -> bool:
     for name, entry in diagnosis["frameworks"].items():
         versions = ", ".join(f"{package} {version}" for package, version in entry["versions"].items())
         runs = "yes" if entry["runs"] else f"no: {entry['reason']}"
+        if entry["runs"] and entry["lacks"]:
+            runs = "yes, but for " + ", ".join(entry["lacks"])
         table.add_row(name, escape(runs), versions, escape(entry["gpu"]))
     console.print(table)
+    _print_lacks(console, diagnosis["frameworks"])
     for name, entry in diagnosis["frameworks"].items():
         if entry["next_step"]:
             console.print(f"{name}: {entry['next_step']}", highlight=False, markup=False)

@@ -25,9 +25,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.advice import to_begin, to_go_on
 from harness.core.errors import InputError, ResultFileError
 from harness.identity import Identity, require_same
+from harness.record_types import Seconds
 from harness.results import Records, Result
+from harness.texts import cleaned
 
 NAME = "journal.jsonl"
 SCHEMA_VERSION = 2
@@ -60,7 +63,7 @@ class Unit(Records):
 
     kind: Literal["unit"] = "unit"
     key: str
-    elapsed_s: float
+    elapsed_s: Seconds
 
 
 class Mark(_Entry):
@@ -137,6 +140,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         entry: dict[str, Any] = json.loads(match[2])
+        if b"\\ud" in match[2]:
+            # Half a letter is no text, and could be written to no result.
+            json.dumps(entry, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return entry
@@ -209,7 +215,7 @@ class Journal:
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise self._cannot_write(error) from None
+            raise self._cannot_write(error, begun=resume) from None
         try:
             self._lock()
             self.contents = self._go_on(begin) if resume else self._start_anew(begin)
@@ -247,7 +253,7 @@ class Journal:
         """
         before = {name: len(getattr(result, name)) for name in LISTS}
         yield
-        added = {name: getattr(result, name)[length:] for name, length in before.items()}
+        added = {name: cleaned(getattr(result, name)[length:]) for name, length in before.items()}
         self._append(Unit(key=key, elapsed_s=self.elapsed_s, **added))
 
     def end(self) -> None:
@@ -317,13 +323,9 @@ class Journal:
         with suppress(OSError):
             os.ftruncate(self._file, self._size)
 
-    def _cannot_write(self, error: OSError) -> InputError:
-        return InputError(
-            "cannot be written",
-            where=str(self.path),
-            got=error.strerror or str(error),
-            next_step=f"what was finished is kept; make room, then `{self._command}`",
-        )
+    def _cannot_write(self, error: OSError, begun: bool = True) -> InputError:
+        step = to_go_on(error.errno, self._command) if begun else to_begin(error.errno)
+        return InputError("cannot be written", where=str(self.path), got=error.strerror or str(error), next_step=step)
 
 
 def resume_command(command: str, folder: Path) -> str:

@@ -18,6 +18,7 @@ from harness.memory import out_of_memory_kills
 START_TIMEOUT_S = 180.0
 KILL_TIMEOUT_S = 30.0
 PAUSE_TIMEOUT_S = 30.0
+MOMENT_S = 0.1
 LOG_TAIL_LINES = 12
 
 
@@ -29,7 +30,7 @@ class Worker:
         process: the interpreter, leader of its own process group.
         channel: the private connection to it.
         log_path: where its standard output and error go.
-        timeout_s: longest time one request may take.
+        timeout_s: longest time one request may take; its start may take three minutes, or this if it is longer.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Worker:
         self._process = process
         self._channel = channel
         self._timeout_s = timeout_s
+        # Importing a framework takes its time whatever is asked of it later.
+        self._start_timeout_s = max(START_TIMEOUT_S, timeout_s)
         self._paused = False
         self._kills = 0
         self._given_up = False
@@ -51,6 +54,11 @@ class Worker:
     @property
     def process_id(self) -> int:
         return self._process.pid
+
+    @property
+    def held_up_s(self) -> float:
+        """Time in which the harness did not run, be it stopped or in a paused container, while it waited for this."""
+        return self._channel.held_up_s
 
     @property
     def alive(self) -> bool:
@@ -97,17 +105,20 @@ class Worker:
         """Asks the worker to import its framework, without waiting."""
         self.device = device
         try:
-            self._channel.send(Message("start", {"device": device, "threads": threads, "seed": seed}), START_TIMEOUT_S)
+            self._channel.send(
+                Message("start", {"device": device, "threads": threads, "seed": seed}), self._start_timeout_s
+            )
         except MessageError:
             return  # It died at once; `finish_start` finds out and says how.
 
     def finish_start(self) -> None:
         """Waits until the framework is imported and configured; raises WorkerError."""
         try:
-            self.start_reply = self._reply("start", START_TIMEOUT_S)
+            self.start_reply = self._reply("start", self._start_timeout_s)
         except ChannelTimeoutError:
             self.kill()
-            raise self._error(f"no start within {START_TIMEOUT_S:g} s", "timeout", "see its log") from None
+            what = f"no start within {self._start_timeout_s:g} s"
+            raise self._error(what, "timeout", "raise --timeout above that if it needs longer") from None
         except MessageError:
             raise self.death("while it started") from None
         except WorkerError:
@@ -119,9 +130,12 @@ class Worker:
         if not self._paused and self.alive:
             self._signal(signal.SIGSTOP)
             # The signal is under way; nobody may be timed before it has arrived. A dead process answers at once.
-            deadline = time.monotonic() + PAUSE_TIMEOUT_S
+            waited_s, last_s = 0.0, time.monotonic()
             while os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                if time.monotonic() > deadline:
+                now_s = time.monotonic()
+                # What is longer than a moment is time in which the harness did not run.
+                waited_s, last_s = waited_s + min(now_s - last_s, MOMENT_S), now_s
+                if waited_s > PAUSE_TIMEOUT_S:
                     # A thread that waits for a child which is stopped as well never does.
                     self.timed_out = True
                     self.kill()

@@ -10,7 +10,9 @@ import psutil
 from cpuinfo import get_cpu_info
 
 from harness.cards import open_card
+from harness.core.cgroups import processor_quota
 from harness.cost_records import UNKNOWN
+from harness.processor import describe_quota
 
 # The widest vector instructions, by the kernel's flag.
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "asimd": "NEON"}
@@ -20,10 +22,12 @@ def describe_machine(device: str = "cpu", card: int = 0) -> dict[str, object]:
     """Processor, cores, memory, operating system and Python of this machine, and the GPU when that is the device."""
     with open_card(device, card) as found:
         gpu = {"gpu": found.describe().model_dump()} if found else {}
+    quota = processor_quota()
     return {
         **gpu,
         "processor": name_processor(get_cpu_info()),
         "cores": psutil.cpu_count(),
+        **({"processor_quota": quota} if describe_quota() else {}),
         "memory_bytes": psutil.virtual_memory().total,
         "operating_system": platform.platform(),
         "python": platform.python_version(),

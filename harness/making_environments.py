@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from harness.environments import CONFIG_FILE, FRAMEWORKS, Installation, find_ins
 from harness.result_file import require_writable, write_text
 
 ERROR_LINES = 3
+VERSION = ".".join(platform.python_version_tuple()[:2])
 
 
 def create(framework: str, folder: Path | None = None, gpu: bool = False, quiet: bool = False) -> Installation:
@@ -47,9 +49,10 @@ def create(framework: str, folder: Path | None = None, gpu: bool = False, quiet:
     wanted = requirements(f"{framework}-gpu" if gpu else framework)
     python = folder.absolute() / "bin" / "python"
     try:
-        _run([sys.executable, "-m", "venv", str(folder)], quiet, f"make {folder}")
+        without_pip = f"install what Python's venv needs (Debian: apt-get install python{VERSION}-venv), or use uv"
+        _run([sys.executable, "-m", "venv", str(folder)], quiet, f"make {folder}", without_pip)
         pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *(["--quiet"] if quiet else [])]
-        _run([*pip, "numpy", *wanted], quiet, f"install {', '.join(wanted)}")
+        _run([*pip, "numpy", *wanted], quiet, f"install {', '.join(wanted)}", "see pip's message")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -70,16 +73,18 @@ def requirements(extra: str) -> list[str]:
     return found
 
 
-def _run(command: list[str], quiet: bool, what: str) -> None:
+def _run(command: list[str], quiet: bool, what: str, next_step: str) -> None:
     try:
         done = subprocess.run(
-            command, stdout=subprocess.DEVNULL if quiet else sys.stderr, stderr=subprocess.PIPE, text=True, check=False
+            command, stdout=subprocess.PIPE if quiet else sys.stderr, stderr=subprocess.PIPE, text=True, check=False
         )
     except OSError as error:
         raise HarnessError(f"could not {what}", got=str(error)) from None
     if done.returncode:
-        said = " / ".join(line.strip() for line in done.stderr.splitlines()[-ERROR_LINES:])
-        raise HarnessError(f"could not {what}", got=said or f"status {done.returncode}", next_step="see pip's message")
+        # What venv has to say of a missing ensurepip it prints, and with empty lines between.
+        lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+        said = " / ".join(lines[-ERROR_LINES:])
+        raise HarnessError(f"could not {what}", got=said or f"status {done.returncode}", next_step=next_step)
 
 
 def _name_interpreter(framework: str, python: Path) -> None:

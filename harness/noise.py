@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from harness.core.weights import Batch
 from harness.environments import cache_root
 from harness.reference.arithmetic import UNIT_ROUNDOFF
 from harness.reference.rounding import lost_below
+from harness.whole_files import keep, kept
 
 NOISE_RUNS = 8
 LONG_RUN_S = 1.0
@@ -248,18 +248,12 @@ def task_key(kind: str, settings: Sequence[object], weights: Values, batches: Se
 def remembered(key: str, compute: Callable[[], Json]) -> Json:
     """What `compute` returned for this key in this run or an earlier one; a damaged or missing file is made anew."""
     path = cache_root() / "noise" / f"{key}.json"
-    try:
-        found: Json = json.loads(path.read_text())
+    text = kept(path)
+    if text is not None:
+        found: Json = json.loads(text)
         return found
-    except (OSError, ValueError):
-        noise = compute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(noise))
-        temporary.replace(path)
-    except OSError:
-        return noise  # Without a place to keep it, it is computed again next time.
+    noise = compute()
+    keep(path, json.dumps(noise))
     return noise
 
 

@@ -39,9 +39,20 @@ class Names(click.ParamType[tuple[str, ...]]):
 
 
 class HomePath(click.Path):
-    """A path; `~` is the user's home also where no shell has seen to it, as in `--out=~/results`."""
+    """A path; `~` is the user's home also where no shell has seen to it, as in `--out=~/results`.
+
+    Args:
+        output: `-` stands for standard output; else it is refused, as a folder of that name is never meant.
+        settings: as of `click.Path`.
+    """
+
+    def __init__(self, *, output: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._output = output
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-" and not self._output:
+            self.fail("- is no file or folder here; one of that name is ./-", param, ctx)
         return super().convert(os.path.expanduser(value), param, ctx)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from harness.agreement_records import EVERYDAY
 from harness.budget import Budget, parse_budget
 from harness.core.errors import InputError
 from harness.core.precision import DTYPES
@@ -23,11 +23,12 @@ from harness.core.spec import (
 )
 from harness.devices import device_name, parse_device, resolve_device
 from harness.environments import Configuration, parse_contenders, parse_frameworks, read_configuration
+from harness.out_folder import prepare_folder
 from harness.presets import Sized, choose
-from harness.processor import usable_cores
+from harness.processor import allowed_cores, describe_quota, usable_cores
 from harness.quantities import Detail
-from harness.results import EVERYDAY
 from harness.situations import SITUATIONS, by_default
+from harness.texts import require_utf8
 from harness.worker_environment import describe_left_out
 
 DEFAULT_STEPS = ("inference", "training")
@@ -225,7 +226,7 @@ def make_options(
         device: `auto`, `cpu`, `gpu` or `gpu:N`.
         optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
-        threads: of each worker; None means one for each core that this process may use.
+        threads: of each worker; None means one for each core that this process may keep busy.
         out: folder for result, page and logs; None means a new one under `reports/`.
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
@@ -266,7 +267,7 @@ def make_options(
         raise InputError("too many", where="dtype", got=", ".join(dtype), expected="one; run once for each")
     timed_dtype = dtype[0] if dtype and command != "agree" else "float32"
     dtypes = tuple(dict.fromkeys(dtype if command == "agree" and dtype else ("float64", timed_dtype)))
-    cores = usable_cores()
+    cores = allowed_cores()
     if threads is not None and (not _is_whole(threads) or not 1 <= threads <= cores):
         raise InputError(
             "out of range", where="threads", got=threads, expected=f"1 to {cores}, the cores of this machine"
@@ -309,7 +310,7 @@ def make_options(
         steps=chosen_steps,
         dtypes=dtypes,
         seed=seed,
-        threads=threads or cores,
+        threads=threads or usable_cores(),
         device=device,
         card=card,
         preset=preset,
@@ -320,7 +321,7 @@ def make_options(
         names=tuple(workload),
         optimiser=Optimiser(kind=optimiser or "sgd"),
         out=prepare_folder(out),
-        data=Path(data) if data else None,
+        data=_folder_of_data(data),
         timeout_s=timeout_s,
         budget=budget,
         budget_name=budget_name,
@@ -333,7 +334,7 @@ def make_options(
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
-        notices=(notice, describe_left_out(threads or cores)),
+        notices=(notice, describe_quota(), describe_left_out(threads or usable_cores())),
     )
 
 
@@ -357,26 +358,14 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _folder_of_data(data: str | Path | None) -> Path | None:
+    if data:
+        require_utf8(Path(data).resolve(), "--data")
+    return Path(data) if data else None
+
+
 def _parse_baseline(name: str | None, contenders: Sequence[Contender]) -> Contender | None:
     if name is None:
         return None
     require_choice(name, tuple(str(contender) for contender in contenders), "baseline")
     return Contender.parse(name)
-
-
-def prepare_folder(out: str | Path | None) -> Path:
-    """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError."""
-    folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
-    try:
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            "cannot be written",
-            where=str(folder),
-            got=error.strerror or str(error),
-            next_step="choose another folder with --out",
-        ) from None
-    return folder

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.agreement_records import Agreement, PathPoint
 from harness.core.spec import Workload
 from harness.report.text import significant
-from harness.results import Agreement, PathPoint
 
 
 def print_paths(console: Console, agreements: list[Agreement]) -> None:

@@ -15,13 +15,16 @@ from types import TracebackType
 from typing import NamedTuple
 
 from harness.cards import open_card
-from harness.compile_cache import remove_unfinished
+from harness.compile_cache import remove_damaged
 from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
 from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, Installation, cache_directory, find_installation
+from harness.interrupts import held_off
 from harness.live_worker import Worker
+from harness.needs import find_lack
+from harness.whole_files import scratch_folder, write_whole
 from harness.worker_environment import worker_environment
 
 PACKAGES_ROOT = Path(__file__).resolve().parent.parent
@@ -84,8 +87,8 @@ class Pool:
         }
         # Linux sends a worker its death signal when the THREAD that made it ends: so one thread makes them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
-        self._temporary = tempfile.TemporaryDirectory(prefix="faceoff-")
-        self._open = ExitStack()
+        self._open, self._scratch = ExitStack(), ExitStack()
+        self._temporary = self._scratch.enter_context(scratch_folder())
         self.card = self._open.enter_context(open_card(device, number_of_card))
 
     def __enter__(self) -> Pool:
@@ -99,19 +102,20 @@ class Pool:
     def close(self) -> None:
         """Ends every process; safe to call twice."""
         self._closed = True
-        for worker in self._spawned:
-            worker.kill()
-        self._spawned.clear()
-        self._workers.clear()
-        self._open.close()
-        self._spawner.shutdown(wait=True)
-        self._temporary.cleanup()
+        with held_off():
+            for worker in self._spawned:
+                worker.kill()
+            self._spawned.clear()
+            self._workers.clear()
+            self._open.close()
+            self._spawner.shutdown(wait=True)
+            self._scratch.close()
 
     def start(self) -> Iterator[Contender]:
         """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""
         for installation in self.installations.values():
             with suppress(OSError):
-                remove_unfinished(cache_directory(installation.versions))
+                remove_damaged(cache_directory(installation.versions))
         for contender in self.contenders:
             try:
                 self._launch(Seat(contender))
@@ -275,6 +279,9 @@ class Pool:
             raise WorkerError(
                 installation.reason, outcome="missing", where=str(contender), next_step=installation.next_step
             )
+        lack = find_lack(contender, self._device, installation.python, installation.versions)
+        if lack and not untouched:
+            raise WorkerError(lack.reason, outcome="missing", where=str(contender), next_step=lack.next_step)
         if self._closed:
             raise WorkerError("the run is ending", outcome="crashed", where=str(contender))
         return self._spawner.submit(self._spawn_here, contender, installation, cold, untouched).result()
@@ -306,7 +313,7 @@ class Pool:
                 pass_fds=[theirs.fileno()],
                 # A group of its own to pause and end; the same session, as Linux shares out cores by session first.
                 process_group=0,
-                cwd=self._temporary.name,
+                cwd=self._temporary,
             )
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
         worker.card = self.card
@@ -320,11 +327,11 @@ class Pool:
         if not cold:
             with suppress(OSError):
                 return cache_directory(installation.versions)
-        return Path(tempfile.mkdtemp(dir=self._temporary.name))
+        return Path(tempfile.mkdtemp(dir=self._temporary))
 
     def _import_root(self) -> Path:
         """A folder with `harness` and `impls` alone, so that another interpreter sees none of this one's packages."""
-        root = Path(self._temporary.name) / "packages"
+        root = self._temporary / "packages"
         if not root.exists():
             root.mkdir()
             for package in ("harness", "impls"):
@@ -339,7 +346,5 @@ def _add_missing(source: Path, target: Path) -> None:
         if not copy.exists():
             # A full disk costs the next process some compiling, and the run nothing.
             with suppress(OSError):
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
-                shutil.copy2(file, part)
-                part.replace(copy)
+                write_whole(copy, file.read_bytes())
+                shutil.copymode(file, copy)

@@ -32,11 +32,20 @@ OPTIONS = {
 }
 
 
+OPTIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds `--faceoff-*`: what the benchmarks run."""
     group = parser.getgroup("faceoff", "what Face-off's benchmarks run")
     for name, text in OPTIONS.items():
         group.addoption(f"--faceoff-{name}", default=None, help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Checks what was asked for while one line still says what is wrong with it."""
+    if any(config.getoption(f"--faceoff-{name}") is not None for name in OPTIONS):
+        config.stash[OPTIONS_KEY] = _options(config)
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,14 @@ def _budget(config: pytest.Config) -> Budget:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One entry for each workload, step and contender."""
     if "speed_case" in metafunc.fixturenames:
-        options = _options(metafunc.config)
-        metafunc.config.stash[OPTIONS_KEY] = options
+        stash = metafunc.config.stash
+        if OPTIONS_KEY not in stash:
+            try:
+                stash[OPTIONS_KEY] = _options(metafunc.config)
+            except pytest.UsageError as error:
+                # By now pytest would show where in this file it was raised.
+                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        options = stash[OPTIONS_KEY]
         cases = [
             SpeedCase(workload.replace(step=step), contender)
             for workload in options.workloads
@@ -108,9 +123,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for contender in options.contenders
         ]
         metafunc.parametrize("speed_case", cases, ids=str)
-
-
-OPTIONS_KEY: pytest.StashKey[Any] = pytest.StashKey()
 
 
 class _Session:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,31 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
+from harness.advice import to_begin
 from harness.core.errors import InputError, ResultFileError
 from harness.core.spec import Contender
 from harness.results import SCHEMA_VERSION, CaseResult, Result
+from harness.texts import cleaned
+from harness.whole_files import is_replaceable, write_whole
 
 KEY = "faceoff"
 EMPTY_NEXT_STEP = "make it anew with `faceoff compare`"
-ELSEWHERE = "choose another folder with --out"
+
+
+class WriteError(InputError):
+    """A file that cannot be written.
+
+    Args:
+        path: the file.
+        error: why.
+        next_step: what the reader can do; None for what fits a command that names its output by --out.
+    """
+
+    def __init__(self, path: Path, error: OSError, next_step: str | None = None) -> None:
+        self.errno = error.errno
+        step = next_step or to_begin(error.errno)
+        super().__init__("cannot be written", where=str(path), got=error.strerror or str(error), next_step=step)
+        self.reason = error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,41 +49,29 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def require_writable(path: Path, next_step: str = ELSEWHERE) -> None:
+def require_writable(path: Path, next_step: str | None = None) -> None:
     """Proves before anything takes long that a file can be written; raises InputError as `write_bytes` does."""
-    probe = path.with_name(f".{path.name}.probe")
+    if path.exists() and not is_replaceable(path):
+        return  # Nothing may be written into a device or a FIFO but what it is for.
+    target = Path(os.path.realpath(path))
+    probe = target.with_name(f".{target.name}.probe")
     try:
         write_bytes(probe, b"x" * 4096)
         probe.unlink(missing_ok=True)
-    except InputError as error:
-        raise InputError(error.what, where=str(path), got=error.got, next_step=next_step) from None
+    except WriteError as error:
+        raise WriteError(path, error.reason, next_step) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; what was there stays until the new one is complete.
+    """Writes a file whole or not at all, as `write_whole` does.
 
     Raises:
-        InputError: the folder is full, read-only, or not a folder.
+        WriteError: the folder is full, read-only, or not a folder.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes the file readable by its owner alone; a result is as readable as any new file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, content)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError("cannot be written", where=str(path), got=reason, next_step=ELSEWHERE) from None
+        raise WriteError(path, error) from None
 
 
 def extra_info(case: CaseResult, result: Result) -> dict[str, Any]:
@@ -130,9 +135,13 @@ def to_json(result: Result) -> str:
         "benchmarks": [_benchmark_entry(case, result) for case in result.cases if case.outcome == "ok" and case.speed],
         "datetime": result.created,
         "version": pytest_benchmark.__version__,
-        KEY: json.loads(result.model_dump_json()),
+        KEY: _plain(result),
     }
-    return json.dumps(_finite(document), indent=1, allow_nan=False, default=str)
+    return json.dumps(_finite(cleaned(document)), indent=1, allow_nan=False, default=str)
+
+
+def _plain(result: Result) -> Any:
+    return json.loads(cleaned(result).model_dump_json())
 
 
 def _finite(value: Any) -> Any:
@@ -145,7 +154,7 @@ def _finite(value: Any) -> Any:
 
 def to_plain_json(result: Result) -> str:
     """The part of the result file that `load` reads, without the benchmark entries, which repeat it."""
-    return json.dumps(_finite({KEY: result.model_dump(mode="json")}), allow_nan=False)
+    return json.dumps(_finite({KEY: cleaned(result).model_dump(mode="json")}), allow_nan=False)
 
 
 def save(result: Result, path: Path) -> None:

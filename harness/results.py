@@ -6,15 +6,27 @@ and writes the files.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, model_validator
+
+from harness.agreement_records import Agreement
 from harness.core.errors import Outcome
 from harness.core.spec import Workload
 from harness.cost_records import BreakEven, CardUse, Ceiling, ColdStart, Record
+from harness.record_types import (
+    Count,
+    Duration,
+    Interval,
+    Probability,
+    Ratio,
+    Seconds,
+    Size,
+    WorkloadData,
+)
 from harness.training_records import GradientNorms, TrainingRun
 
 SCHEMA_VERSION = 2
-EVERYDAY = "everyday"
 VerdictWord = Literal["faster", "slower", "tie", "unresolved"]
 
 
@@ -35,127 +47,8 @@ class ContenderInfo(Record):
     reason: str = ""
     next_step: str = ""
     versions: dict[str, str] = {}
-    disk_bytes: int | None = None
+    disk_bytes: Count | None = None
     settings: dict[str, Any] = {}
-
-
-class Quantity(Record):
-    """One quantity compared with the reference.
-
-    Attributes:
-        name: `output of layer.0 (training)`, `outputs`, `loss`, `gradient of 'layer.0.weight'`,
-            `gradient of input 'x'`, `weight 'head.bias' after 3 training steps`,
-            `momentum of 'head.bias' after 3 training steps`, ...
-        agrees: within the limit of its check.
-        error: largest absolute error divided by the reference's largest absolute value; null when not finite.
-        noise_units: error in units of this computation's rounding noise in its dtype: of the whole by its rms, of the
-            largest element, or of the slice that is farthest off, whichever is most; null when not finite.
-        limit: what `noise_units` may reach.
-        worst_index, got, reference: the element with the largest error; `got` is null when not finite or absent.
-        problem: what else is wrong, such as `not finite`, `wrong shape`, `missing`; empty otherwise.
-        where: the slice that `noise_units` is of, such as `column 511` or `time step 3`; empty for the whole.
-        left_out: elements that were not judged, as they, or what they are computed from, leave the dtype's range.
-    """
-
-    name: str
-    agrees: bool
-    error: float | None
-    noise_units: float | None
-    limit: float
-    worst_index: list[int]
-    got: float | None
-    reference: float | None
-    problem: str = ""
-    where: str = ""
-    left_out: int = 0
-
-    @property
-    def in_short(self) -> str:
-        """The problem in two or three words, without its details."""
-        return self.problem.partition(":")[0]
-
-
-class PathPoint(Record):
-    """One quantity on the way from the starting weights through every training step, in the order of computation.
-
-    Attributes:
-        name, agrees, noise_units, problem: as in `Quantity`.
-        first: it disagrees, and everything before it agrees.
-    """
-
-    name: str
-    agrees: bool
-    noise_units: float | None
-    problem: str = ""
-    first: bool = False
-
-
-class Agreement(Record):
-    """One contender against the reference on one model, batch size, dtype and device, over all quantities.
-
-    Attributes:
-        workload: as `Workload.to_json`; its step is `training`, which covers all quantities.
-        check: `meaning` (float64) or `precision` (the working dtype).
-        situation: kind of weights and inputs, as `harness.situations` names it.
-        outcome: `ok`, `disagrees`, or how the case ended otherwise; `reason` says more.
-        quantities: all that were compared; where another situation than the everyday one agrees, the worst alone.
-        first_difference: the first layer, gradient or weight that differs, empty when all agree.
-        message: the disagreement in words, empty when all agree.
-        path: every quantity in the order of computation, when it was asked for (`--trace`).
-        note: what has to be known of an agreement that holds, such as ReLUs that rounding alone decides; mostly empty.
-        examples: of a batch of this size, where fewer were compared than the workload has; else None.
-        timed: what is judged of timed calls on the whole batch then: `everything`, or `outputs` alone, as the reference
-            does not compute as much. Empty where all examples were compared, and in files that do not tell.
-        again: the command that repeats this check.
-        log_tail: the end of the worker's log when it crashed or hung.
-    """
-
-    workload: dict[str, Any]
-    contender: str
-    check: Literal["meaning", "precision"]
-    situation: str = EVERYDAY
-    outcome: Outcome
-    quantities: list[Quantity] = []
-    path: list[PathPoint] = []
-    note: str = ""
-    examples: int | None = None
-    timed: Literal["", "everything", "outputs"] = ""
-    first_difference: str = ""
-    message: str = ""
-    again: str = ""
-    reason: str = ""
-    log_tail: str = ""
-
-    @property
-    def first(self) -> Quantity | None:
-        """The first quantity in the order of computation that disagrees; None when all agree."""
-        return next((quantity for quantity in self.quantities if not quantity.agrees), None)
-
-    @property
-    def worst(self) -> Quantity | None:
-        """The quantity nearest to, or farthest over, its limit; None when nothing was compared."""
-        return max(self.quantities, key=_badness, default=None)
-
-    @property
-    def is_everyday(self) -> bool:
-        """Whether weights and inputs were as they are drawn."""
-        return self.situation == EVERYDAY
-
-    @property
-    def check_name(self) -> str:
-        """`meaning`, or `meaning in the situation large`."""
-        return self.check if self.is_everyday else f"{self.check} in the situation {self.situation}"
-
-    @property
-    def badness(self) -> tuple[bool, float]:
-        """Sorts checks by how far they are from agreeing."""
-        return self.outcome != "ok", _badness(self.worst) if self.worst else 0.0
-
-
-def _badness(quantity: Quantity) -> float:
-    if quantity.problem or quantity.noise_units is None:
-        return float("inf")
-    return quantity.noise_units / quantity.limit
 
 
 class Process(Record):
@@ -165,7 +58,8 @@ class Process(Record):
         passes: how many rounds it ran, one in each pass; its part of `Speed.rounds_s`.
         disturbed: the passes whose round was disturbed, by the kernel's own accounting (`harness.worker.accounting`).
         pipelined_disturbed: which rounds of calls in a row were, in the order of `Speed.pipelined_rounds_s`.
-        stolen_s: time that another machine had the cores while rounds were timed.
+        stolen_s: time that another machine had the cores while rounds were timed, or that a container was held back as
+            it had had its share of them.
         waited_s: time that its threads waited for a core, for each other or for other processes.
         others_s: processor time of everything else on the machine meanwhile.
         switches: times that one of its threads had to leave its core to another thread or process.
@@ -177,18 +71,18 @@ class Process(Record):
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
-    passes: int
-    disturbed: list[int] = []
-    pipelined_disturbed: list[int] = []
-    stolen_s: float = 0.0
-    waited_s: float = 0.0
-    others_s: float = 0.0
-    switches: int = 0
-    warmup_calls: int = 0
+    passes: Size
+    disturbed: list[Count] = []
+    pipelined_disturbed: list[Count] = []
+    stolen_s: Seconds = 0.0
+    waited_s: Seconds = 0.0
+    others_s: Seconds = 0.0
+    switches: Count = 0
+    warmup_calls: Count = 0
     warm: bool = True
-    memory: dict[str, int] = {}
+    memory: dict[str, Count] = {}
     drift: float = 0.0
-    device_s: float | None = None
+    device_s: Seconds | None = None
     card: CardUse | None = None
 
 
@@ -213,20 +107,28 @@ class Speed(Record):
         cpu_s: processor time per call, all threads.
     """
 
-    rounds_s: list[float]
-    iterations: int
-    warmup_calls: int
-    time_s: float
-    interval_s: tuple[float, float]
+    rounds_s: Annotated[list[Duration], Field(min_length=1)]
+    iterations: Size
+    warmup_calls: Count
+    time_s: Duration
+    interval_s: Interval
     processes: list[Process] = []
-    latency_s: tuple[float, float, float] | None = None
-    pipelined_s: float | None = None
-    pipelined_interval_s: tuple[float, float] | None = None
-    pipelined_rounds_s: list[float] = []
-    pipelined_calls: int | None = None
+    latency_s: tuple[Duration, Duration, Duration] | None = None
+    pipelined_s: Duration | None = None
+    pipelined_interval_s: Interval | None = None
+    pipelined_rounds_s: list[Duration] = []
+    pipelined_calls: Size | None = None
     last_wait: float | None = None
     few_calls: str = ""
-    cpu_s: float | None = None
+    cpu_s: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _rounds_are_those_of_the_processes(self) -> Speed:
+        if self.processes and sum(process.passes for process in self.processes) != len(self.rounds_s):
+            raise ValueError(f"{len(self.rounds_s)} rounds do not fit the passes of its processes")
+        if any(number >= process.passes for process in self.processes for number in process.disturbed):
+            raise ValueError("a pass that was disturbed and never made")
+        return self
 
 
 class CaseResult(Record):
@@ -240,10 +142,10 @@ class CaseResult(Record):
     """
 
     name: str
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
-    flops: int | None = None
-    bytes: int | None = None
+    flops: Count | None = None
+    bytes: Count | None = None
     outcome: Outcome
     reason: str = ""
     log_tail: str = ""
@@ -269,13 +171,13 @@ class Comparison(Record):
     workload: str
     contender: str
     baseline: str
-    ratio: float
-    interval: tuple[float, float]
+    ratio: Ratio
+    interval: Interval
     verdict: VerdictWord
-    p_value: float | None = None
-    adjusted_p: float | None = None
-    pipelined_ratio: float | None = None
-    pipelined_interval: tuple[float, float] | None = None
+    p_value: Probability | None = None
+    adjusted_p: Probability | None = None
+    pipelined_ratio: Ratio | None = None
+    pipelined_interval: Interval | None = None
 
 
 class TunedSetting(Record):
@@ -289,7 +191,7 @@ class TunedSetting(Record):
             when one of them has no time.
     """
 
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
     setting: str
     what: str
@@ -310,9 +212,9 @@ class NoiseFloor(Record):
     """
 
     workload: str
-    resolvable: float
-    twins: dict[str, float]
-    disturbed: float
+    resolvable: Ratio
+    twins: dict[str, Ratio]
+    disturbed: Probability
     noisy: bool
 
 
@@ -353,16 +255,16 @@ class Result(Records):
     schema_version: int = SCHEMA_VERSION
     created: str
     command: str
-    seed: int
-    threads: int
-    duration_s: float
-    harness_s: float = 0.0
+    seed: Count
+    threads: Size
+    duration_s: Seconds
+    harness_s: Seconds = 0.0
     machine: dict[str, Any]
     contenders: list[ContenderInfo]
     break_evens: list[BreakEven] = []
     sources: dict[str, str] = {}
     interrupted: bool = False
-    resumed: int = 0
+    resumed: Count = 0
 
     @property
     def records(self) -> list[Agreement | CaseResult | TunedSetting | ColdStart | TrainingRun | GradientNorms]:

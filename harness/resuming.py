@@ -11,6 +11,7 @@ from harness.core.errors import InputError
 from harness.identity import asked_for, keywords_of, refuse_differences
 from harness.journal import NAME, read, resume_command
 from harness.options import Options, make_options
+from harness.out_folder import prepare_folder
 
 
 def resumed_options(command: str, folder: Path, given: Mapping[str, Any]) -> Options:
@@ -38,6 +39,7 @@ def resumed_options(command: str, folder: Path, given: Mapping[str, Any]) -> Opt
         raise InputError(
             "contradicts --resume", where="out", got=str(out), expected=str(folder), next_step="leave --out away"
         )
+    prepare_folder(folder, resume_command(command, folder))
     try:
         options = make_options(command, **{**keywords_of(identity.asked), **given, "out": folder})
     except TypeError as error:

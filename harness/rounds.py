@@ -228,12 +228,13 @@ def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None, paus
     """Times one more round, after a pause unless it was not `paused`. Raises WorkerError."""
     warmup = settling_calls(rounds) if paused else 0
     start = len(rounds.durations_s)
+    held_up_s = worker.held_up_s
     reply = worker.request("time", step=step, warmup=warmup, iterations=rounds.iterations, start=start)
     rounds.durations_s.append(_duration_s(worker, reply) / rounds.iterations)
     rounds.calls_s.append(np.asarray(reply["call_ns"]) / 1e9)
-    rounds.taken_s.append(reply["stolen_s"])
+    rounds.taken_s.append(reply["stolen_s"] + reply["throttled_s"])
     rounds.waiting_s.append(reply["waited_s"])
-    rounds.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
+    rounds.broken.append(_is_broken(worker, reply, held_up_s))
     rounds.switches += reply["switches"]
     if card is not None:
         reading = card.read()
@@ -241,6 +242,12 @@ def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None, paus
         rounds.broken[-1] = rounds.broken[-1] or reading.disturbed
     rounds.cpu_s += reply["cpu_s"]
     rounds.busy_s += reply["busy_s"]
+
+
+def _is_broken(worker: Worker, reply: dict[str, Any], held_up_s: float) -> bool:
+    """Whether pages were read, or machine, worker or harness stood still; `held_up_s` is the worker's before."""
+    stopped = reply["asleep_s"] > SLEPT_S or reply["continued"] > 0 or worker.held_up_s > held_up_s
+    return bool(reply["major_faults"] > 0 or stopped)
 
 
 def run_row(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused: bool = True) -> None:
@@ -254,13 +261,13 @@ def run_row(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused
 
 
 def _time_row(worker: Worker, step: str, row: Row, warmup: int) -> dict[str, Any]:
-    start = len(row.durations_s)
+    start, held_up_s = len(row.durations_s), worker.held_up_s
     reply = worker.request("time", step=step, warmup=warmup, iterations=row.calls, start=start, pipelined=True)
     row.durations_s.append(_duration_s(worker, reply) / row.calls)
     row.waits_s.append(reply["wait_ns"] / 1e9)
-    row.taken_s.append(reply["stolen_s"])
+    row.taken_s.append(reply["stolen_s"] + reply["throttled_s"])
     row.waiting_s.append(reply["waited_s"])
-    row.broken.append(reply["major_faults"] > 0 or reply["asleep_s"] > SLEPT_S)
+    row.broken.append(_is_broken(worker, reply, held_up_s))
     return reply
 
 

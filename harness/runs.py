@@ -27,6 +27,7 @@ from harness.progress import Reporter
 from harness.results import CaseResult, ContenderInfo, Result
 from harness.side_by_side import SideBySide
 from harness.starting import blank_result, make_pool, without_home
+from harness.texts import cleaned
 from harness.timed_check import examples_compared
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
@@ -83,7 +84,7 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         begin = journal.contents.begin
         result.created, result.command = begin.created, begin.command_line
         result.resumed, result.duration_s = journal.contents.resumed, journal.elapsed_s
-    return result
+    return cleaned(result)
 
 
 @dataclass(frozen=True)

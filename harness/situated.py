@@ -6,12 +6,12 @@ import threading
 from collections.abc import Sequence
 
 from harness.agreement import Expected, check_agreement
+from harness.agreement_records import EVERYDAY, Agreement
 from harness.core.spec import Contender, Workload
 from harness.live_worker import Worker
 from harness.options import Options
 from harness.pool import Pool
 from harness.quantities import Detail
-from harness.results import EVERYDAY, Agreement
 from harness.situations import SITUATIONS
 from harness.turns import Turns
 

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from harness.agreement_records import EVERYDAY
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights
-from harness.results import EVERYDAY
 from harness.task import TRAINING_STEPS, Task
 
 # At the everyday rate gradients of norm 20 to 217 would throw the weights away.

@@ -9,8 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.agreement_records import Agreement
+from harness.core.errors import ResultFileError
 from harness.core.spec import Workload
-from harness.journal import resume_command
+from harness.journal import NAME, read, resume_command
 from harness.path_table import print_paths
 from harness.report.answer import answer_for, answer_sentence
 from harness.report.norms import setting_of_curve
@@ -18,7 +20,7 @@ from harness.report.sections import worst_figure
 from harness.report.speed import speed_groups
 from harness.report.text import percent, significant, with_interval
 from harness.report.words import SETTING_WORDS
-from harness.results import Agreement, CaseResult, Comparison, Result
+from harness.results import CaseResult, Comparison, Result
 from harness.statistics import unsteadiness
 from harness.training_records import GradientNorms, TrainingRun
 
@@ -70,6 +72,17 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
         console.print(f"resume: {again}", markup=False, highlight=False, soft_wrap=True)
 
 
+def way_on(command: str, folder: Path) -> str:
+    """How a run goes on that was interrupted, in a line; where it had not begun, that nothing is lost."""
+    try:
+        ended = read(folder / NAME).ended
+    except ResultFileError:
+        return "nothing was begun"
+    if ended:
+        return f"all was finished: {folder / 'result.json'}"
+    return f"resume: {resume_command(command, folder)}"
+
+
 def print_compiled(result: Result, kept_in: Path) -> None:
     """Prints what was compiled and what went wrong; `kept_in` is the folder for what later runs need not compute."""
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
@@ -88,9 +101,12 @@ def _verdict(result: Result) -> str:
     if not result.outcomes:
         return "Nothing was run"
     counts = {name: result.outcomes.count(name) for name in dict.fromkeys(result.outcomes)}
-    if set(counts) == {"ok"}:
-        return f"All {len(result.outcomes)} records ok: everything ran and agrees"
-    return "Not all is well: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    if set(counts) != {"ok"}:
+        return "Not all is well: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    if result.interrupted:
+        ran = f"the {len(result.records)} records so far are ok" if result.records else "nothing was compared yet"
+        return f"Not all was run: {ran}"
+    return f"All {len(result.outcomes)} records ok: everything ran and agrees"
 
 
 def _failures(result: Result) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from harness.agreement import WIDE_DTYPES, Expected
+from harness.agreement_records import Quantity
 from harness.comparison import compare_all
 from harness.core.spec import Workload
 from harness.core.weights import Batch, seeded_batch
@@ -28,7 +29,6 @@ from harness.quantities import (
     reference_quantities,
 )
 from harness.reference.arithmetic import Exact
-from harness.results import Quantity
 from harness.task import TRAINING_STEPS, Task
 from harness.work import count_work
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import FiniteFloat
+from pydantic import FiniteFloat, model_validator
 
 from harness.core.errors import Outcome
 from harness.cost_records import Record
+from harness.record_types import Count, Positive, Probability, WorkloadData
 
 
 class TrainingRun(Record):
@@ -27,20 +26,20 @@ class TrainingRun(Record):
     """
 
     task: str
-    workload: dict[str, Any]
+    workload: WorkloadData
     contender: str
     outcome: Outcome
     reason: str = ""
     losses: list[float | None] = []
     reference_losses: list[FiniteFloat] = []
     noise: list[FiniteFloat] = []
-    rare_from: int | None = None
+    rare_from: Count | None = None
     noise_units: float | None = None
     loss_error: float | None = None
     limit: float = 0.0
-    accuracy: float | None = None
-    reference_accuracy: float | None = None
-    accuracy_noise: float = 0.0
+    accuracy: Probability | None = None
+    reference_accuracy: Probability | None = None
+    accuracy_noise: Probability = 0.0
     again: str = ""
 
 
@@ -62,19 +61,19 @@ class GradientNorms(Record):
         again: the command that repeats it.
     """
 
-    workload: dict[str, Any]
-    spectral_radius: float
+    workload: WorkloadData
+    spectral_radius: Positive
     forget_bias: FiniteFloat | None = None
     contender: str
     outcome: Outcome
     reason: str = ""
-    time_steps: list[int] = []
+    time_steps: list[Count] = []
     norms: list[float | None] = []
     reference_norms: list[float | None] = []
     noise: list[float] = []
     distances: list[float | None] = []
     limit: float = 0.0
-    underflow: list[int] = []
+    underflow: list[Count] = []
     again: str = ""
 
     @property
@@ -82,3 +81,12 @@ class GradientNorms(Record):
         """What was set, in words: `spectral radius 0.5`, and of an LSTM `forget-gate bias 2, spectral radius 0.5`."""
         radius = f"spectral radius {self.spectral_radius:g}"
         return radius if self.forget_bias is None else f"forget-gate bias {self.forget_bias:g}, {radius}"
+
+    @model_validator(mode="after")
+    def _lists_follow_the_time_steps(self) -> GradientNorms:
+        lengths = {len(self.norms), len(self.reference_norms), len(self.noise), len(self.distances)}
+        if lengths - {0, len(self.time_steps)}:
+            raise ValueError(f"lists of other lengths than its {len(self.time_steps)} time steps")
+        if not set(self.underflow) <= set(self.time_steps):
+            raise ValueError("an underflow at a time step that is not there")
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,21 @@ import pytest
 
 from harness.core.spec import Contender
 from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation
+from harness.interrupts import SIGNALS
 from harness.live_worker import Worker
 from harness.pool import Pool
 
 # Two test processes share two cores; runs of the command in tests/contract use all threads.
 THREADS = 1
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """Undoes what a command that is run in this process does to signals, as if the process had ended with it."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def new_pool(contenders: list[Contender], logs: Path, timeout_s: float = 300.0) -> Pool:

@@ -23,8 +23,8 @@ PROTOCOL_VERSION = 1
 MAGIC = b"FOF1"
 MAX_HEADER_BYTES = 256 * 2**20
 MAX_ARRAY_BYTES = 16 * 2**30
-# The kernel takes no longer time limit.
-LONGEST_POLL_MS = 2**31 - 1
+# So long a wait is, before it is seen whether this process ran meanwhile.
+SLICE_S = 0.5
 ARRAY_DTYPES = (
     "bool",
     "int8",
@@ -68,10 +68,14 @@ class Channel:
 
     Args:
         connection: a connected stream socket, which the channel now owns.
+
+    Attributes:
+        held_up_s: time in which this process did not run while it waited for messages.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self.held_up_s = 0.0
 
     def fileno(self) -> int:
         """The socket's file descriptor."""
@@ -117,6 +121,7 @@ class Channel:
             )
         header = _checked_header(bytes(self._receive_bytes(length, deadline)))
         arrays = [self._receive_array(description, deadline) for description in header["arrays"]]
+        self.held_up_s += deadline.held_up_s
         return Message(header["kind"], _unpack(header["body"], arrays))
 
     def _receive_array(self, description: Dict[str, Any], deadline: _Deadline) -> np.ndarray:
@@ -157,18 +162,33 @@ class Channel:
 
 
 class _Deadline:
+    """A time limit that does not count the time in which this process did not run.
+
+    A container that is paused, or a job that is stopped, pauses both sides of a channel; nobody hangs meanwhile.
+    """
+
     def __init__(self, timeout_s: Optional[float]) -> None:
         self._timeout_s = timeout_s
         self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self.held_up_s = 0.0
 
     def wait(self, connection: socket.socket, writing: bool) -> None:
-        left_s = None if self._end_s is None else max(0.0, self._end_s - time.monotonic())
         poller = select.poll()
         poller.register(connection, select.POLLOUT if writing else select.POLLIN)
-        while not poller.poll(None if left_s is None else min(left_s * 1000, LONGEST_POLL_MS)):
-            if self._end_s is not None and time.monotonic() < self._end_s:
-                continue
-            raise ChannelTimeoutError("no answer", where="channel", expected=f"a message within {self._timeout_s:g} s")
+        while True:
+            begin_s = time.monotonic()
+            slice_s = SLICE_S if self._end_s is None else max(0.0, min(SLICE_S, self._end_s - begin_s))
+            ready = poller.poll(slice_s * 1000)
+            lost_s = time.monotonic() - begin_s - slice_s
+            if lost_s > SLICE_S:
+                self.held_up_s += lost_s
+                self._end_s = None if self._end_s is None else self._end_s + lost_s
+            if ready:
+                return
+            if self._end_s is not None and time.monotonic() >= self._end_s:
+                raise ChannelTimeoutError(
+                    "no answer", where="channel", expected=f"a message within {self._timeout_s:g} s"
+                )
 
 
 def _pack(value: Any, arrays: List[np.ndarray]) -> Any:
@@ -184,7 +204,7 @@ def _pack(value: Any, arrays: List[np.ndarray]) -> Any:
                 expected=", ".join(ARRAY_DTYPES),
             )
         # ascontiguousarray would turn a scalar array into one of shape (1,).
-        arrays.append(np.array(value, order="C", copy=None) if value.ndim == 0 else np.ascontiguousarray(value))
+        arrays.append(np.asarray(value, order="C"))
         return {ARRAY_KEY: len(arrays) - 1}
     if isinstance(value, dict):
         for key in value:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 
@@ -65,30 +67,82 @@ def _spread(family: str, divisor: str, constant: float) -> str:
     return f"{sign}sqrt({above:.3g} / {below})"
 
 
+# So often draws that fit nothing are drawn again: a form that is not known fits none of them, and chance lasts for one.
+ATTEMPTS = 3
+# Between the seeds of attempts there is room for one seed a size.
+STRIDE = 16
+MOST_SEEDS = 2**31
+
+Divisors = Mapping[str, float]
+Draws = list[tuple[Divisors, Arrays]]
+
+
+def draws_of(seed: int, ask: Callable[[int, int], Arrays], divisors: Sequence[Divisors]) -> Callable[[int], Draws]:
+    """New layers of each size by the number of the attempt, each made once.
+
+    Every size has a seed of its own: with one for all a framework gives every size the same numbers to begin with, and
+    what looks like many draws are few.
+
+    Args:
+        seed: of the first size of the first attempt.
+        ask: for a layer, by the number of its size and its seed.
+        divisors: of each size, what its variance may be divided by.
+    """
+
+    @functools.cache
+    def draw(attempt: int) -> Draws:
+        first = seed + attempt * STRIDE
+        return [(sizes, ask(index, (first + index) % MOST_SEEDS)) for index, sizes in enumerate(divisors)]
+
+    return draw
+
+
+def find_steadily(find: Callable[[int], Finding]) -> Finding:
+    """What an attempt finds, the next one where its draws fit nothing; raises the last one's FitError."""
+    for attempt in range(ATTEMPTS - 1):
+        with suppress(FitError):
+            return find(attempt)
+    return find(ATTEMPTS - 1)
+
+
 def measure_initialisation(asker: Asker) -> None:
     """Kernels and biases of new layers: family, spread, dependence on the sizes, orthogonality."""
-    dense = [(a, b, asker.ask("dense", inputs=a, outputs=b, seed=asker.seed)) for a, b in DENSE_SIZES]
-    _note_parts(asker, "dense", [({"fan_in": a, "fan_out": b, "fan_in + fan_out": a + b}, f) for a, b, f in dense])
-    convolution = []
+
+    def dense(index: int, seed: int) -> Arrays:
+        a, b = DENSE_SIZES[index]
+        return asker.ask("dense", inputs=a, outputs=b, seed=seed)
+
+    def convolution(index: int, seed: int) -> Arrays:
+        a, b, size = CONVOLUTION_SIZES[index]
+        return asker.ask("convolution", inputs=a, outputs=b, kernel_size=size, seed=seed)
+
+    def embedding(index: int, seed: int) -> Arrays:
+        a, b = EMBEDDING_SIZES[index]
+        return asker.ask("embedding", inputs=a, outputs=b, seed=seed)
+
+    divisors = [{"fan_in": a, "fan_out": b, "fan_in + fan_out": a + b} for a, b in DENSE_SIZES]
+    _note_parts(asker, "dense", draws_of(asker.seed, dense, divisors))
+    divisors = []
     for a, b, size in CONVOLUTION_SIZES:
-        found = asker.ask("convolution", inputs=a, outputs=b, kernel_size=size, seed=asker.seed)
         fan_in, fan_out = a * size**2, b * size**2
-        divisors = {"fan_in": fan_in, "fan_out": fan_out, "fan_in + fan_out": fan_in + fan_out}
-        convolution.append(({**divisors, "channels in": a}, found))
-    _note_parts(asker, "convolution", convolution)
-    tables = [
-        (a, b, asker.ask("embedding", inputs=a, outputs=b, seed=asker.seed)["kernel"]) for a, b in EMBEDDING_SIZES
-    ]
-    samples = [Sample(values, {"rows": a, "size": b, "rows + size": a + b}) for a, b, values in tables]
-    asker.note(INITIALISATION, "embedding table", lambda: describe_draws(samples, "embedding"))
+        divisors.append({"fan_in": fan_in, "fan_out": fan_out, "fan_in + fan_out": fan_in + fan_out, "channels in": a})
+    _note_parts(asker, "convolution", draws_of(asker.seed, convolution, divisors))
+    tables = draws_of(asker.seed, embedding, [{"rows": a, "size": b, "rows + size": a + b} for a, b in EMBEDDING_SIZES])
+    find = partial(_describe_part, tables, "kernel", "embedding")
+    asker.note(INITIALISATION, "embedding table", lambda: find_steadily(find))
     for kind in GATES:
         _measure_recurrent(asker, kind)
 
 
-def _note_parts(asker: Asker, layer: str, found: Sequence[tuple[Mapping[str, float], Arrays]]) -> None:
+def _describe_part(draw: Callable[[int], Draws], part: str, where: str, attempt: int) -> Finding:
+    return describe_draws([Sample(arrays[part], divisors) for divisors, arrays in draw(attempt)], where)
+
+
+def _note_parts(asker: Asker, layer: str, draw: Callable[[int], Draws]) -> None:
+    draw(0)
     for part in ("kernel", "bias"):
-        samples = [Sample(arrays[part], divisors) for divisors, arrays in found]
-        asker.note(INITIALISATION, f"{layer} {part}", partial(describe_draws, samples, f"{layer} {part}"))
+        find = partial(_describe_part, draw, part, f"{layer} {part}")
+        asker.note(INITIALISATION, f"{layer} {part}", partial(find_steadily, find))
 
 
 def ask_recurrent(asker: Asker, kind: str, inputs: int, hidden: int, seed: int, batch_size: int = 1) -> Arrays:
@@ -102,34 +156,34 @@ def ask_recurrent(asker: Asker, kind: str, inputs: int, hidden: int, seed: int, 
 
 
 def _measure_recurrent(asker: Asker, kind: str) -> None:
-    gates, found = GATES[kind], []
+    gates, divisors = GATES[kind], []
     for inputs, hidden in RECURRENT_SIZES:
-        stacked = gates * hidden
-        divisors = {"inputs": inputs, "hidden": hidden, "inputs + hidden": inputs + hidden}
+        sizes = {"inputs": inputs, "hidden": hidden, "inputs + hidden": inputs + hidden}
         if gates > 1:
-            divisors[f"inputs + {gates} * hidden"] = inputs + stacked
-        found.append((divisors, ask_recurrent(asker, kind, inputs, hidden, asker.seed)))
-    inputs_kernel = [Sample(arrays["input_kernel"], divisors) for divisors, arrays in found]
-    asker.note(INITIALISATION, f"{kind} input kernel", lambda: describe_draws(inputs_kernel, f"{kind} input kernel"))
+            sizes[f"inputs + {gates} * hidden"] = inputs + gates * hidden
+        divisors.append(sizes)
+    draw = draws_of(asker.seed, lambda index, seed: ask_recurrent(asker, kind, *RECURRENT_SIZES[index], seed), divisors)
+    found = draw(0)
+    find = partial(_describe_part, draw, "input_kernel", f"{kind} input kernel")
+    asker.note(INITIALISATION, f"{kind} input kernel", partial(find_steadily, find))
 
-    def recurrent_kernel() -> Finding:
-        orthogonal = find_orthogonality(found[0][1]["recurrent_kernel"], gates)
+    def recurrent_kernel(attempt: int) -> Finding:
+        orthogonal = find_orthogonality(draw(attempt)[0][1]["recurrent_kernel"], gates)
         if orthogonal:
             return orthogonal
-        divisors = [{"hidden": d["hidden"]} for d, _ in found]
-        samples = [Sample(a["recurrent_kernel"], d) for d, (_, a) in zip(divisors, found, strict=True)]
+        samples = [Sample(arrays["recurrent_kernel"], {"hidden": d["hidden"]}) for d, arrays in draw(attempt)]
         return describe_draws(samples, f"{kind} recurrent kernel")
 
-    def bias() -> Finding:
+    def bias(attempt: int) -> Finding:
         names = sorted(name for name in found[0][1] if name.startswith("bias."))
         samples = [
             Sample(np.concatenate([arrays[name] for name in names]), {"inputs": d["inputs"], "hidden": d["hidden"]})
-            for d, arrays in found
+            for d, arrays in draw(attempt)
         ]
         return describe_draws(samples, f"{kind} bias")
 
-    asker.note(INITIALISATION, f"{kind} recurrent kernel", recurrent_kernel)
-    asker.note(INITIALISATION, f"{kind} bias", bias)
+    asker.note(INITIALISATION, f"{kind} recurrent kernel", partial(find_steadily, recurrent_kernel))
+    asker.note(INITIALISATION, f"{kind} bias", partial(find_steadily, bias))
     count = sum(name.startswith("bias.") for name in found[0][1])
     words = f"{count} bias vector" + ("s" if count != 1 else "")
     asker.note(RECURRENT, f"{kind} biases", lambda: Finding(words=words, numbers={"biases": count}))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -37,6 +35,7 @@ from harness.devices import ask_frameworks, choose_device, parse_device
 from harness.environments import FRAMEWORKS, Configuration, read_configuration
 from harness.pool import Pool
 from harness.progress import Reporter, tell
+from harness.whole_files import scratch_folder
 from harness.worker_environment import describe_left_out
 
 MEASUREMENTS = (
@@ -91,12 +90,12 @@ def find_defaults(
     with (
         threadpool_limits(1),
         Reporter(total, quiet) as reporter,
-        tempfile.TemporaryDirectory(prefix="faceoff-") as logs,
+        scratch_folder() as logs,
     ):
         settings: dict[str, Any] = {
             "threads": threads,
             "seed": seed,
-            "log_directory": Path(logs),
+            "log_directory": logs,
             "configuration": configuration,
         }
         with Pool(contenders, device="cpu", **settings) as pool:

@@ -77,8 +77,10 @@ def main() -> None:
     # Ctrl-C reaches the whole terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from harness.core.messages import Channel
+    from harness.worker.accounting import count_continuations
     from harness.worker.server import Server
 
+    count_continuations()
     channel = Channel(socket.socket(fileno=int(descriptor)))
     interpreter_s = (started_ns - int(parent_start_ns)) / 1e9
     Server(channel, framework, interpreter_s).serve()

@@ -3,13 +3,25 @@
 import glob
 import os
 import resource
+import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
+
+from harness.core.cgroups import limited_groups, throttled_s
 
 DARWIN = sys.platform == "darwin"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
+
+
+_LIMITED = limited_groups()
+_continued: List[int] = []
+
+
+def count_continuations() -> None:
+    """From now on it is known when this process went on after it was stopped."""
+    signal.signal(signal.SIGCONT, lambda number, frame: _continued.append(number))
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,8 @@ class Accounting:
         major_faults: pages that had to be read from disk.
         switches: times that a thread of this process had to leave its core to another one.
         asleep_s: time that the machine slept.
+        throttled_s: time that the kernel held this process's control groups back, as they had had their share.
+        continued: times that this process went on after it was stopped.
     """
 
     cpu_s: float
@@ -34,6 +48,8 @@ class Accounting:
     major_faults: int
     switches: int
     asleep_s: float
+    throttled_s: float = 0.0
+    continued: int = 0
 
     @staticmethod
     def read() -> "Accounting":
@@ -49,6 +65,8 @@ class Accounting:
             major_faults=usage.ru_majflt,
             switches=usage.ru_nivcsw,
             asleep_s=boot_s - time.monotonic(),
+            throttled_s=throttled_s(_LIMITED),
+            continued=len(_continued),
         )
 
     def since(self, before: "Accounting") -> Dict[str, float]:
@@ -61,6 +79,8 @@ class Accounting:
             "major_faults": self.major_faults - before.major_faults,
             "switches": self.switches - before.switches,
             "asleep_s": self.asleep_s - before.asleep_s,
+            "throttled_s": self.throttled_s - before.throttled_s,
+            "continued": self.continued - before.continued,
         }
 
 

@@ -46,7 +46,12 @@ WORDS_FOR_NO_KERNEL = (
     "cudnn_status_not_supported",
     "requires .target sm_",
     "device kernel image is invalid",
+)
+# What is not installed, or may not be loaded from where it lies.
+WORDS_FOR_MISSING = (
     "failed to find c compiler",
+    "no working c++ compiler",
+    "failed to map segment from shared object",
 )
 # Lines that come before the one that says what is wrong.
 WORDS_BEFORE_THE_REASON = ("exception encountered when calling", "graph execution error", "detected at node")
@@ -74,7 +79,7 @@ def describe_error(error: Exception) -> Dict[str, Any]:
         words in lower for words in WORDS_FOR_NO_KERNEL
     ):
         outcome = "unsupported"
-    elif isinstance(error, ImportError):
+    elif isinstance(error, ImportError) or any(words in lower for words in WORDS_FOR_MISSING):
         outcome = "missing"
     elif (
         isinstance(error, MemoryError)

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from harness.agreement_records import Agreement
 from harness.comparison import NOISE_LIMIT
 from harness.core.spec import MODEL_KINDS, Contender
 from harness.options import make_options
 from harness.pool import Pool
 from harness.progress import Reporter
-from harness.results import Agreement
 from harness.runs import Engine
 from harness.starting import blank_result
 from tests.conftest import THREADS

@@ -30,6 +30,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement
+from harness.agreement_records import Agreement
 from harness.comparison import NOISE_LIMIT
 from harness.core.errors import HarnessError
 from harness.core.spec import (
@@ -43,7 +44,6 @@ from harness.core.spec import (
     Workload,
 )
 from harness.machine import describe_machine
-from harness.results import Agreement
 from harness.situations import SITUATIONS
 from harness.work import count_work
 from tests.calibration.draw import draw, log_uniform

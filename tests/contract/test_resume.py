@@ -32,3 +32,23 @@ def test_a_run_that_was_killed_with_sigkill_is_resumed_to_a_complete_result(tmp_
     assert all(case.outcome == "ok" and case.speed for case in result.cases)
     assert (out / "page.html").exists()
     assert read(out / NAME).ended
+    interrupted_while_the_page_is_made(out)
+
+
+def interrupted_while_the_page_is_made(out):
+    """The run is told to go on once more; a signal comes when its result is there, and its page is not."""
+    journal = out / NAME
+    # As if it had been killed before it noted its end.
+    journal.write_bytes(b"".join(line for line in journal.read_bytes().splitlines(True) if b'"ended"' not in line))
+    (out / "result.json").unlink()
+    (out / "page.html").unlink()
+    with running(out, "bench", "--resume", str(out)) as run:
+        wait_for((out / "result.json").exists, "a result")
+        run.send_signal(signal.SIGINT)
+        status, output = finish(run, 30)
+    assert status == 130
+    assert f"resume: faceoff bench --resume {out}" in output + (out.parent / "stderr.txt").read_text()
+    assert not list(out.glob(".*"))
+    with running(out, "bench", "--resume", str(out)) as run:
+        assert finish(run)[0] == 0
+    assert (out / "page.html").exists()

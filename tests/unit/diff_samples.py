@@ -7,8 +7,9 @@ import random
 
 import numpy as np
 
+from harness.agreement_records import Agreement
 from harness.measure import summarise
-from harness.results import Agreement, Result
+from harness.results import Result
 from harness.rounds import Rounds
 from tests.unit.result_samples import MODELS, case, contender, empty, quantities, workload
 

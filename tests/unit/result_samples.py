@@ -6,9 +6,10 @@ import math
 import random
 from typing import Any
 
+from harness.agreement_records import Agreement, Quantity
 from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.cost_records import Ceiling, ColdStart
-from harness.results import Agreement, CaseResult, Comparison, ContenderInfo, Process, Quantity, Result, Speed
+from harness.results import CaseResult, Comparison, ContenderInfo, Process, Result, Speed
 from harness.training_records import GradientNorms, TrainingRun
 
 MODELS: tuple[ModelSpec, ...] = (

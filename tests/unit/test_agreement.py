@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.agreement import Expected, name_precision_findings
+from harness.agreement_records import Agreement
 from harness.comparison import NOISE_LIMIT, compare_all, compare_quantity
 from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import round_to
@@ -14,7 +15,6 @@ from harness.presets import PRESETS
 from harness.quantities import reference_quantities
 from harness.reference.arithmetic import Exact, noise_generator
 from harness.reference.rounding import Rounded
-from harness.results import Agreement
 from harness.task import Task
 
 REFERENCE = np.random.default_rng(0).standard_normal((4, 5))

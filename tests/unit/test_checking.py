@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import harness.checking
+from harness.agreement_records import Agreement
 from harness.checking import Checking, outcomes_of_last, ran_out_at
 from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
-from harness.results import Agreement, CaseResult
+from harness.results import CaseResult
 from harness.timed_check import examples_compared
 from harness.timing import hung_in
 from tests.unit.result_samples import empty

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from harness.cli import main
 from harness.machine import describe_machine
 from harness.result_file import save
 from tests.unit.result_samples import main_job
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(arguments, capsys) -> tuple[int, str, str]:
@@ -189,8 +192,9 @@ def test_the_list_tells_how_to_install_what_is_missing_to_the_last_bracket(capsy
     bare.chmod(0o755)
     monkeypatch.setenv("FACEOFF_PYTHON_JAX", str(bare))
     _, out, _ = run(["list"], capsys)
-    assert "pip install '.[jax]'" in out
+    assert f"{bare} -m pip install '{ROOT}[jax]'" in "".join(out.split("\n"))
     told = {"runs": False, "reason": "no [/x]", "versions": {}, "gpu": "pip install 'a[b]'", "next_step": ""}
+    told["lacks"] = {}
     found = {"machine": describe_machine(), "cards": [], "no_card": "", "frameworks": {"jax": told}}
     monkeypatch.setattr("harness.inventory.diagnose", lambda: found)
     _, out, _ = run(["doctor"], capsys)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from harness.agreement_records import Quantity
 from harness.core.errors import FindingError, WorkerError
 from harness.findings import MISSING_GRADIENT, explained, unfinished
-from harness.results import Quantity
 from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses
 from harness.worker.server import describe_error
 

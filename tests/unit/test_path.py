@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from harness.agreement import Expected, check_agreement
+from harness.agreement_records import Agreement
 from harness.core.spec import Contender, LstmSpec, Optimiser, Workload
 from harness.options import make_options
 from harness.path_table import path_line, print_paths
 from harness.quantities import RESET_STATE, RESET_STEP, RESET_WEIGHTS, contender_quantities, reference_quantities
 from harness.reference.arithmetic import Exact
-from harness.results import Agreement
 from harness.task import Task
 from tests.unit.test_first_difference import DENSE, NoGradientBehind, OtherStepThree, ReferenceWorker, WeightsKept
 

@@ -1,11 +1,17 @@
 """pytest-benchmark's own options set the engine's budget."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness.budget import Budget
 from harness.core.errors import InputError
 from harness.pytest_plugin import _budget
 
+ROOT = Path(__file__).resolve().parents[2]
 # As pytest-benchmark has them unless they are given.
 DEFAULTS = {
     "benchmark_min_rounds": 5,
@@ -51,3 +57,32 @@ def test_a_contender_is_warmed_up_when_asked_for():
 def test_no_time_is_refused(seconds):
     with pytest.raises(InputError, match="more than 0 s"):
         _budget(Config(benchmark_max_time=seconds))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--faceoff-models=lstmm", "lstmm"), ("--faceoff-seed=x", "'x'"), ("--faceoff-preset=none", "none")],
+)
+def test_a_typing_error_in_an_option_is_one_line(option, said, tmp_path):
+    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", option, "test_a.py"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("ERROR: faceoff: ")
+    assert said in lines[0]
+
+
+def test_a_settings_file_that_is_damaged_shows_no_traceback_either(tmp_path):
+    (tmp_path / "faceoff.toml").write_text("[interpreters\n")
+    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "test_a.py"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "Traceback" not in run.stdout + run.stderr
+    assert "faceoff.toml: cannot be read" in run.stdout + run.stderr

@@ -59,7 +59,7 @@ def test_after_a_pause_calls_go_untimed_until_threads_have_settled(call_s, calls
 class Answering:
     """A worker whose rounds are all alike."""
 
-    process_id, device = 4711, "cpu"
+    process_id, device, held_up_s = 4711, "cpu", 0.0
     start_reply = MappingProxyType({"clock_tick_s": 1e-9})
 
     def request(self, kind, **body):
@@ -68,6 +68,8 @@ class Answering:
         accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s"), 0.0) | {
             "major_faults": 0,
             "switches": 3,
+            "throttled_s": 0.0,
+            "continued": 0,
         }
         call_ns = np.full(body["iterations"], 1e7)
         told = {"duration_ns": call_ns.sum(), "call_ns": call_ns, "wait_ns": 0, "last_batch": 0, "device_s": 0.008}

@@ -21,7 +21,7 @@ A, B, C = (Contender("pytorch", mode) for mode in ("eager", "compile", "a"))
 class SimulatedWorker:
     """Calls take `call_s`, give or take `noise`; fails in its round number `fails_in`."""
 
-    start_reply, device = MappingProxyType({"clock_tick_s": 1e-9}), "cpu"
+    start_reply, device, held_up_s = MappingProxyType({"clock_tick_s": 1e-9}), "cpu", 0.0
 
     def __init__(self, seat, call_s, noise, fails_in):
         self.contender, self.process_id = seat.contender, 100 + seat.process
@@ -35,7 +35,8 @@ class SimulatedWorker:
         if self.rounds == self.fails_in:
             raise WorkerError("gone", outcome="crashed", where=str(self.contender))
         call_ns = np.full(body["iterations"], 1e9 * self.call_s * np.exp(self.noise * self.rng.standard_normal()))
-        accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s", "major_faults", "switches"), 0)
+        names = ("stolen_s", "throttled_s", "waited_s", "asleep_s", "cpu_s", "busy_s")
+        accounts = dict.fromkeys((*names, "major_faults", "switches", "continued"), 0)
         told = {"duration_ns": call_ns.sum(), "call_ns": call_ns, "wait_ns": 0, "last_batch": 0, "device_s": None}
         return told | accounts
 

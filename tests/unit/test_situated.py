@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.agreement import disagreement_message, name_precision_findings
+from harness.agreement_records import Agreement, Quantity
 from harness.core.errors import InputError
 from harness.core.spec import OPTIMISERS, Contender, Workload
 from harness.diff_side import Side
@@ -13,7 +14,6 @@ from harness.options import make_options
 from harness.presets import PRESETS, Sized
 from harness.report import overview, sections
 from harness.report.answer import problems
-from harness.results import Agreement, Quantity
 from harness.situations import EVERYDAY, SITUATIONS, SMALL_RATE, by_default
 from harness.summary import _agreement_lines
 from tests.unit.result_samples import empty

@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from harness.agreement import Expected, check_agreement
+from harness.agreement_records import EVERYDAY, Agreement
 from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
 from harness.environments import FRAMEWORKS, Configuration, find_installation
 from harness.live_worker import Worker
-from harness.results import EVERYDAY, Agreement
 from harness.situations import SITUATIONS
 from harness.task import Task
 from harness.training import ExpectedTraining, judge_training

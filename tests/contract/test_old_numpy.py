@@ -1,0 +1,110 @@
+"""A worker under every NumPy that is promised: an environment of another framework version may hold an old one."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from harness.core.clock import monotonic_ns
+from harness.core.messages import Channel, Message
+from harness.core.spec import DenseSpec, Workload
+from harness.core.weights import seeded_batch, seeded_weights
+from harness.pool import PACKAGES_ROOT
+
+# The oldest that can be had for an interpreter, and some between it and the pinned one.
+VERSIONS = {(3, 11): ("1.23.5", "1.24.4", "1.26.4"), (3, 12): ("1.26.4", "2.0.2"), (3, 13): ("2.1.3", "2.2.6")}
+WORKLOAD = Workload(DenseSpec((4, 3)), 2)
+
+# A framework that needs nothing but NumPy: one layer, and every kind of value that a reply holds.
+MADE_UP = """
+import numpy as np
+from harness.core.contract import Model, Runtime
+
+
+class Plain(Runtime):
+    def configure(self, settings): pass
+    def modes(self, device): return ("only",)
+    def build(self, workload, weights, mode): return Layer(weights)
+    def place(self, batch, dtype): return batch.inputs["x"].astype(dtype)
+    def wait(self, value): pass
+    def fetch(self, value): return np.asarray(value)
+    def memory(self): return {}
+    def stream(self, count): return lambda: None
+    def describe(self): return {"versions": {"numpy": np.__version__}}
+
+
+class Layer(Model):
+    def __init__(self, weights): self.reset(weights)
+    def forward(self, batch): return batch @ self._held["layer.0.weight"].T.astype(batch.dtype)
+    def gradients(self, batch): return self.forward(batch).mean()
+    def train_step(self, batch): return self.forward(batch).mean()
+    def weights(self): return dict(self._held)
+    def optimiser_state(self): return {"momentum": dict(self._held)}
+    def reset(self, weights): self._held = {name: np.array(value) for name, value in weights.items()}
+    def canonical(self, gradients): return {"loss": np.asarray(gradients), "weights": self._held, "inputs": {}}
+    def trace(self, batch, training): return {"outputs": self.forward(batch), "loss": np.asarray(1.0)}
+    def describe(self): return {"kernel": "product"}
+
+
+RUNTIME = Plain()
+"""
+
+
+@pytest.fixture(params=VERSIONS.get(sys.version_info[:2], ()))
+def old_numpy(request, tmp_path):
+    """A folder with this NumPy, and its version."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--target", str(tmp_path / "numpy"), f"numpy=={request.param}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"numpy {request.param} cannot be had here: {done.stderr.strip().splitlines()[-1]}")
+    return tmp_path / "numpy", request.param
+
+
+def test_a_worker_serves_every_request_with_an_old_numpy(old_numpy, tmp_path):
+    folder, version = old_numpy
+    made_up = tmp_path / "packages" / "impls" / "made_up"
+    made_up.mkdir(parents=True)
+    made_up.joinpath("__init__.py").write_text(MADE_UP)
+    (tmp_path / "packages" / "harness").symlink_to(PACKAGES_ROOT / "harness")
+    ours, theirs = socket.socketpair()
+    arguments = [str(theirs.fileno()), "made_up", str(os.getpid()), str(monotonic_ns()), "1", "jax"]
+    with theirs, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.worker", *arguments],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}/packages:{folder}"},
+            pass_fds=[theirs.fileno()], stdout=log, stderr=log,
+        )  # fmt: skip
+    channel = Channel(ours)
+
+    def request(kind, **body):
+        channel.send(Message(kind, body), 60)
+        reply = channel.receive(60)
+        assert reply.kind == "ok", reply.body
+        return reply.body
+
+    try:
+        assert request("start", device="cpu", threads=1, seed=0)["settings"]["versions"]["numpy"] == version
+        weights = seeded_weights(WORKLOAD.model, 0)
+        batch = seeded_batch(WORKLOAD, 0)
+        request("build", workload=WORKLOAD.to_json(), mode="only", weights=weights)
+        request("load", batches=[batch.to_json()])
+        request("first_call", step="training")
+        expected = batch.inputs["x"].astype("float32") @ weights["layer.0.weight"].T.astype("float32")
+        np.testing.assert_allclose(request("forward", indices=[0])["outputs"][0], expected, rtol=1e-5)
+        loss = request("gradients", index=0)["loss"]
+        assert (loss.shape, loss.dtype) == ((), np.float32)
+        assert request("train", indices=[0, 0])["losses"].shape == (2,)
+        assert dict(request("trace", index=0, training=True)["values"])["loss"].shape == ()
+        assert set(request("weights")) == set(weights)
+        assert set(request("optimiser_state")["momentum"]) == set(weights)
+        request("reset", weights=weights)
+        assert request("time", step="training", warmup=1, iterations=3, start=0)["duration_ns"] > 0
+        assert request("last_value", step="training")["value"].shape == ()
+        assert {"host_peak_bytes"} <= set(request("memory"))
+    finally:
+        channel.close()
+        assert process.wait(20) == 0
