@@ -158,16 +158,15 @@ def _agreement_lines(agreements: Sequence[Agreement]) -> list[str]:
     if units:
         count = len({check.situation for check in others})
         words = f"{count} other situations agree" if count > 1 else f"{others[0].situation} agrees"
-        lines.append(f"{words} ({max(units):.3g} units)")
+        lines.append(f"{words} ({significant(max(units), 2)} units)")
     return lines
 
 
 def _agreement_cell(agreement: Agreement) -> str:
     worst = agreement.worst
-    if not agreement.is_everyday:
-        word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
-        return f"{agreement.workload.get('dtype')} {word} ({agreement.situation})"
     word = OUTCOME_WORDS.get(agreement.outcome, agreement.outcome)
+    if not agreement.is_everyday:
+        return f"{agreement.workload.get('dtype')} {word} ({agreement.situation})"
     if worst is None:
         return word
     figure = worst.in_short if worst.problem else f"{worst_figure(agreement)} units"

@@ -30,7 +30,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from harness.agreement import Expected, check_agreement
-from harness.agreement_records import Agreement
+from harness.agreement_records import EVERYDAY, Agreement
 from harness.comparison import NOISE_LIMIT
 from harness.core.errors import HarnessError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
@@ -38,6 +38,7 @@ from harness.environments import Configuration, all_contenders
 from harness.machine import describe_machine
 from harness.noise import NOISE_RUNS
 from harness.pool import Pool
+from harness.task import Task
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, Drawn, draw, kind_of, task_of
 from tests.calibration.pieces import Piece, Pieces, add_options
 
@@ -66,7 +67,7 @@ def study(case: Drawn, pool: Pool) -> Piece:
         out: set[Contender] = set()
         for count, (situation, seed) in enumerate(case.tasks):
             task = task_of(workload, situation, seed)
-            expected = Expected(task, seed, keep=False)
+            expected = expected_of(task, situation, seed)
             for contender in chosen:
                 if contender in out:
                     continue
@@ -88,6 +89,11 @@ def study(case: Drawn, pool: Pool) -> Piece:
     }
 
 
+def expected_of(task: Task, situation: str, seed: int) -> Expected:
+    """The reference's side; the layers too where `agree` compares them."""
+    return Expected(task, seed, keep=False, detail="layers" if situation == EVERYDAY else "whole")
+
+
 def judge(
     pool: Pool, contender: Contender, workload: Workload, expected: Expected, again: str, built: bool
 ) -> Agreement:
@@ -99,7 +105,7 @@ def judge(
         return blank.model_copy(update={"outcome": error.outcome, "reason": error.what})
     return check_agreement(
         worker, contender, expected.task, lambda: expected, workload.dtype,
-        again=again, busy=nullcontext(), built=built,
+        again=again, busy=nullcontext(), detail=expected.detail, built=built,
     )  # fmt: skip
 
 
@@ -208,7 +214,7 @@ def repeat(case: str) -> int:
         open_pool([contender], logs) as pool,
     ):
         list(pool.start())
-        found = judge(pool, contender, task.workload, Expected(task, int(task_seed), keep=False), case, built=False)
+        found = judge(pool, contender, task.workload, expected_of(task, situation, int(task_seed)), case, built=False)
     worst = found.worst
     figure = "" if worst is None else f", at most {worst.noise_units} units, {worst.name} {worst.problem}"
     print(found.message or f"{found.outcome}{figure} {found.reason}")

@@ -22,6 +22,8 @@ JUDGING = (
     "harness/agreement.py",
     "harness/comparison.py",
     "harness/core",
+    "harness/findings.py",
+    "harness/flips.py",
     "harness/noise.py",
     "harness/quantities.py",
     "harness/reference",

@@ -118,11 +118,11 @@ CHECKS = [check(), check("zero", units=3.0), check("large", "disagrees", 4e5), c
 
 def test_the_summary_has_a_line_for_everyday_one_for_each_finding_and_one_for_the_rest():
     assert _agreement_lines(CHECKS) == [
-        "float64 agrees (1 units)",
+        "float64 agrees (1.0 units)",
         "float64 DISAGREES (large)",
-        "2 other situations agree (3 units)",
+        "2 other situations agree (3.0 units)",
     ]
-    assert _agreement_lines([check("zero", units=3.0)]) == ["zero agrees (3 units)"]
+    assert _agreement_lines([check("zero", units=3.0)]) == ["zero agrees (3.0 units)"]
 
 
 def test_the_message_names_the_situation():
