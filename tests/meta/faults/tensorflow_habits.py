@@ -165,14 +165,15 @@ MODES = (
         "step = tf.cast(self.iterations.value + 1, dtype)",
         'self.steps = getattr(self, "steps", 0) + 1\n        step = tf.constant(self.steps, dtype)',
     ), "all weights after training step 2", "adam"),
-    Fault("no gradient to the initial cell state", XLA, "lstm-last", (
-        ("lstm.py", "c0[index]]", "tf.stop_gradient(c0[index])]"),
-    ), "gradient of input 'c0' (backward)"),
+    Fault("no gradient to x, compiled", XLA, "dense", (
+        ("dense.py", "        for layer in self.stack:",
+         "        x = tf.stop_gradient(x)\n        for layer in self.stack:"),
+    ), "gradient of input 'x' (backward)"),
     Fault("last example left out", XLA, "dense", in_runtime(
         LOSS, f"targets, logits = targets[:-1], logits[:-1]\n        {LOSS}",
     ), "loss, without example 5"),
-    Fault("bias added before and after the activation", ONEDNN, "rnn", (
-        ("rnn.py", "self.activation(products + self.bias)", "self.activation(products + self.bias) + self.bias"),
+    Fault("input of each layer in bfloat16", ONEDNN, "dense", (
+        ("dense.py", "x = layer(x)", "x = layer(tf.cast(tf.cast(x, tf.bfloat16), x.dtype))"),
     ), "layer.0 (inference)"),
     Fault("gradient clipped to a norm", ONEDNN, "dense", in_runtime(
         APPLY, "self._optimiser.apply(tf.clip_by_global_norm(gradients, 0.1)[0])",
