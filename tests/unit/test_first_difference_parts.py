@@ -227,7 +227,7 @@ def test_a_missing_gradient_is_said_to_be_missing_and_the_message_begins_with_wh
     message = checked(Both(), LSTM).message
     first, *others = message.splitlines()
     assert "gradient of 'head.weight' is" in first
-    assert "2 of " in first
+    assert "3 of " in first
     assert f"  farthest off: gradient of input 'c0': {MISSING_GRADIENT}" in others
     assert "  first difference: gradient of 'head.weight' (backward)        again: " in others
 

@@ -122,7 +122,12 @@ def test_only_what_follows_a_gradient_may_be_settled():
     assert stage_of("gradient of input 'x'") == "gradients"
     assert stage_of("weight 'head.bias' after 1 training step") == "training"
     assert stage_of("outputs after 3 training steps") == "training"
-    assert stage_of("weights after a reset and a training step") == "reset step"
+    assert stage_of("outputs after a reset") is None
+    stages = [
+        stage_of(f"{what} after a reset{more}")
+        for what, more in (("loss and gradients", ""), ("weights", " and a training step"))
+    ]
+    assert len({*stages, "gradients", "training", None}) == 5, "other calls may decide otherwise again"
 
 
 def test_what_happened_is_said():

@@ -128,7 +128,7 @@ def test_what_the_last_wait_may_have_added_is_told_with_the_reason(latency_s, ca
 class Device:
     """A worker that starts a call in `launch_s` and computes it in `compute_s`, one after the other, beside that."""
 
-    contender, process_id, device = JIT, 1, "gpu"
+    contender, process_id, device, held_up_s = JIT, 1, "gpu", 0.0
     start_reply = MappingProxyType({"clock_tick_s": 1e-9})
 
     def __init__(self, launch_s, compute_s, waits_itself=False):
@@ -143,7 +143,8 @@ class Device:
             whole_s = iterations * one_s
         else:
             whole_s = one_s + (iterations - 1) * max(self.launch_s, self.compute_s)
-        accounts = dict.fromkeys(("stolen_s", "waited_s", "asleep_s", "cpu_s", "busy_s", "major_faults", "switches"), 0)
+        names = ("stolen_s", "throttled_s", "waited_s", "asleep_s", "cpu_s", "busy_s")
+        accounts = dict.fromkeys((*names, "major_faults", "switches", "continued"), 0)
         wait_ns = 1e9 * (whole_s - launched_s) if pipelined else 0
         call_ns = np.full(iterations, 1e9 * whole_s / iterations)
         return {
