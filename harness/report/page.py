@@ -36,6 +36,7 @@ from harness.report import (
     text,
     words,
 )
+from harness.report.sight import smallest_faults
 from harness.result_file import to_plain_json, write_text
 from harness.results import Result
 
@@ -148,6 +149,7 @@ def _view(
         "outcome_counts": answer.outcome_counts(result),
         "matrix": None if many_checks else sections.agreement_matrix(result, prefix),
         "limits": sections.limits(result),
+        "smallest_faults": smallest_faults(),
         "agreement_overview": overview.agreement_overview(result) if many_checks else [],
         "details": sections.only_failing(details, overview.MOST_RECORDS) if many_checks else details,
         "speed_overview": overview.speed_overview(result, groups) if many else [],

@@ -44,6 +44,7 @@ from harness.core.spec import (
     Workload,
 )
 from harness.machine import describe_machine
+from harness.report.sight import MEASURED
 from harness.situations import SITUATIONS
 from harness.work import count_work
 from tests.calibration.draw import draw, log_uniform
@@ -157,6 +158,10 @@ def pieces_of(trials: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 yield f"smallest/{kind.name}/{dtype}/{trial}", (kind, dtype, trial)
 
 
+def _chosen(asked: argparse.Namespace) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    return (piece for piece in pieces_of(asked.trials) if piece[0].startswith(asked.only))
+
+
 def summarise(pieces: Sequence[Piece]) -> dict[str, Any]:
     """Shares found and placed, fault by fault and over all; the smallest fault of each kind."""
     plantings = [piece for piece in pieces if "fault" in piece]
@@ -219,7 +224,7 @@ def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> N
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, threadpool_limits(1):
         planter = Planter(Path(folder))
         try:
-            for name, (what, *rest) in pieces.left(pieces_of(asked.trials), asked.minutes):
+            for name, (what, *rest) in pieces.left(_chosen(asked), asked.minutes):
                 if isinstance(what, Kind):
                     piece = seek_one(what, *rest, asked.seed)
                     said = piece["size"]
@@ -238,6 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, "reports/power")
     parser.add_argument("--trials", type=int, default=MODELS_OF_A_KIND, help="plantings of each fault")
+    parser.add_argument("--only", choices=("fault", "smallest"), default="", help="this part of the study")
     parser.add_argument("--out", type=Path, default=Path("reports/published/power.json"))
     asked = parser.parse_args()
     try:
@@ -249,6 +255,11 @@ def main() -> int:
     result = summarise(pieces.all()) | {"seed": asked.seed, "machine": describe_machine()}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(result, indent=1) + "\n")
+    if result["smallest"]:
+        # Pages show it beside what agrees.
+        keys = ("kind", "dtype", "models", "never_found", "median", "least", "most")
+        rows = [{key: row[key] for key in keys} for row in result["smallest"]]
+        MEASURED.write_text(json.dumps(rows, indent=1) + "\n")
     judged = result["plantings"] - result["ended_in_an_error"]
     print(f"{result['found']} of {judged} planted faults found, {result['placed']} placed; written to {asked.out}")
     return int(result["found"] < LEAST_FOUND * judged or result["placed"] < LEAST_PLACED * judged)
