@@ -82,5 +82,6 @@ def test_the_options_set_the_budget(run):
 
 def test_bad_options_are_refused_with_what_was_expected(run):
     refused = run("--faceoff-steps", "evaluation")
-    assert refused.returncode == 2
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in refused.stdout + refused.stderr
     assert "one of inference, gradients, training" in refused.stdout
