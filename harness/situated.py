@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from harness.agreement import Expected, check_agreement
+from harness.agreement import Expected, check_agreement, ended
 from harness.agreement_records import EVERYDAY, Agreement
+from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.live_worker import Worker
 from harness.options import Options
@@ -50,20 +51,23 @@ class Situated:
             contender: who computes.
             dtype: working dtype.
             everyday: the check of the everyday situation in this dtype, which left its model built, or none.
-
-        Raises:
-            WorkerError: the contender cannot be started.
         """
-        found = list(everyday)
+        found: list[Agreement] = []
+        if any(check.outcome != "ok" for check in everyday):
+            return found
         held: tuple[Worker, Workload] | None = None
-        if everyday:
-            held = self._pool.worker(contender), self._workload.replace(step="training")
         for name in self.names(dtype):
-            last = found[-1] if found else None
-            if last and (last.outcome not in ("ok", "disagrees") or (last.is_everyday and last.outcome != "ok")):
+            if found and found[-1].outcome not in ("ok", "disagrees"):
                 break
-            worker, expected = self._pool.worker(contender), self._of(name)
             again = self._options.again(self._workload, contender, dtype, name)
+            try:
+                worker = self._pool.worker(contender)
+            except WorkerError as error:
+                found.append(ended(self._blank(contender, dtype, name, again), error))
+                break
+            if everyday and not found:
+                held = worker, self._workload.replace(step="training")
+            expected = self._of(name)
             found.append(
                 check_agreement(
                     worker, contender, expected.task, lambda e=expected: e, dtype,  # type: ignore[misc]
@@ -72,7 +76,18 @@ class Situated:
                 )
             )  # fmt: skip
             held = worker, expected.task.workload
-        return found[len(everyday) :]
+        return found
+
+    def _blank(self, contender: Contender, dtype: str, situation: str, again: str) -> Agreement:
+        """The record of a check that has not been made."""
+        return Agreement(
+            workload=self._workload.replace(dtype=dtype).to_json(),
+            contender=str(contender),
+            check="meaning" if dtype == "float64" else "precision",
+            situation=situation,
+            outcome="ok",
+            again=again,
+        )
 
     def _of(self, name: str) -> Expected:
         with self._lock:

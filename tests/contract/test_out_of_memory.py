@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from harness.core.spec import Contender, DenseSpec, Workload
 from harness.live_worker import Worker
 from harness.pool import Pool
 from harness.task import Task
+from harness.timed_check import TimedExpected
 from tests.contract.sweeps import outcomes, sweep
 
 # 1.3 GB of activations from 262 kB of inputs.
@@ -84,13 +86,13 @@ def test_memory_that_runs_out_in_the_reference_ends_that_size_alone(
 def test_memory_that_runs_out_while_a_timed_value_is_checked_ends_that_size_alone(
     lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = Expected.forward
+    problem = TimedExpected.problem
 
-    def starving(self: Expected, index: int, dtype: str) -> object:
+    def starving(self: TimedExpected, *arguments: Any, **named: Any) -> str:
         if self.task.workload.batch_size == 8:
             raise MemoryError("Unable to allocate 9.00 GiB")
-        return forward(self, index, dtype)
+        return problem(self, *arguments, **named)
 
-    monkeypatch.setattr(Expected, "forward", starving)
+    monkeypatch.setattr(TimedExpected, "problem", starving)
     result = sweep("dense", lightest, tmp_path / "sweep", (4, 8, 6))
     assert outcomes(result) == {4: "ok", 8: "out_of_memory", 6: "ok"}
