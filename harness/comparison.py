@@ -29,17 +29,7 @@ def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, d
         noise: of this quantity in `dtype`.
     """
     if got is None or got.shape != reference.shape:
-        return Quantity(
-            name=name,
-            agrees=False,
-            error=None,
-            noise_units=None,
-            limit=NOISE_LIMIT,
-            worst_index=[],
-            got=None,
-            reference=None,
-            problem=_find_problem(got, reference, dtype),
-        )
+        return without_value(name, _find_problem(got, reference, dtype))
     flat = np.ones(reference.size, dtype=bool)
     flat[list(noise.left_out)] = False
     judged = flat.reshape(reference.shape)
@@ -69,6 +59,21 @@ def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, d
         problem=problem,
         where=view.where,
         left_out=len(noise.left_out),
+    )
+
+
+def without_value(name: str, problem: str) -> Quantity:
+    """A quantity of which there is nothing to compare, and why."""
+    return Quantity(
+        name=name,
+        agrees=False,
+        error=None,
+        noise_units=None,
+        limit=NOISE_LIMIT,
+        worst_index=[],
+        got=None,
+        reference=None,
+        problem=problem,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.agreement_records import Quantity
-from harness.comparison import NOISE_LIMIT
+from harness.comparison import without_value
 from harness.core.errors import WorkerError
 
 WITHOUT_EFFECT = "the loss does not depend on it in this implementation"
@@ -52,14 +52,4 @@ def unfinished(error: WorkerError) -> Quantity:
     Args:
         error: with the outcome `disagrees`.
     """
-    return Quantity(
-        name=OF_REQUESTS.get(error.request, error.request),
-        agrees=False,
-        error=None,
-        noise_units=None,
-        limit=NOISE_LIMIT,
-        worst_index=[],
-        got=None,
-        reference=None,
-        problem=error.reason or error.what,
-    )
+    return without_value(OF_REQUESTS.get(error.request, error.request), error.reason or error.what)

@@ -41,10 +41,6 @@ class Task:
             [seeded_batch(workload.replace(dtype="float64"), seed, index) for index in range(batches)],
         )
 
-    def part(self, index: int, rows: np.ndarray) -> Task:
-        """The same on these examples of batch `index` alone."""
-        return Task(self.workload.replace(batch_size=len(rows)), self.weights, [self.batches[index].pick(rows)])
-
     def cast(self, dtype: str) -> tuple[Weights, list[Batch]]:
         """Weights and batches rounded to the working dtype."""
         return self.cast_weights(dtype), [batch.astype(dtype) for batch in self.batches]
