@@ -84,4 +84,4 @@ def test_bad_options_are_refused_with_what_was_expected(run):
     refused = run("--faceoff-steps", "evaluation")
     assert refused.returncode == pytest.ExitCode.USAGE_ERROR
     assert "Traceback" not in refused.stdout + refused.stderr
-    assert "one of inference, gradients, training" in refused.stdout
+    assert "one of inference, gradients, training" in refused.stderr
