@@ -50,19 +50,23 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises `(batch_size, height, width, channels)`; in training moves the running statistics on."""
-        dtype, mean, variance = x.dtype, self.mean[...], self.var[...]
-        # In mixed precision the statistics are wider than what is normalised.
-        x = x.astype(jnp.promote_types(dtype, mean.dtype))
+        dtype = x.dtype
+        # As Flax does: in float16 the slope of the root of a variance of zero is out of range.
+        x, mean, variance, scale, bias = (
+            value.astype(jnp.promote_types(value.dtype, jnp.float32))
+            for value in (x, self.mean[...], self.var[...], self.scale[...], self.bias[...])
+        )
         if not self.use_running_average:
             mean = jnp.mean(x, axis=(0, 1, 2))
             if on_gpu():
                 variance = jnp.maximum(jnp.mean(jnp.square(x), axis=(0, 1, 2)) - jnp.square(mean), 0)
             else:
                 variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
-            self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-            self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
-        factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
-        return (x * factor + (self.bias[...] - mean * factor)).astype(dtype)
+            for running, found in ((self.mean, mean), (self.var, variance)):
+                moved = self.momentum * running[...] + (1 - self.momentum) * found
+                running[...] = moved.astype(running[...].dtype)
+        factor = scale * lax.rsqrt(variance + self.epsilon)
+        return (x * factor + (bias - mean * factor)).astype(dtype)
 
 
 class Block(nnx.Module):
