@@ -1,0 +1,73 @@
+"""Right implementations that the check accused once: of each the model, batch, weights, dtype and contender.
+
+What was wrong each time stands beside the case. All but the last were faults of the check.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import pytest
+
+from harness.agreement import Expected, check_agreement
+from harness.agreement_records import EVERYDAY
+from harness.core.spec import Contender, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.pool import Pool
+from harness.situations import SITUATIONS
+
+NARROW = ResidualSpec(32, 32, 3, stage_widths=(4, 8), blocks_per_stage=1)
+
+
+class Once(NamedTuple):
+    """One check that accused.
+
+    Args:
+        why: what was not thought of. Which way a ReLU goes depends on the machine's kernels too.
+    """
+
+    why: str
+    model: ModelSpec
+    batch_size: int
+    seed: int
+    contender: str
+    dtype: str
+    situation: str = EVERYDAY
+
+
+CASES = (
+    Once("one ReLU decides otherwise", NARROW, 32, 8, "pytorch:eager", "float32"),
+    Once(
+        "one ReLU, seen after training", ResidualSpec(32, 32, 3, (16, 32, 64), 1), 4, 10, "pytorch:eager", "float32",
+    ),
+    Once("equal terms in a convolution", NARROW, 32, 4, "pytorch:eager", "float64"),
+    Once("equal terms in a batch norm", NARROW, 32, 12, "jax:jit", "float64"),
+    Once("few pictures of one colour channel", ResidualSpec(12, 12, 1, (6,), 2), 2, 31, "pytorch:eager", "float64"),
+    Once(
+        "a sum over all time steps", RnnSpec(40, 1, 10, 90, many_to_many=True, activation="relu"), 16, 0,
+        "pytorch:eager", "float64",
+    ),
+    Once("gradients below float32's range", LstmSpec(64, 48, 10, 400), 4, 0, "jax:jit", "float32"),
+    Once("gradients below float32's range", LstmSpec(64, 48, 10, 400), 4, 0, "pytorch:eager", "float32"),
+    Once("gradients below float32's range", RnnSpec(64, 8, 10, 150), 1, 0, "pytorch:eager", "float32"),
+    Once("squares below float64's range", LstmSpec(64, 16, 10, 700), 2, 0, "pytorch:eager", "float64"),
+    Once(
+        "JAX took the root of a variance of zero in float16", ResidualSpec(9, 11, 1, (40,), 1), 2, 2091311975,
+        "jax:jit", "float16", situation="zero",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("once", CASES, ids=lambda once: f"{once.why}, {once.contender}".replace(" ", "-"))
+def test_a_right_implementation_is_accused_no_more(once: Once, every_worker: Pool) -> None:
+    contender = Contender.parse(once.contender)
+    error = every_worker.failures.get(contender)
+    if error and error.outcome == "missing":
+        pytest.skip(str(error))
+    task = SITUATIONS[once.situation].task(Workload(once.model, once.batch_size, optimiser=Optimiser()), once.seed)
+    expected = Expected(task, once.seed, keep=False)
+    found = check_agreement(
+        every_worker.worker(contender), contender, task, lambda: expected, once.dtype,
+        again="", busy=nullcontext(), situation=once.situation,
+    )  # fmt: skip
+    assert found.outcome == "ok", found.message or found.reason
