@@ -62,11 +62,14 @@ class BatchNorm(nnx.BatchNorm):
                 variance = jnp.maximum(jnp.mean(jnp.square(x), axis=(0, 1, 2)) - jnp.square(mean), 0)
             else:
                 variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
-            for running, found in ((self.mean, mean), (self.var, variance)):
-                moved = self.momentum * running[...] + (1 - self.momentum) * found
-                running[...] = moved.astype(running[...].dtype)
+            self._move(self.mean, mean)
+            self._move(self.var, variance)
         factor = scale * lax.rsqrt(variance + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(dtype)
+
+    def _move(self, running: nnx.BatchStat, found: jax.Array) -> None:
+        moved = self.momentum * running[...] + (1 - self.momentum) * found
+        running[...] = moved.astype(running[...].dtype)
 
 
 class Block(nnx.Module):

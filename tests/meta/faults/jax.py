@@ -90,19 +90,18 @@ RESIDUAL = (
         ("residual.py", "epsilon=spec.epsilon", "epsilon=1e-4"),
     ), "stem.norm (inference)"),
     Fault("unbiased running variance", JIT, "residual", (
-        ("residual.py", "(1 - self.momentum) * variance",
-         "(1 - self.momentum) * jnp.var(x, axis=(0, 1, 2), ddof=1)"),
+        ("residual.py", "self._move(self.var, variance)", "self._move(self.var, jnp.var(x, axis=(0, 1, 2), ddof=1))"),
     ), "'stem.norm.variance' after training step 1"),
     Fault("running mean not updated", JIT, "residual", (
-        ("residual.py", "self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean", "pass"),
+        ("residual.py", "self._move(self.mean, mean)", "pass"),
     ), "'stem.norm.mean' after training step 1"),
     Fault("normalised by the running statistics just updated", JIT, "residual", (
-        ("residual.py", "        factor = self.scale[...]",
-         "        mean, variance = self.mean[...], self.var[...]\n        factor = self.scale[...]"),
+        ("residual.py", "        factor = scale",
+         "        mean, variance = self.mean[...], self.var[...]\n        factor = scale"),
     ), "stem.norm (training)"),
     Fault("epsilon outside the root", JIT, "residual", (
         ("residual.py", "lax.rsqrt(variance + self.epsilon)", "/ (jnp.sqrt(variance) + self.epsilon)"),
-        ("residual.py", "self.scale[...] * /", "self.scale[...] /"),
+        ("residual.py", "scale * /", "scale /"),
     ), "stem.norm (inference)"),
     Fault("batch statistics taken as constants backward", JIT, "residual", (
         ("residual.py", "            variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))\n",
