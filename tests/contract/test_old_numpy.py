@@ -1,9 +1,11 @@
 """A worker under every NumPy that is promised: an environment of another framework version may hold an old one."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from harness.pool import PACKAGES_ROOT
 
 # The oldest that can be had for an interpreter, and some between it and the pinned one.
 VERSIONS = {(3, 11): ("1.23.5", "1.24.4", "1.26.4"), (3, 12): ("1.26.4", "2.0.2"), (3, 13): ("2.1.3", "2.2.6")}
+OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+# The oldest NumPy that is promised is older than the wheels for the interpreter of this project.
+CASES = (("3.10", "1.22.4"), *((OWN, version) for version in VERSIONS.get(sys.version_info[:2], ())))
 WORKLOAD = Workload(DenseSpec((4, 3)), 2)
 
 # A framework that needs nothing but NumPy: one layer, and every kind of value that a reply holds.
@@ -53,19 +58,35 @@ RUNTIME = Plain()
 """
 
 
-@pytest.fixture(params=VERSIONS.get(sys.version_info[:2], ()))
+def find_python(version):
+    """An interpreter of this version: this one, one in the PATH or one of pyenv's; None if there is none."""
+    if version == OWN:
+        return sys.executable
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for python in (shutil.which(f"python{version}"), *kept.glob(f"{version}.*/bin/python")):
+        # A shim may stand for a version that is not chosen.
+        if python and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            return str(python)
+    return None
+
+
+@pytest.fixture(params=CASES, ids=" with ".join)
 def old_numpy(request, tmp_path):
-    """A folder with this NumPy, and its version."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--target", str(tmp_path / "numpy"), f"numpy=={request.param}"]
+    """An interpreter, a folder with this NumPy, and its version."""
+    interpreter, wanted = request.param
+    python = find_python(interpreter)
+    if python is None:
+        pytest.skip(f"there is no Python {interpreter} here")
+    command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--target", str(tmp_path / "numpy"), f"numpy=={wanted}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"numpy {request.param} cannot be had here: {done.stderr.strip().splitlines()[-1]}")
-    return tmp_path / "numpy", request.param
+        pytest.skip(f"numpy {wanted} cannot be had here: {done.stderr.strip().splitlines()[-1]}")
+    return python, tmp_path / "numpy", wanted
 
 
 def test_a_worker_serves_every_request_with_an_old_numpy(old_numpy, tmp_path):
-    folder, version = old_numpy
+    python, folder, version = old_numpy
     made_up = tmp_path / "packages" / "impls" / "made_up"
     made_up.mkdir(parents=True)
     made_up.joinpath("__init__.py").write_text(MADE_UP)
@@ -74,7 +95,7 @@ def test_a_worker_serves_every_request_with_an_old_numpy(old_numpy, tmp_path):
     arguments = [str(theirs.fileno()), "made_up", str(os.getpid()), str(monotonic_ns()), "1", "jax"]
     with theirs, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.worker", *arguments],
+            [python, "-m", "harness.worker", *arguments],
             env={**os.environ, "PYTHONPATH": f"{tmp_path}/packages:{folder}"},
             pass_fds=[theirs.fileno()], stdout=log, stderr=log,
         )  # fmt: skip
