@@ -32,7 +32,7 @@ from harness.timed_check import examples_compared
 from harness.timing import Timing
 from harness.training import ExpectedTraining, judge_training
 from harness.training_records import GradientNorms, TrainingRun
-from harness.training_tasks import TrainingTask, choose_tasks
+from harness.training_tasks import TrainingTask, make_long_tasks, make_tasks
 from harness.tuning import Setting, settings_of
 from harness.turns import Turns
 
@@ -126,6 +126,20 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
             units = START_UNITS * max(counts) + of_one * sum(counts)
             plan[f"settings of {framework}"] = Work(units, partial(Engine.weigh_settings, framework=framework))
     return plan
+
+
+def choose_tasks(options: Options) -> list[TrainingTask]:
+    """The tasks that a run was asked for: long ones when a number of steps was given, else those of the main job.
+
+    Raises:
+        InputError: the folder's data cannot be used.
+    """
+    models = [workload.model.kind for workload in options.workloads]
+    if options.training_steps is None:
+        return make_tasks(models, options.data, options.device, options.seed)
+    return make_long_tasks(
+        models, options.training_optimisers, options.dtypes, options.device, options.seed, options.training_steps
+    )
 
 
 def _settings_with_part_in(workload: Workload, steps: Sequence[str], framework: str) -> list[Setting]:

@@ -13,7 +13,6 @@ from harness.core.errors import InputError
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.core.weights import Batch, check_batch
 from harness.data import ALPHABET, Dataset, held_out_batches, load_cifar10, load_digits, load_text, training_batches
-from harness.options import Options
 
 # With these every model learns its task within some hundred steps.
 RULES = (
@@ -130,17 +129,3 @@ def make_long_tasks(
                     workloads.append(Workload(choice.model, choice.batch_size, dtype, device, "training", optimiser))
         tasks += choice.tasks(workloads, steps, seed)
     return tasks
-
-
-def choose_tasks(options: Options) -> list[TrainingTask]:
-    """The tasks that a run was asked for: long ones when a number of steps was given, else those of the main job.
-
-    Raises:
-        InputError: the folder's data cannot be used.
-    """
-    models = [workload.model.kind for workload in options.workloads]
-    if options.training_steps is None:
-        return make_tasks(models, options.data, options.device, options.seed)
-    return make_long_tasks(
-        models, options.training_optimisers, options.dtypes, options.device, options.seed, options.training_steps
-    )

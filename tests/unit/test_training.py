@@ -17,6 +17,7 @@ from harness.core.spec import OPTIMISERS
 from harness.options import make_options
 from harness.reference import Arithmetic, Exact, Rounded, noise_generator
 from harness.reference.optimiser import UpdateRule
+from harness.runs import choose_tasks
 from harness.training import (
     AMPLIFICATION,
     ExpectedTraining,
@@ -27,7 +28,7 @@ from harness.training import (
     train_reference,
 )
 from harness.training_records import TrainingRun
-from harness.training_tasks import TrainingTask, choose_tasks, make_long_tasks
+from harness.training_tasks import TrainingTask, make_long_tasks
 
 SEED = 5
 LONG, SHORT = 200, 6
