@@ -1,6 +1,6 @@
 """Face-off: do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here, how surely?
 
-From Python: `compare`, `agree`, `bench` run and return a `harness.results.Result`; `compile_only` compiles
+From Python: `compare`, `agree`, `bench` run and return a `harness.results.records.Result`; `compile_only` compiles
 what `compare` does; `load` reads a result file, `diff` says what changed between two.
 """
 

@@ -1,31 +1,31 @@
 """The Python interface; the commands are a thin layer over it.
 
-`compare`, `agree` and `bench` take the keywords of `harness.options.make_options`, write `result.json`, `page.html`,
-`journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output folder of a
-run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes those of
-`compare` and writes none of this. `load` reads a result file, `diff` compares two. All raise InputError for anything
-that cannot be run or read.
-"""
+`compare`, `agree` and `bench` take the keywords of `harness.run.options.make_options`, write `result.json`,
+`page.html`, `journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output
+folder of a run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes
+those of `compare` and writes none of this. `load` reads a result file, `diff` compares two. All raise InputError for
+anything that cannot be run or read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from harness import report, result_file
-from harness.advice import to_go_on
+from harness import report
 from harness.core.errors import InputError
-from harness.diff_changes import diff
-from harness.identity import identify
-from harness.journal import Begin, Journal, resume_command
-from harness.options import Options, make_options
-from harness.progress import tell
-from harness.result_file import load
-from harness.results import Result
-from harness.resuming import resumed_options
-from harness.runs import run
-from harness.starting import blank_result
-from harness.whole_files import LOCK, scratch_folder
+from harness.differences.changes import diff
+from harness.results import file as result_file
+from harness.results.file import load
+from harness.results.records import Result
+from harness.run.engine import run
+from harness.run.identity import identify
+from harness.run.journal import Begin, Journal, resume_command
+from harness.run.options import Options, make_options
+from harness.run.progress import tell
+from harness.run.resuming import resumed_options
+from harness.run.starting import blank_result
+from harness.system.advice import to_go_on
+from harness.system.whole_files import LOCK, scratch_folder
 
 __all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.budget import Budget
     from harness.core.spec import Contender, Workload
-    from harness.options import Options
-    from harness.results import CaseResult
+    from harness.results.records import CaseResult
+    from harness.run.options import Options
+    from harness.speed.budget import Budget
 
 OPTIONS = {
     "preset": "named set of sizes",
@@ -61,7 +61,7 @@ class SpeedCase:
 
 def _options(config: pytest.Config) -> Options:
     from harness.core.errors import HarnessError
-    from harness.options import make_options
+    from harness.run.options import make_options
 
     def listed(name: str) -> tuple[str, ...]:
         value = config.getoption(f"--faceoff-{name}")
@@ -86,7 +86,7 @@ def _options(config: pytest.Config) -> Options:
 
 def _budget(config: pytest.Config) -> Budget:
     """The engine's budget from pytest-benchmark's own options; a round is never shorter than the engine's."""
-    from harness.budget import Budget
+    from harness.speed.budget import Budget
 
     standard = Budget()
     rounds = int(config.getoption("benchmark_min_rounds"))
@@ -129,9 +129,9 @@ class _Session:
     """Runs each workload once, when its first entry asks."""
 
     def __init__(self, options: Options) -> None:
-        from harness.progress import Reporter
-        from harness.runs import Engine
-        from harness.starting import blank_result, make_pool
+        from harness.run.engine import Engine
+        from harness.run.progress import Reporter
+        from harness.run.starting import blank_result, make_pool
 
         self.result = blank_result(options)
         self._pool = make_pool(options)
@@ -176,7 +176,7 @@ def measured_case(speed_case: SpeedCase, benchmark: Any, _speed_session: _Sessio
 
     A contender that is missing or cannot run the case skips; one that disagrees, crashes or hangs fails.
     """
-    from harness.result_file import extra_info
+    from harness.results.file import extra_info
 
     case = _speed_session.case(speed_case)
     benchmark.group = speed_case.workload.name

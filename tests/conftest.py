@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.spec import Contender
-from harness.environments import FRAMEWORKS, Configuration, all_contenders, find_installation
-from harness.interrupts import SIGNALS
-from harness.live_worker import Worker
-from harness.pool import Pool
+from harness.frameworks.environments import FRAMEWORKS, Configuration, all_contenders, find_installation
+from harness.pool.worker import Worker
+from harness.pool.workers import Pool
+from harness.system.interrupts import SIGNALS
 
 # Two test processes share two cores; runs of the command in tests/contract use all threads.
 THREADS = 1

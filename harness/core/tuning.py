@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TUNED = "tuned"
 _WITHOUT = TUNED + "-without-"
-# Settings that are code of the implementations; all others are environment variables (`harness.tuning`).
+# Settings that are code of the implementations; all others are environment variables (`harness.frameworks.tuning`).
 BACKWARD, ONE_TANH = "backward-by-hand", "one-tanh"
 
 

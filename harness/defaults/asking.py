@@ -13,7 +13,7 @@ from harness.core.weights import Weights
 from harness.defaults.atlas import Finding
 from harness.defaults.fitting import FitError
 from harness.defaults.optimisers import Rule
-from harness.live_worker import Worker
+from harness.pool.worker import Worker
 
 PREFIX = "`probe` failed: "
 Found = dict[str, Finding]

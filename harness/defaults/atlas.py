@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import Outcome, ResultFileError
-from harness.result_file import not_valid
+from harness.results.file import not_valid
 
 SCHEMA_VERSION = 1
 # An atlas has some 60 kB; a file that is far larger is something else, and not read twice.

@@ -10,13 +10,13 @@ import numpy as np
 
 from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec
 from harness.core.weights import Batch, Weights, is_statistic, seeded_weights, weight_shapes
-from harness.data import held_out_batches, load_digits, training_batches
 from harness.defaults.asking import Asker, Observed
 from harness.defaults.atlas import Effect
 from harness.defaults.initialisation import RECURRENT, ask_recurrent, canonical_recurrent
 from harness.defaults.optimisers import RULES, Rule, State
 from harness.reference import ReferenceModel
 from harness.reference.layers import softmax_cross_entropy
+from harness.workloads.data import held_out_batches, load_digits, training_batches
 
 STEPS, BATCH_SIZE, REPETITIONS, TEST_BATCHES = 20, 50, 5, 8
 DENSE = DenseSpec((64, 32, 10))

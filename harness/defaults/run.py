@@ -31,12 +31,12 @@ from harness.defaults.layers import (
 )
 from harness.defaults.steps import measure_optimisers
 from harness.defaults.units import unit_effects
-from harness.devices import ask_frameworks, choose_device, parse_device
-from harness.environments import FRAMEWORKS, Configuration, read_configuration
-from harness.pool import Pool
-from harness.progress import Reporter, tell
-from harness.whole_files import scratch_folder
-from harness.worker_environment import describe_left_out
+from harness.frameworks.environments import FRAMEWORKS, Configuration, read_configuration
+from harness.pool.devices import ask_frameworks, choose_device, parse_device
+from harness.pool.environment import describe_left_out
+from harness.pool.workers import Pool
+from harness.run.progress import Reporter, tell
+from harness.system.whole_files import scratch_folder
 
 MEASUREMENTS = (
     measure_initialisation, measure_normalisation, measure_padding, measure_activations, measure_precision,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from harness.core.weights import seeded_weights
-from harness.data import load_digits
 from harness.defaults.atlas import Effect, Finding
 from harness.defaults.effects import DENSE, array_spread, spread_of
 from harness.defaults.layers import (
@@ -22,6 +21,7 @@ from harness.defaults.layers import (
     gelu,
 )
 from harness.reference.layers import affine, softmax_cross_entropy
+from harness.workloads.data import load_digits
 
 Findings = Mapping[str, Finding]
 

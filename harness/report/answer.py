@@ -10,7 +10,7 @@ from harness.report.sections import setting_of
 from harness.report.speed import SpeedGroup
 from harness.report.text import counted, listed, printable, with_interval
 from harness.report.words import OUTCOMES, contender_names, describe_workload
-from harness.results import Comparison, Result
+from harness.results.records import Comparison, Result
 
 
 @dataclass(frozen=True)

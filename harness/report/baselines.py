@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.core.errors import HarnessError
-from harness.diff_side import sample_of
+from harness.differences.sides import sample_of
 from harness.report.speed import SpeedGroup
 from harness.report.text import with_interval
-from harness.statistics import Precision, Ratio, adjusted, verdict
+from harness.speed.statistics import Precision, Ratio, adjusted, verdict
 
 
 def ratios_by_baseline(groups: Sequence[SpeedGroup]) -> list[dict[str, Any]]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from harness import ranking
 from harness.core.spec import STEPS
-from harness.criteria import LEAST_ERROR_UNITS, Measured, measured
 from harness.report.speed import SpeedGroup, SpeedRow
 from harness.report.trust import MANY_DISTURBED, few_calls
 from harness.report.words import KIND_TITLES, Identity, describe_workload
-from harness.results import Result
-from harness.statistics import CONFIDENCE, TIE_MARGIN
+from harness.results.records import Result
+from harness.speed import ranking
+from harness.speed.criteria import LEAST_ERROR_UNITS, Measured, measured
+from harness.speed.statistics import CONFIDENCE, TIE_MARGIN
 
 CRITERIA = {
     "latency": "Latency (each call waited for)",

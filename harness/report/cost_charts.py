@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from harness.cost_records import ColdStart
 from harness.report.charts import (
     ROW_HEIGHT,
     Identities,
@@ -23,6 +22,7 @@ from harness.report.sections import ColdGroup
 from harness.report.speed import SpeedGroup
 from harness.report.sweeps import Sweep
 from harness.report.text import finite, significant
+from harness.results.costs import ColdStart
 
 CHART_HEIGHT = 260
 # Calls over which total time is drawn: from the first to where compiling has paid off or never will.

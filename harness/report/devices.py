@@ -11,11 +11,11 @@ from itertools import pairwise
 import altair as alt
 
 from harness.core.spec import DenseSpec, Workload
-from harness.machine import card_name
+from harness.machine.description import card_name
 from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals, size_axis, time_axis
 from harness.report.text import clip, counted, significant
 from harness.report.words import Identity, WorkloadText, describe_workload, outcome_word, read_workload
-from harness.results import CaseResult, Result
+from harness.results.records import CaseResult, Result
 
 HEIGHT = 260
 DASHES = alt.Scale(domain=["CPU", "GPU"], range=[[4, 3], [1, 0]])

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import vl_convert
 
 from harness.core.errors import InputError
-from harness.criteria import host_peak_bytes, memory_bytes, starts_by_case, step_error
 from harness.defaults import Atlas
-from harness.diff_text import escape_markdown
+from harness.differences.text import escape_markdown
 from harness.report import answer, charts, cost_charts, defaults, history, norms, sections, speed, sweeps, text, words
 from harness.report.page import TEMPLATES, Shown
-from harness.result_file import write_bytes
-from harness.results import CaseResult, Comparison, Result
+from harness.results.file import write_bytes
+from harness.results.records import CaseResult, Comparison, Result
+from harness.speed.criteria import host_peak_bytes, memory_bytes, starts_by_case, step_error
 
 Picture = Literal["svg", "png"]
 PICTURE_WIDTH = 720

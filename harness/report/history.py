@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 import altair as alt
 
 from harness.core.errors import HarnessError
-from harness.diff_changes import diff
-from harness.diff_result import Diff
-from harness.machine import card_name
+from harness.differences.changes import diff
+from harness.differences.records import Diff
+from harness.machine.description import card_name
 from harness.report.charts import Identities, Spec, colour_of, finish, lines_with_intervals
 from harness.report.overview import MOST_WORKLOADS
 from harness.report.speed import speed_groups
 from harness.report.text import moment, time_unit
 from harness.report.words import WorkloadText
-from harness.results import Result
+from harness.results.records import Result
 
 HEIGHT = 220
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from harness.report.text import counted, finite, listed, significant
 from harness.report.words import WorkloadText, describe_workload
-from harness.results import Result
-from harness.training_records import GradientNorms
+from harness.results.records import Result
+from harness.results.trainings import GradientNorms
 
 
 class Setting(NamedTuple):

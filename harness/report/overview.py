@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.agreement_records import Agreement
 from harness.report.sections import check_label, worst_figure
 from harness.report.speed import SpeedGroup
 from harness.report.words import OUTCOMES, WorkloadText, contender_names, describe_workload, outcome_word
-from harness.results import Result
+from harness.results.agreements import Agreement
+from harness.results.records import Result
 
 MOST_WORKLOADS = 24
 MOST_RECORDS = 300

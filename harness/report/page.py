@@ -14,10 +14,10 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from harness import diff_text
 from harness.defaults import Atlas
 from harness.defaults.table import effect_words
-from harness.machine import card_name
+from harness.differences import text as diff_text
+from harness.machine.description import card_name
 from harness.report import (
     answer,
     baselines,
@@ -37,8 +37,8 @@ from harness.report import (
     words,
 )
 from harness.report.sight import smallest_faults
-from harness.result_file import to_plain_json, write_text
-from harness.results import Result
+from harness.results.file import to_plain_json, write_text
+from harness.results.records import Result
 
 TEMPLATES = Path(__file__).parent / "templates"
 # More training tasks than the main job has are folded, below a table of all.

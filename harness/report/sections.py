@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.agreement_records import Agreement, Quantity
-from harness.cost_records import ColdStart
 from harness.report.norms import norms_text
 from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, percent, significant
 from harness.report.words import WorkloadText, contender_names, describe_workload, setting_text
-from harness.results import Result
-from harness.training_records import TrainingRun
+from harness.results.agreements import Agreement, Quantity
+from harness.results.costs import ColdStart
+from harness.results.records import Result
+from harness.results.trainings import TrainingRun
 
 # What is compiled for a model differs little between its sizes.
 MOST_KERNEL_PARTS = 24

@@ -9,10 +9,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from harness.environments import FRAMEWORKS
+from harness.frameworks.environments import FRAMEWORKS
 from harness.report.words import KIND_TITLES, contender_names
-from harness.results import Result
-from harness.sources import digest, read_source, source_path
+from harness.results.records import Result
+from harness.run.sources import digest, read_source, source_path
 
 
 @dataclass(frozen=True)

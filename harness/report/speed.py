@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.cost_records import Ceiling
-from harness.criteria import host_peak_bytes, memory_bytes
-from harness.presets import PUBLISHED_V100_MS, Sized
 from harness.report.text import counted, finite, percent, significant, time_unit, with_interval
 from harness.report.words import WorkloadText, describe_workload, read_workload
-from harness.results import CaseResult, Comparison, NoiseFloor, Result, Speed
-from harness.rounds import WAIT_SHARE
-from harness.statistics import LEAST_FOR_DRIFT, unsteadiness
+from harness.results.costs import Ceiling
+from harness.results.records import CaseResult, Comparison, NoiseFloor, Result, Speed
+from harness.speed.criteria import host_peak_bytes, memory_bytes
+from harness.speed.rounds import WAIT_SHARE
+from harness.speed.statistics import LEAST_FOR_DRIFT, unsteadiness
+from harness.workloads.presets import PUBLISHED_V100_MS, Sized
 
 # With fewer, one call alone is the 99th percentile.
 LEAST_CALLS_OF_A_99TH = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.report.speed import SpeedGroup
 from harness.report.text import listed
-from harness.rounds import WAIT_SHARE
+from harness.speed.rounds import WAIT_SHARE
 
 # From this share of disturbed rounds on it is said.
 MANY_DISTURBED = 0.05

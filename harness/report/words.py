@@ -10,9 +10,9 @@ from typing import Any
 
 from harness.core.errors import HarnessError
 from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.memory import OF_THE_CARD, OF_THE_HOST
+from harness.pool.memory import OF_THE_CARD, OF_THE_HOST
 from harness.report.text import clip, printable, with_interval
-from harness.results import Result, TunedSetting
+from harness.results.records import Result, TunedSetting
 
 LABEL_LENGTH = 32
 KIND_TITLES = {"dense": "Dense", "residual": "Residual", "rnn": "RNN", "lstm": "LSTM"}

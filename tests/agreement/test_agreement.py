@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.agreement_records import Agreement
-from harness.comparison import NOISE_LIMIT
+from harness.agreement.comparison import NOISE_LIMIT
 from harness.core.spec import MODEL_KINDS, Contender
-from harness.options import make_options
-from harness.pool import Pool
-from harness.progress import Reporter
-from harness.runs import Engine
-from harness.starting import blank_result
+from harness.pool.workers import Pool
+from harness.results.agreements import Agreement
+from harness.run.engine import Engine
+from harness.run.options import make_options
+from harness.run.progress import Reporter
+from harness.run.starting import blank_result
 from tests.conftest import THREADS
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.

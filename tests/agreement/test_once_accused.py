@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.agreement import Expected, check_agreement
-from harness.agreement_records import EVERYDAY
+from harness.agreement.check import Expected, check_agreement
 from harness.core.spec import Contender, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.pool import Pool
-from harness.situations import SITUATIONS
+from harness.pool.workers import Pool
+from harness.results.agreements import EVERYDAY
+from harness.workloads.situations import SITUATIONS
 
 NARROW = ResidualSpec(32, 32, 3, stage_widths=(4, 8), blocks_per_stage=1)
 

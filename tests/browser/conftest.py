@@ -13,7 +13,7 @@ import pytest
 from harness.report import write_page
 from tests.unit import device_samples, hostile_samples
 from tests.unit import result_samples as samples
-from tests.unit.atlas_samples import atlas
+from tests.unit.defaults.samples import atlas
 
 ARGUMENTS = (
     "--headless",

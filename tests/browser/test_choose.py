@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness import ranking
 from harness.core.spec import Workload
-from harness.criteria import measured
 from harness.report import write_page
 from harness.report.text import duration, significant, with_interval
-from harness.results import NoiseFloor, Result
+from harness.results.records import NoiseFloor, Result
+from harness.speed import ranking
+from harness.speed.criteria import measured
 from tests.browser.conftest import RESULTS, Opened
 from tests.unit import result_samples as samples
 

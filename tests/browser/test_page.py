@@ -13,7 +13,7 @@ from harness import load
 from harness.report import write_page
 from tests.browser.conftest import RESULTS, SCHEMES, SIZES, Opened, draw_every_chart
 from tests.unit import result_samples as samples
-from tests.unit.test_report_many import many
+from tests.unit.report.test_many import many
 
 ROOT = Path(__file__).resolve().parents[2]
 

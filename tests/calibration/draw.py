@@ -25,9 +25,9 @@ from harness.core.spec import (
     RnnSpec,
     Workload,
 )
-from harness.situations import EVERYDAY, SITUATIONS, SMALL_RATE
-from harness.task import Task
-from harness.work import count_work
+from harness.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE
+from harness.workloads.task import Task
+from harness.workloads.work import count_work
 
 # Of a training step: the reference takes some five seconds for nine passes over three of them. Time steps of all layers
 # are capped too, as their arrays may be tiny and still take a millisecond each.

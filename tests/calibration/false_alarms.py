@@ -29,16 +29,16 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, check_agreement
-from harness.agreement_records import EVERYDAY, Agreement
-from harness.comparison import NOISE_LIMIT
+from harness.agreement.check import Expected, check_agreement
+from harness.agreement.comparison import NOISE_LIMIT
+from harness.agreement.noise import NOISE_RUNS
 from harness.core.errors import HarnessError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.environments import Configuration, all_contenders
-from harness.machine import describe_machine
-from harness.noise import NOISE_RUNS
-from harness.pool import Pool
-from harness.task import Task
+from harness.frameworks.environments import Configuration, all_contenders
+from harness.machine.description import describe_machine
+from harness.pool.workers import Pool
+from harness.results.agreements import EVERYDAY, Agreement
+from harness.workloads.task import Task
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, Drawn, draw, kind_of, task_of
 from tests.calibration.pieces import Piece, Pieces, add_options
 

@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.progress import track
 
 from harness import load
-from harness.journal import NAME, Contents, read
-from harness.machine import describe_machine
-from harness.result_file import write_text
-from harness.results import Result
+from harness.machine.description import describe_machine
+from harness.results.file import write_text
+from harness.results.records import Result
+from harness.run.journal import NAME, Contents, read
 
 LIMIT_S = 600.0
 SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM, "hup": signal.SIGHUP, "kill": signal.SIGKILL}

@@ -29,17 +29,17 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, check_agreement
-from harness.comparison import NOISE_LIMIT
+from harness.agreement.check import Expected, check_agreement
+from harness.agreement.comparison import NOISE_LIMIT
+from harness.agreement.quantities import contender_quantities
 from harness.core.errors import HarnessError
 from harness.core.precision import storage_dtype
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
-from harness.environments import all_contenders
-from harness.machine import describe_machine
-from harness.pool import Pool
-from harness.quantities import contender_quantities
+from harness.frameworks.environments import all_contenders
+from harness.machine.description import describe_machine
+from harness.pool.workers import Pool
 from harness.reference.rounding import SMALLEST_NORMAL
-from harness.situations import EVERYDAY, SITUATIONS
+from harness.workloads.situations import EVERYDAY, SITUATIONS
 from tests.calibration.draw import log_uniform
 from tests.calibration.false_alarms import judge, open_pool
 from tests.calibration.pieces import Piece, Pieces, add_options

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import agree
-from harness.comparison import NOISE_LIMIT
+from harness.agreement.comparison import NOISE_LIMIT
+from harness.agreement.noise import NOISE_RUNS
 from harness.core.spec import MODEL_KINDS, Workload
-from harness.noise import NOISE_RUNS
-from harness.results import Result
-from harness.training_records import TrainingRun
+from harness.results.records import Result
+from harness.results.trainings import TrainingRun
 
 LOSS_LIMIT = 1e-8
 

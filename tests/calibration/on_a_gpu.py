@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.presets import PUBLISHED_V100_MS
+from harness.workloads.presets import PUBLISHED_V100_MS
 
 FACEOFF = ("-m", "harness")
 # What a run ends with that came to its end: all well, disagreements or bars that were missed, cases that did not run.

@@ -29,9 +29,8 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement import Expected, check_agreement
-from harness.agreement_records import Agreement
-from harness.comparison import NOISE_LIMIT
+from harness.agreement.check import Expected, check_agreement
+from harness.agreement.comparison import NOISE_LIMIT
 from harness.core.errors import HarnessError
 from harness.core.spec import (
     Contender,
@@ -43,10 +42,11 @@ from harness.core.spec import (
     RnnSpec,
     Workload,
 )
-from harness.machine import describe_machine
+from harness.machine.description import describe_machine
 from harness.report.sight import MEASURED
-from harness.situations import SITUATIONS
-from harness.work import count_work
+from harness.results.agreements import Agreement
+from harness.workloads.situations import SITUATIONS
+from harness.workloads.work import count_work
 from tests.calibration.draw import draw, log_uniform
 from tests.calibration.pieces import Piece, Pieces, add_options
 from tests.calibration.smallest import KINDS, Kind, fits, smallest

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.agreement import Expected
+from harness.agreement.check import Expected
+from harness.agreement.noise import Values, rms
+from harness.agreement.quantities import reference_quantities
 from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
 from harness.core.weights import round_to
-from harness.noise import Values, rms
-from harness.quantities import reference_quantities
 from harness.reference.arithmetic import noise_generator
 from harness.reference.rounding import stochastic
-from harness.task import Task
+from harness.workloads.task import Task
 
 # Beside those of the noise, which are numbered from 0.
 CONTENDERS_RUN = 1000

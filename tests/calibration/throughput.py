@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import bench
-from harness.result_file import write_text
-from harness.results import Result
-from harness.rounds import WAIT_SHARE
+from harness.results.file import write_text
+from harness.results.records import Result
+from harness.speed.rounds import WAIT_SHARE
 
 LEAST_AGREEING = 0.95
 WAITS_BY_ITSELF = ("pytorch", "tensorflow")

@@ -31,21 +31,27 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from harness.budget import BUDGETS
 from harness.core.errors import DeviceError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.devices import parse_device, resolve_device
-from harness.environments import FRAMEWORKS, Configuration, find_installation, parse_contenders, parse_frameworks
-from harness.machine import describe_machine
-from harness.measure import measure, precision_of
-from harness.pool import Pool, Seat
-from harness.presets import choose
-from harness.processor import usable_cores
-from harness.result_file import write_text
-from harness.rounds import Rounds
-from harness.statistics import adjusted, verdict
-from harness.stopping import Question
-from harness.task import Task
+from harness.frameworks.environments import (
+    FRAMEWORKS,
+    Configuration,
+    find_installation,
+    parse_contenders,
+    parse_frameworks,
+)
+from harness.machine.description import describe_machine
+from harness.machine.processor import usable_cores
+from harness.pool.devices import parse_device, resolve_device
+from harness.pool.workers import Pool, Seat
+from harness.results.file import write_text
+from harness.speed.budget import BUDGETS
+from harness.speed.measure import measure, precision_of
+from harness.speed.rounds import Rounds
+from harness.speed.statistics import adjusted, verdict
+from harness.speed.stopping import Question
+from harness.workloads.presets import choose
+from harness.workloads.task import Task
 
 PROCESSES = 6
 CONTENDERS_OF_A_SET = 3

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
 
 
 def printed(framework: str, program: str) -> str:

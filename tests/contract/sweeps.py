@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness import bench
 from harness.core.spec import Contender
-from harness.results import Result
+from harness.results.records import Result
 
 
 def sweep(

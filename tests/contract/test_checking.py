@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import checking, memory
-from harness.agreement import Expected
+from harness.agreement.check import Expected
+from harness.agreement.noise import Values
+from harness.agreement.timed_check import TimedExpected
 from harness.core.spec import Contender
-from harness.noise import Values
-from harness.timed_check import TimedExpected
+from harness.pool import memory
+from harness.run import checking
 from tests.contract.sweeps import outcomes, sweep
 
 

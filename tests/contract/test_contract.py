@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from harness.agreement.quantities import named_gradients
 from harness.core.errors import WorkerError
 from harness.core.spec import OPTIMISERS, Contender, Optimiser, Workload
 from harness.core.weights import seeded_weights, trace_names, trainable_names
-from harness.environments import FRAMEWORKS, all_contenders
-from harness.live_worker import Worker
-from harness.presets import PRESETS
-from harness.quantities import named_gradients
-from harness.task import Task
+from harness.frameworks.environments import FRAMEWORKS, all_contenders
+from harness.pool.worker import Worker
+from harness.workloads.presets import PRESETS
+from harness.workloads.task import Task
 
 SGD = Optimiser()
 # Process id to what was built in it last.

@@ -8,7 +8,7 @@ import torch
 from harness.core.contract import Settings
 from harness.core.spec import OPTIMISERS, Optimiser, Workload
 from harness.core.weights import seeded_batch, seeded_weights
-from harness.presets import PRESETS
+from harness.workloads.presets import PRESETS
 from impls.pytorch import RUNTIME, graphs
 from impls.pytorch.runtime import PyTorchModel
 

@@ -12,9 +12,9 @@ from harness.core.spec import Contender
 from harness.defaults.asking import Asker, Observed, RefusalError
 from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT
 from harness.defaults.run import find_defaults, observe, observe_products, outcome_of
-from harness.environments import FRAMEWORKS, Configuration, read_configuration, variable_name
-from harness.pool import Pool
-from harness.progress import Reporter
+from harness.frameworks.environments import FRAMEWORKS, Configuration, read_configuration, variable_name
+from harness.pool.workers import Pool
+from harness.run.progress import Reporter
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import making_environments
-from harness.cli import main
+from harness.commands.cli import main
 from harness.core.errors import HarnessError
-from harness.environments import read_configuration
-from harness.making_environments import create, requirements
+from harness.frameworks import making as making_environments
+from harness.frameworks.environments import read_configuration
+from harness.frameworks.making import create, requirements
 
 
 @pytest.fixture(autouse=True)

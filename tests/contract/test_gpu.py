@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.budget import Budget
-from harness.ceiling import measure_ceiling
 from harness.core.spec import Workload
-from harness.devices import ask_frameworks
-from harness.environments import FRAMEWORKS, Configuration, all_contenders
-from harness.measure import measure, summarise
-from harness.options import make_options
-from harness.pool import Pool, Seat
-from harness.presets import PRESETS
-from harness.progress import Reporter
-from harness.runs import Engine
-from harness.starting import blank_result, make_pool
-from harness.stopping import between_contenders
-from harness.task import Task
+from harness.frameworks.environments import FRAMEWORKS, Configuration, all_contenders
+from harness.pool.devices import ask_frameworks
+from harness.pool.workers import Pool, Seat
+from harness.run.engine import Engine
+from harness.run.options import make_options
+from harness.run.progress import Reporter
+from harness.run.starting import blank_result, make_pool
+from harness.speed.budget import Budget
+from harness.speed.ceiling import measure_ceiling
+from harness.speed.measure import measure, summarise
+from harness.speed.stopping import between_contenders
+from harness.workloads.presets import PRESETS
+from harness.workloads.task import Task
 
 pytestmark = pytest.mark.gpu
 

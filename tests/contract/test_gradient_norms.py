@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import load
-from harness.core.spec import Contender
-from harness.environments import all_contenders
-from harness.gradient_norms import (
+from harness.agreement.gradient_norms import (
     SPECS,
     SPECTRAL_RADII,
     ExpectedNorms,
@@ -21,8 +19,10 @@ from harness.gradient_norms import (
     settings,
     steps_left,
 )
-from harness.live_worker import Worker
-from harness.training_records import GradientNorms
+from harness.core.spec import Contender
+from harness.frameworks.environments import all_contenders
+from harness.pool.worker import Worker
+from harness.results.trainings import GradientNorms
 from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers
 
 every_framework = pytest.mark.parametrize("contender", choose_contenders(all_contenders()), ids=str, indirect=True)

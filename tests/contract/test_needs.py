@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import needs
+from harness.commands.inventory import take_inventory
 from harness.core.spec import Contender
-from harness.environments import FRAMEWORKS, Configuration, find_installation
-from harness.inventory import take_inventory
-from harness.needs import find_compiler_lack, find_lack, may_execute
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.pool import needs
+from harness.pool.needs import find_compiler_lack, find_lack, may_execute
 from harness.worker.server import describe_error
 from tests.conftest import new_pool
 

@@ -14,7 +14,7 @@ from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel, Message
 from harness.core.spec import DenseSpec, Workload
 from harness.core.weights import seeded_batch, seeded_weights
-from harness.pool import PACKAGES_ROOT
+from harness.pool.workers import PACKAGES_ROOT
 
 # The oldest that can be had for an interpreter, and some between it and the pinned one.
 VERSIONS = {(3, 11): ("1.23.5", "1.24.4", "1.26.4"), (3, 12): ("1.26.4", "2.0.2"), (3, 13): ("2.1.3", "2.2.6")}

@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 import pytest
 
-from harness import checking
-from harness.agreement import Expected
+from harness.agreement.check import Expected
+from harness.agreement.timed_check import TimedExpected
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.live_worker import Worker
-from harness.pool import Pool
-from harness.task import Task
-from harness.timed_check import TimedExpected
+from harness.pool.worker import Worker
+from harness.pool.workers import Pool
+from harness.run import checking
+from harness.workloads.task import Task
 from tests.contract.sweeps import outcomes, sweep
 
 # 1.3 GB of activations from 262 kB of inputs.

@@ -13,14 +13,15 @@ import numpy as np
 import psutil
 import pytest
 
-from harness import live_worker, memory
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
-from harness.live_worker import Worker
-from harness.pool import Pool, Seat
-from harness.presets import choose
-from harness.task import Task
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.pool import memory
+from harness.pool import worker as live_worker
+from harness.pool.worker import Worker
+from harness.pool.workers import Pool, Seat
+from harness.workloads.presets import choose
+from harness.workloads.task import Task
 from tests.conftest import new_pool
 
 ROOT = Path(__file__).resolve().parents[2]

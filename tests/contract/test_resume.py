@@ -3,7 +3,7 @@
 import signal
 
 from harness import load
-from harness.journal import NAME, read
+from harness.run.journal import NAME, read
 from tests.contract.test_runs import finish, running, wait_for
 
 

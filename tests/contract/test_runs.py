@@ -16,8 +16,8 @@ import pytest
 
 from harness import load
 from harness.core.spec import Contender
-from harness.environments import FRAMEWORKS, Configuration, find_installation, variable_name
-from harness.worker_environment import tilts
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.pool.environment import tilts
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 240

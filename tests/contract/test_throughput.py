@@ -7,9 +7,9 @@ import statistics
 import pytest
 
 from harness.core.spec import Contender, DenseSpec, Workload
-from harness.live_worker import Worker
-from harness.rounds import WAIT_SHARE, Rounds, find_row, run_row
-from harness.task import Task
+from harness.pool.worker import Worker
+from harness.speed.rounds import WAIT_SHARE, Rounds, find_row, run_row
+from harness.workloads.task import Task
 
 WORKLOAD = Workload(DenseSpec((512, 1024, 10)), 64)
 CALLS, ROUNDS = 10, 30

@@ -7,12 +7,12 @@ import functools
 
 import pytest
 
+from harness.agreement.gradient_norms import choose_contenders
+from harness.agreement.training import ExpectedTraining, judge_training
 from harness.core.spec import OPTIMISERS, Contender
-from harness.environments import all_contenders
-from harness.gradient_norms import choose_contenders
-from harness.live_worker import Worker
-from harness.training import ExpectedTraining, judge_training
-from harness.training_tasks import TrainingTask, make_long_tasks
+from harness.frameworks.environments import all_contenders
+from harness.pool.worker import Worker
+from harness.workloads.trainings import TrainingTask, make_long_tasks
 
 STEPS = 20
 # The others cost several times as much; tests/calibration/long_training.py has them.

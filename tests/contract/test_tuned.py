@@ -11,14 +11,14 @@ import pytest
 from harness.core.errors import InputError
 from harness.core.spec import DEVICES, Contender, LstmSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
-from harness.environments import FRAMEWORKS, parse_contenders
-from harness.options import make_options
-from harness.pool import Pool
-from harness.presets import PRESETS
-from harness.progress import Reporter
-from harness.runs import Engine, run
-from harness.starting import blank_result
-from harness.tuning import ALLOCATOR, settings_of, variables_of
+from harness.frameworks.environments import FRAMEWORKS, parse_contenders
+from harness.frameworks.tuning import ALLOCATOR, settings_of, variables_of
+from harness.pool.workers import Pool
+from harness.run.engine import Engine, run
+from harness.run.options import make_options
+from harness.run.progress import Reporter
+from harness.run.starting import blank_result
+from harness.workloads.presets import PRESETS
 from tests.conftest import new_pool
 
 # Two layers, an initial state, and every time step an output: all that a backward pass by hand could forget.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
 
 ROOT = Path(__file__).resolve().parents[2]
 

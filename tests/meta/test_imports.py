@@ -12,6 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"pytorch": {"torch"}, "tensorflow": {"tensorflow", "keras"}, "jax": {"jax", "jaxlib", "flax", "optax"}}
 ALL_FRAMEWORKS = set().union(*MODULES.values())
 STANDARD = set(sys.stdlib_module_names)
+# From the top: a room imports only from rooms below it.
+ROOMS = (
+    "commands", "report", "defaults", "run", "differences", "speed", "agreement", "pool", "frameworks", "machine",
+    "workloads", "results", "system", "reference", "worker", "core",
+)  # fmt: skip
+# The command line is one more user of the Python interface.
+BESIDE = {"commands": {"api"}}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -54,6 +61,35 @@ def test_an_implementation_imports_core_its_framework_and_itself(framework):
     allowed = {"numpy", "harness.core", f"impls.{framework}"} | MODULES[framework]
     for path in files(f"impls/{framework}"):
         assert forbidden(path, allowed) == [], path
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The rooms, or modules beside them, that a file imports from."""
+    names = [name.split(".") for name in imported(path)]
+    return {parts[1] for parts in names if parts[0] == "harness" and len(parts) > 1}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_rooms_below_it(room):
+    allowed = {room, *ROOMS[ROOMS.index(room) + 1 :], *BESIDE.get(room, set())}
+    for path in files(f"harness/{room}"):
+        assert rooms_of(path) <= allowed, path
+
+
+def test_every_module_is_in_a_room_and_is_not_called_like_it():
+    folders = {path.name for path in (ROOT / "harness").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders == set(ROOMS)
+    assert {path.stem for path in (ROOT / "harness").glob("*.py")} == {"__init__", "__main__", "api", "pytest_plugin"}
+    for room in ROOMS:
+        assert not (ROOT / "harness" / room / f"{room}.py").exists()
+        assert ast.get_docstring(ast.parse((ROOT / "harness" / room / "__init__.py").read_text()))
+
+
+def test_unit_tests_stand_in_the_rooms_that_they_test():
+    beside = {"conftest", "__init__", "test_pytest_plugin", "test_room"}
+    assert {path.stem for path in (ROOT / "tests" / "unit").glob("*.py")} == beside
+    folders = {path.name for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders <= {*ROOMS, "calibration", "benchmarks"}
 
 
 def test_the_parent_imports_no_framework():

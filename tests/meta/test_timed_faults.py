@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from harness.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
 from tests.meta.test_faults import copy_sources
 
 STEPS = ("inference", "gradients", "training")

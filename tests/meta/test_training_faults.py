@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.training import ExpectedTraining
-from harness.training_tasks import TrainingTask, make_long_tasks
+from harness.agreement.training import ExpectedTraining
+from harness.workloads.trainings import TrainingTask, make_long_tasks
 from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 from tests.meta.faults.runner import SEED, Runner, is_installed
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.cli import main
-from harness.result_file import save
+from harness.commands.cli import main
+from harness.results.file import save
 
 
 @pytest.fixture

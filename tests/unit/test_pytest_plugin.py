@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.budget import Budget
 from harness.core.errors import InputError
 from harness.pytest_plugin import _budget
+from harness.speed.budget import Budget
 
 ROOT = Path(__file__).resolve().parents[2]
 # As pytest-benchmark has them unless they are given.

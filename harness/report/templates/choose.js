@@ -1,5 +1,5 @@
 "use strict";
-// Ranks contenders for the reader's situation. The same computation as harness/ranking.py, which explains it.
+// Ranks contenders for the reader's situation. The same computation as harness/speed/ranking.py, which explains it.
 const faceoffRanking = (() => {
   const CRITERIA = ["latency", "throughput", "start", "memory", "error"];
   const LEAST_DEVIATION = 1e-9;

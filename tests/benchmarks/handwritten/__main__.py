@@ -27,8 +27,7 @@ from typing import Any
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.spec import STEPS, Contender, Workload
-from harness.devices import AUTO, parse_device
-from harness.environments import (
+from harness.frameworks.environments import (
     FRAMEWORKS,
     Configuration,
     cache_directory,
@@ -37,10 +36,11 @@ from harness.environments import (
     parse_contenders,
     read_configuration,
 )
-from harness.presets import PRESETS, choose
-from harness.processor import describe_processor
-from harness.result_file import write_text
-from harness.worker_environment import worker_environment
+from harness.machine.processor import describe_processor
+from harness.pool.devices import AUTO, parse_device
+from harness.pool.environment import worker_environment
+from harness.results.file import write_text
+from harness.workloads.presets import PRESETS, choose
 
 LIMIT = 1.10
 INTERRUPTED = 130

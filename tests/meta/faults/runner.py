@@ -12,19 +12,19 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
-from harness.agreement import Expected, check_agreement
-from harness.agreement_records import EVERYDAY, Agreement
+from harness.agreement.check import Expected, check_agreement
+from harness.agreement.training import ExpectedTraining, judge_training
 from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
-from harness.environments import FRAMEWORKS, Configuration, find_installation
-from harness.live_worker import Worker
-from harness.situations import SITUATIONS
-from harness.task import Task
-from harness.training import ExpectedTraining, judge_training
-from harness.training_records import TrainingRun
-from harness.training_tasks import TrainingTask
-from harness.worker_environment import worker_environment
+from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.pool.environment import worker_environment
+from harness.pool.worker import Worker
+from harness.results.agreements import EVERYDAY, Agreement
+from harness.results.trainings import TrainingRun
+from harness.workloads.situations import SITUATIONS
+from harness.workloads.task import Task
+from harness.workloads.trainings import TrainingTask
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent

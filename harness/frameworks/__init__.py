@@ -1,0 +1,1 @@
+"""Which frameworks there are, where they are installed, in which versions, and how they are tuned."""

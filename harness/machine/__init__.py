@@ -1,0 +1,1 @@
+"""The machine: processor, cards, and what of them may be used."""

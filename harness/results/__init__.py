@@ -1,0 +1,1 @@
+"""What a run has found, as records, and the file that keeps them."""

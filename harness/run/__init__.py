@@ -1,0 +1,1 @@
+"""One run, from what was asked to its result: options, order of work, journal, going on after an end, progress."""

@@ -1,0 +1,36 @@
+"""The files in which each model is written, by framework, and what they were when a result was made."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from harness.core.spec import MODEL_KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = "harness/reference"
+
+
+def source_path(framework: str, kind: str) -> str:
+    """Of a framework's model, relative to the packages' folder; of the NumPy reference for `reference`."""
+    return f"{REFERENCE if framework == 'reference' else f'impls/{framework}'}/{kind}.py"
+
+
+def read_source(path: str) -> str | None:
+    """The text of a file named by `source_path`; None when it is not there."""
+    try:
+        return (ROOT / path).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def digest(text: str) -> str:
+    """What a result records of a file's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests(frameworks: list[str]) -> dict[str, str]:
+    """The digest of every model's file in some frameworks and the reference, by path."""
+    paths = [source_path(framework, kind) for framework in [*frameworks, "reference"] for kind in MODEL_KINDS]
+    texts = {path: read_source(path) for path in paths}
+    return {path: digest(text) for path, text in texts.items() if text is not None}

@@ -1,0 +1,1 @@
+"""How long calls take: rounds and their schedule, when to stop, statistics, verdicts, costs and the ranking."""

@@ -1,0 +1,1 @@
+"""Files that are written whole, signals, streams, and texts from the shell."""

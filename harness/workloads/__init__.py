@@ -1,0 +1,1 @@
+"""What is computed: models and sizes by name, tasks with weights and batches, data sets, counted work."""
