@@ -115,7 +115,7 @@ class Rounded(Following):
             error = np.minimum(size, self._lost_below)
             np.maximum(error, size * (units * self.unit_roundoff), out=error)
             part += error * draws / self.unit_roundoff
-            self._overflow(part)
+            self._fit(part)
 
     def summed(self, sums: Array, terms: Array, axis: Any) -> None:
         """Adds the rounding of running sums, in place; no less than plain ones in float32 err, as equal terms do."""
@@ -166,7 +166,7 @@ class Rounded(Following):
             shift *= np.add(first, second, out=self._draw[: part.size])
             part += shift
             if self._whole_range:
-                self._overflow(part)
+                self._fit(part)
 
     def _deviation(self, sums: Array, roots: Array, terms: int, variance: float) -> Array:
         """In units of u, without squares, which very small and very large numbers do not have."""
@@ -187,9 +187,15 @@ class Rounded(Following):
             draws = self._draws.take(part.size) + self._draws.take(part.size)
             part += root * draws * (self._operands / self.unit_roundoff)
 
-    def _overflow(self, part: Array) -> None:
+    def _fit(self, part: Array) -> None:
+        """Fits values into the range, in place: what is too large is infinite, and float16's smallest are zero.
+
+        No disturbance makes a value zero, and by a root or a quotient a zero is far from it.
+        """
         if not np.max(np.abs(part), initial=0.0) <= self._largest:
             part[np.abs(part) > self._largest] *= np.inf
+        if self._rounds_small:
+            part[np.abs(part) < self._lost_below] = 0.0
 
 
 class RoundedProduct:

@@ -204,6 +204,21 @@ def test_tiny_values_in_float16_are_rounded_to_the_spacing_of_its_smallest_numbe
     assert rms(plain(rounded(x, "bfloat16") * 1.0) - x) < 1e-9
 
 
+@pytest.mark.parametrize("operation", ["elementwise", "sum", "product"])
+def test_in_float16_what_is_below_half_of_its_finest_spacing_is_zero(operation: str) -> None:
+    x = rounded(np.geomspace(1e-3, 1e-12, 400), "float16")
+    found = plain(
+        {
+            "elementwise": lambda: x * 1.0,
+            "sum": lambda: x[None].sum(axis=0),
+            "product": lambda: np.eye(400) @ x[:, None],
+        }[operation]()
+    )
+    assert not found[np.abs(found) < 2.0**-25].any()
+    assert found[:100].all()
+    assert not found[-100:].any()
+
+
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(InputError, match="unknown dtype; got 'float8', expected one of float64, float32"):
         Rounded("float8", noise_generator(0))
