@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness.report import write_page
-from tests.unit import device_samples, hostile_samples
-from tests.unit import result_samples as samples
 from tests.unit.defaults.samples import atlas
+from tests.unit.pool import device_samples
+from tests.unit.results import hostile_samples, samples
 
 ARGUMENTS = (
     "--headless",

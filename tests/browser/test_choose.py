@@ -17,7 +17,7 @@ from harness.results.records import NoiseFloor, Result
 from harness.speed import ranking
 from harness.speed.criteria import measured
 from tests.browser.conftest import RESULTS, Opened
-from tests.unit import result_samples as samples
+from tests.unit.results import samples
 
 CONTENDERS = (*samples.CONTENDERS, "numpy:plain", "<b>bold</b>:mode")
 RANK = """([facts, situations]) => situations.map(situation => {

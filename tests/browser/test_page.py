@@ -12,8 +12,8 @@ import pytest
 from harness import load
 from harness.report import write_page
 from tests.browser.conftest import RESULTS, SCHEMES, SIZES, Opened, draw_every_chart
-from tests.unit import result_samples as samples
 from tests.unit.report.test_many import many
+from tests.unit.results import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from harness.core.errors import InputError
 from harness.frameworks.environments import all_contenders
 from tests.calibration import throughput
 from tests.calibration.verdicts import CONTENDERS_OF_A_SET, count, earlier, missed, sets_of, share
-from tests.unit import result_samples as samples
+from tests.unit.results import samples
 
 
 def comparisons(condition="quiet", slowdown=0.0, **verdicts):

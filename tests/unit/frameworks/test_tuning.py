@@ -16,8 +16,8 @@ from harness.run.options import make_options
 from harness.run.progress import Reporter
 from harness.run.starting import make_pool
 from harness.speed.measure import record_setting
-from tests.unit import result_samples as samples
 from tests.unit.report.pages import page_of
+from tests.unit.results import samples
 
 RNN = Workload(RnnSpec(3, 6, 4, 5), 4)
 WHOLE = Contender("jax", TUNED)

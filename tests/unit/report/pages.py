@@ -8,9 +8,8 @@ from typing import Any
 
 from harness.report import render
 from harness.results.records import Result
-from tests.unit import hostile_samples
-from tests.unit import result_samples as samples
 from tests.unit.report.html_tree import Element, parse
+from tests.unit.results import hostile_samples, samples
 
 
 def page_of(result: Result, name: str = "a result") -> Element:

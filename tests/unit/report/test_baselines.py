@@ -8,7 +8,7 @@ from harness.report.baselines import ratios_by_baseline
 from harness.report.speed import speed_groups
 from harness.report.text import with_interval
 from harness.speed.statistics import Precision, Sample, adjusted, verdict
-from tests.unit import result_samples as samples
+from tests.unit.results import samples
 
 NAMES = ("pytorch:eager", "jax:jit", "tensorflow:xla")
 

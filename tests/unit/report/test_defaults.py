@@ -15,8 +15,8 @@ from harness.report import to_csv, to_markdown, write_charts
 from harness.report.defaults import effects_chart, largest_effects
 from harness.report.page import render
 from harness.results.file import save
-from tests.unit import result_samples as samples
 from tests.unit.defaults.samples import HOSTILE, atlas
+from tests.unit.results import samples
 
 
 def test_the_words_that_differ_are_drawn_by_what_they_are_worth() -> None:

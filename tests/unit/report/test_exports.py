@@ -16,8 +16,7 @@ from harness.report import to_csv, to_markdown, write_charts
 from harness.report.exports import COLUMNS
 from harness.results.file import save
 from harness.results.records import NoiseFloor
-from tests.unit import hostile_samples
-from tests.unit import result_samples as samples
+from tests.unit.results import hostile_samples, samples
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

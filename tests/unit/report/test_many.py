@@ -12,10 +12,10 @@ from harness.core.spec import DenseSpec, LstmSpec, Workload
 from harness.report import render
 from harness.report.overview import MOST_RECORDS, MOST_WORKLOADS
 from harness.results.records import NoiseFloor, Result
-from tests.unit import report_pages
-from tests.unit import result_samples as samples
+from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import chart_rows, charts_of, page_of
+from tests.unit.results import samples
 
 NAMES = ("pytorch:eager", "jax:jit")
 

@@ -13,10 +13,10 @@ from harness.report import norms, render
 from harness.results.file import load, save
 from harness.results.records import Result
 from harness.results.trainings import GradientNorms
-from tests.unit import hostile_samples, report_pages
-from tests.unit import result_samples as samples
+from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import chart_rows, charts_of, page_of
+from tests.unit.results import hostile_samples, samples
 
 
 @pytest.fixture(name="main_page")

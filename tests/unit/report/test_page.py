@@ -14,10 +14,10 @@ from harness.report import render, write_page
 from harness.report.text import clip, duration, moment, printable, significant, time_unit, value_text, with_interval
 from harness.report.words import identify
 from harness.results.records import Result
-from tests.unit import hostile_samples, report_pages
-from tests.unit import result_samples as samples
+from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element, parse
 from tests.unit.report.pages import chart_rows, charts_of, page_of
+from tests.unit.results import hostile_samples, samples
 
 MAX_PAGE_BYTES = 5_000_000
 

@@ -9,10 +9,10 @@ import pytest
 
 from harness.results.costs import Ceiling
 from harness.results.records import NoiseFloor
-from tests.unit import report_pages
-from tests.unit import result_samples as samples
+from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import card, chart_rows, charts_of, page_of
+from tests.unit.results import samples
 
 
 @pytest.fixture(name="main_page")

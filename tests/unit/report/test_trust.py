@@ -10,8 +10,8 @@ import pytest
 from harness.commands.summary import print_summary
 from harness.report.exports import to_markdown
 from harness.results.records import NoiseFloor, Result
-from tests.unit import result_samples as samples
 from tests.unit.report.pages import card, page_of
+from tests.unit.results import samples
 
 
 def measured_with(disturbed: float, noisy: bool) -> Result:

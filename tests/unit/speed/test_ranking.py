@@ -28,7 +28,7 @@ from harness.speed.ranking import (
     rank,
 )
 from harness.speed.statistics import TIE_MARGIN
-from tests.unit import result_samples as samples
+from tests.unit.results import samples
 
 LATENCY = {"latency": 1.0}
 
