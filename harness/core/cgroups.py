@@ -4,8 +4,6 @@ Groups are nested, and each may have a limit; containers see the innermost as th
 `cpu.max`, version 1 in `cpu.cfs_quota_us` and `cpu.cfs_period_us`. What is absent or odd says nothing.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import List, Optional
 

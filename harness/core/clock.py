@@ -1,14 +1,18 @@
 """The one clock, in monotonic nanoseconds. A jump of the wall clock does not touch it."""
 
-from __future__ import annotations
-
 import time
 from typing import Callable, List
 
 Clock = Callable[[], int]
 """Returns nanoseconds since an arbitrary start; never goes back."""
 
-monotonic_ns: Clock = time.perf_counter_ns
+
+def _perf_counter_ns() -> int:
+    return int(time.perf_counter() * 1e9)
+
+
+# Python 3.6 has none; of its float nothing is lost that the clock itself can tell.
+monotonic_ns: Clock = getattr(time, "perf_counter_ns", _perf_counter_ns)
 # Readings, mostly of some ten nanoseconds each, in which even a coarse clock ticks several times.
 READINGS, LONGEST_S = 1000, 0.05
 

@@ -8,8 +8,6 @@ anew, and `Model.canonical` maps gradients to canonical names outside the timed 
 there for frameworks that reach it.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
@@ -51,7 +49,7 @@ class Runtime(ABC):
         """The modes it offers on `device`."""
 
     @abstractmethod
-    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> "Model":
         """Makes the model from canonical weights, in the workload's dtype. Part of the cold start only."""
 
     @abstractmethod

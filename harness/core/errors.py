@@ -1,10 +1,14 @@
 """Errors that say what, where, got, expected and the next step."""
 
-from __future__ import annotations
+import sys
+from typing import Optional
 
-from typing import Literal, Optional
+if sys.version_info >= (3, 8):
+    from typing import Literal
 
-Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing"]
+    Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing"]
+else:
+    Outcome = str
 """How a case ended; it ends in exactly one."""
 
 

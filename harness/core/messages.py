@@ -5,8 +5,6 @@ order the header lists them, C-contiguous and little-endian. Standard output and
 printed there can disturb a message.
 """
 
-from __future__ import annotations
-
 import json
 import select
 import socket
@@ -124,16 +122,19 @@ class Channel:
         self.held_up_s += deadline.held_up_s
         return Message(header["kind"], _unpack(header["body"], arrays))
 
-    def _receive_array(self, description: Dict[str, Any], deadline: _Deadline) -> np.ndarray:
+    def _receive_array(self, description: Dict[str, Any], deadline: "_Deadline") -> np.ndarray:
         dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        size = dtype.itemsize
+        for length in shape:
+            # As Python's own numbers, which do not overflow.
+            size *= int(length)
         if size > MAX_ARRAY_BYTES:
             raise MessageError(
                 "array too large", where="channel", got=f"{size} bytes", expected=f"at most {MAX_ARRAY_BYTES}"
             )
         return np.frombuffer(self._receive_bytes(size, deadline), dtype=dtype).reshape(shape)
 
-    def _send_bytes(self, data: memoryview, deadline: _Deadline) -> None:
+    def _send_bytes(self, data: memoryview, deadline: "_Deadline") -> None:
         sent = 0
         while sent < len(data):
             deadline.wait(self._socket, writing=True)
@@ -144,7 +145,7 @@ class Channel:
             except OSError as error:
                 raise ChannelClosedError("the other side is gone", where="channel", got=str(error)) from None
 
-    def _receive_bytes(self, size: int, deadline: _Deadline) -> bytearray:
+    def _receive_bytes(self, size: int, deadline: "_Deadline") -> bytearray:
         buffer = bytearray(size)
         view, done = memoryview(buffer), 0
         while done < size:

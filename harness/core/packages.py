@@ -1,12 +1,16 @@
 """What is installed for an interpreter, from package metadata alone; runs as a script under other interpreters too."""
 
-import importlib.metadata
 import importlib.util
 import json
 import os
 import re
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Set
+
+try:
+    import importlib.metadata as metadata
+except ImportError:  # before Python 3.8
+    import importlib_metadata as metadata  # type: ignore[import-not-found, no-redef]
 
 EXTRAS_FOR_GPUS = ("and-cuda", "cuda", "cuda12", "cuda13", "with-cuda")
 
@@ -46,10 +50,10 @@ def look_up(module: str, distributions: Sequence[str]) -> Dict[str, Any]:
     return {"found": found, "versions": find_versions(distributions)}
 
 
-def _find(name: str) -> Optional[importlib.metadata.Distribution]:
+def _find(name: str) -> "Optional[metadata.Distribution]":
     try:
-        return importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
         return None
 
 
@@ -68,7 +72,7 @@ def _required(requirements: Sequence[str]) -> List[str]:
     return names
 
 
-def _size(path: importlib.metadata.PackagePath) -> int:
+def _size(path: "metadata.PackagePath") -> int:
     if path.size is not None:
         return path.size
     try:

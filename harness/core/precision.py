@@ -1,7 +1,5 @@
 """Precision policies: what is computed in which dtype, the same for all frameworks."""
 
-from __future__ import annotations
-
 from harness.core.errors import InputError
 
 DTYPES = ("float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16")

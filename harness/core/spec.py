@@ -1,7 +1,5 @@
 """What is computed and by whom: models, workloads, contenders, cases. Frozen, and validated when made."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Mapping, Tuple, Type
@@ -317,7 +315,7 @@ class Workload:
         optimiser = f"-{self.optimiser.kind}" if self.step == "training" else ""
         return f"{self.model.label}-b{self.batch_size}-{self.dtype}-{self.device}-{self.step}{optimiser}"
 
-    def replace(self, **changes: Any) -> Workload:
+    def replace(self, **changes: Any) -> "Workload":
         """The same workload with some fields changed."""
         return dataclasses.replace(self, **changes)
 
@@ -333,14 +331,14 @@ class Workload:
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Workload:
+    def from_json(data: Mapping[str, Any]) -> "Workload":
         """Makes the workload that `to_json` wrote; raises InputError on unknown or missing fields."""
         fields = dict(data)
         if "model" in fields:
             fields["model"] = model_from_json(fields["model"])
         if "optimiser" in fields:
             fields["optimiser"] = _from_json(Optimiser, fields["optimiser"], "optimiser")
-        workload: Workload = _from_json(Workload, fields, "workload")
+        workload: "Workload" = _from_json(Workload, fields, "workload")
         return workload
 
 
@@ -355,7 +353,7 @@ class Contender:
         return f"{self.framework}:{self.mode}"
 
     @staticmethod
-    def parse(text: str) -> Contender:
+    def parse(text: str) -> "Contender":
         """Reads `framework:mode`; whether both exist is for `harness.frameworks.environments` to say."""
         framework, colon, mode = text.partition(":")
         if not (framework and colon and mode):

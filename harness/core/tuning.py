@@ -1,7 +1,5 @@
 """The mode `tuned` of a framework, and `tuned-without-NAME`: the same with one of its settings left as it was."""
 
-from __future__ import annotations
-
 TUNED = "tuned"
 _WITHOUT = TUNED + "-without-"
 # Settings that are code of the implementations; all others are environment variables (`harness.frameworks.tuning`).

@@ -12,8 +12,6 @@ Layouts, last axis fastest:
 Values that are drawn here are exact in float32, so that every dtype starts from the same numbers.
 """
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Tuple
@@ -222,11 +220,11 @@ class Batch:
     inputs: Dict[str, np.ndarray]
     targets: np.ndarray
 
-    def astype(self, dtype: str) -> Batch:
+    def astype(self, dtype: str) -> "Batch":
         """The same batch with its inputs rounded to `dtype` (see `round_to`)."""
         return Batch({name: round_to(value, dtype) for name, value in self.inputs.items()}, self.targets)
 
-    def pick(self, rows: np.ndarray) -> Batch:
+    def pick(self, rows: np.ndarray) -> "Batch":
         """The examples with these numbers."""
         # Initial states have the layers first.
         inputs = {n: value[rows] if n == "x" else value[:, rows] for n, value in self.inputs.items()}
@@ -237,7 +235,7 @@ class Batch:
         return {"inputs": self.inputs, "targets": self.targets}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Batch:
+    def from_json(data: Mapping[str, Any]) -> "Batch":
         """Makes the batch that `to_json` wrote."""
         return Batch(dict(data["inputs"]), data["targets"])
 

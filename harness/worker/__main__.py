@@ -4,8 +4,6 @@ The parent has set the environment (threads, switches) before this interpreter s
 imported, by name.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,7 +1,5 @@
 """What an exception of a framework means for a case: the words by which libraries say what went wrong."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Dict
 
@@ -106,7 +104,8 @@ def describe_error(error: Exception) -> Dict[str, Any]:
     reason = kind + reason
     perhaps_full = outcome == "crashed" and any(words in lower for words in WORDS_OF_A_CARD_PERHAPS_FULL)
     device_lost = outcome != "out_of_memory" and any(words in lower for words in WORDS_FOR_NO_DEVICE)
-    if outcome == "crashed" and not perhaps_full and not device_lost and (finding := finding_of(error, reason)):
+    finding = "" if outcome != "crashed" or perhaps_full or device_lost else finding_of(error, reason)
+    if finding:
         outcome, reason = "disagrees", f"{finding}: {reason} ({place_of(error)})"
     return {
         "outcome": outcome,

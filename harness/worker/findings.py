@@ -3,8 +3,6 @@
 Either is a finding about the implementation, with the outcome `disagrees`, and no crash.
 """
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence

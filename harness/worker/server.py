@@ -17,8 +17,6 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
 """
 
-from __future__ import annotations
-
 import gc
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""A worker under every NumPy that is promised: an environment of another framework version may hold an old one."""
+"""A worker under every Python and NumPy that is promised: an old framework may need old ones."""
 
 import os
 import shutil
@@ -19,8 +19,10 @@ from harness.pool.workers import PACKAGES_ROOT
 # The oldest that can be had for an interpreter, and some between it and the pinned one.
 VERSIONS = {(3, 11): ("1.23.5", "1.24.4", "1.26.4"), (3, 12): ("1.26.4", "2.0.2"), (3, 13): ("2.1.3", "2.2.6")}
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
-# The oldest NumPy that is promised is older than the wheels for the interpreter of this project.
-CASES = (("3.10", "1.22.4"), *((OWN, version) for version in VERSIONS.get(sys.version_info[:2], ())))
+# Old frameworks live in old interpreters, the oldest of which lacks dataclasses.
+OLD = (("3.6", "1.19.5"), ("3.7", "1.21.6"), ("3.8", "1.23.5"), ("3.10", "1.22.4"))
+BACKPORTS = {"3.6": ("dataclasses==0.8",)}
+CASES = (*OLD, *((OWN, version) for version in VERSIONS.get(sys.version_info[:2], ())))
 WORKLOAD = Workload(DenseSpec((4, 3)), 2)
 
 # A framework that needs nothing but NumPy: one layer, and every kind of value that a reply holds.
@@ -78,14 +80,20 @@ def old_numpy(request, tmp_path):
     if python is None:
         pytest.skip(f"there is no Python {interpreter} here")
     command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--target", str(tmp_path / "numpy"), f"numpy=={wanted}"]
+    command += [
+        "--disable-pip-version-check",
+        "--target",
+        str(tmp_path / "numpy"),
+        f"numpy=={wanted}",
+        *BACKPORTS.get(interpreter, ()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"numpy {wanted} cannot be had here: {done.stderr.strip().splitlines()[-1]}")
     return python, tmp_path / "numpy", wanted
 
 
-def test_a_worker_serves_every_request_with_an_old_numpy(old_numpy, tmp_path):
+def test_a_worker_serves_every_request(old_numpy, tmp_path):
     python, folder, version = old_numpy
     made_up = tmp_path / "packages" / "impls" / "made_up"
     made_up.mkdir(parents=True)
