@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS, Configuration, all_contenders, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.contenders import all_contenders
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.worker import Worker
 from harness.pool.workers import Pool
 from harness.system.interrupts import SIGNALS

@@ -29,6 +29,7 @@ from harness.agreement.noise import Distances, Noise, Values, distances, noise_f
 from harness.agreement.quantities import Detail, contender_quantities, reference_quantities
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import passes_at_once, reason_of
 from harness.pool.worker import Worker
 from harness.reference.arithmetic import UNIT_ROUNDOFF, noise_generator
@@ -39,14 +40,6 @@ from harness.results.agreements import EVERYDAY, Agreement, PathPoint, Quantity
 from harness.workloads.task import Task
 
 Check = Literal["meaning", "precision"]
-# Who has code of its own for float64, which fused kernels lack, so that what agrees there is not what else is run.
-OTHERWISE_IN_FLOAT64 = {
-    ("jax:cudnn", "lstm"),
-    ("tensorflow:eager", "residual"),
-    ("tensorflow:graph", "residual"),
-    ("tensorflow:graph-onednn", "residual"),
-    ("tensorflow:tuned", "residual"),
-}
 WIDE_DTYPES = ("float64", "float32")
 
 
@@ -275,7 +268,8 @@ def name_precision_findings(agreements: Sequence[Agreement]) -> None:
         if agreement.check == "precision" and agreement.outcome == "disagrees" and agreement.situation in cleared:
             dtype = str(agreement.workload["dtype"])
             model = Workload.from_json(agreement.workload).model.kind
-            if (agreement.contender, model) in OTHERWISE_IN_FLOAT64:
+            contender = Contender.parse(agreement.contender)
+            if FRAMEWORKS[contender.framework].runs_otherwise_in_float64(contender.mode, model):
                 agreement.message += (
                     "\n  in float64 it agrees, but other code of it serves there: meaning is not cleared"
                 )

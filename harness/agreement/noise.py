@@ -21,7 +21,7 @@ import numpy as np
 
 from harness.core.precision import storage_dtype
 from harness.core.weights import Batch
-from harness.frameworks.environments import cache_root
+from harness.frameworks.caches import cache_root
 from harness.reference.arithmetic import UNIT_ROUNDOFF
 from harness.reference.rounding import lost_below
 from harness.system.whole_files import keep, kept

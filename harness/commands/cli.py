@@ -108,7 +108,7 @@ def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
 def _compile(*, as_json: bool, **keywords: Any) -> int:
     from harness.api import compile_only
     from harness.commands.summary import print_compiled
-    from harness.frameworks.environments import compile_cache_root
+    from harness.frameworks.caches import compile_cache_root
 
     result = compile_only(**keywords)
     if as_json:

@@ -13,7 +13,10 @@ from rich.table import Table
 
 from harness.core.spec import MODEL_KINDS, SPEC_CLASSES, STEPS, Contender
 from harness.core.tuning import TUNED
-from harness.frameworks.environments import FRAMEWORKS, Framework, Installation, find_installation, read_configuration
+from harness.frameworks.configuration import read_configuration
+from harness.frameworks.installations import Installation, find_installation
+from harness.frameworks.manifest import Framework
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.cards import find_cards
 from harness.machine.processor import describe_quota
 from harness.pool.needs import find_lack
@@ -38,7 +41,9 @@ def take_inventory() -> dict[str, Any]:
             "installed": installation.installed,
             "versions": installation.versions,
             "contenders": [f"{framework.name}:{mode}" for mode in (*framework.modes, TUNED)],
-            "only_on": {f"{framework.name}:{mode}": device for mode, device in framework.only_on.items()},
+            "only_on": {
+                f"{framework.name}:{n}": m.devices[0] for n, m in framework.modes.items() if len(m.devices) == 1
+            },
             "python": installation.python,
             "reason": installation.reason,
             "next_step": installation.next_step,

@@ -354,7 +354,7 @@ class Contender:
 
     @staticmethod
     def parse(text: str) -> "Contender":
-        """Reads `framework:mode`; whether both exist is for `harness.frameworks.environments` to say."""
+        """Reads `framework:mode`; whether both exist is for `harness.frameworks.contenders` to say."""
         framework, colon, mode = text.partition(":")
         if not (framework and colon and mode):
             raise InputError(

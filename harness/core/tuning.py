@@ -2,7 +2,7 @@
 
 TUNED = "tuned"
 _WITHOUT = TUNED + "-without-"
-# Settings that are code of the implementations; all others are environment variables (`harness.frameworks.tuning`).
+# Settings that are code of the implementations; all others are environment variables (`impls/*/framework.toml`).
 BACKWARD, ONE_TANH = "backward-by-hand", "one-tanh"
 
 

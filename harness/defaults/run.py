@@ -31,7 +31,8 @@ from harness.defaults.layers import (
 )
 from harness.defaults.steps import measure_optimisers
 from harness.defaults.units import unit_effects
-from harness.frameworks.environments import FRAMEWORKS, Configuration, read_configuration
+from harness.frameworks.configuration import Configuration, read_configuration
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.devices import ask_frameworks, choose_device, parse_device
 from harness.pool.environment import describe_left_out
 from harness.pool.workers import Pool

@@ -14,7 +14,9 @@ from packaging.requirements import Requirement
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.spec import require_choice
-from harness.frameworks.environments import CONFIG_FILE, FRAMEWORKS, Installation, find_installation, read_configuration
+from harness.frameworks.configuration import read_configuration
+from harness.frameworks.installations import Installation, find_installation
+from harness.frameworks.registry import CONFIG_FILE, FRAMEWORKS
 from harness.results.file import require_writable, write_text
 
 ERROR_LINES = 3

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import DEVICES, Contender
-from harness.frameworks.environments import FRAMEWORKS, Configuration
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.cards import find_cards
 from harness.machine.visible_cards import visible_cards
 from harness.pool.workers import Pool

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.visible_cards import visible_cards
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -38,15 +38,11 @@ _TILTING = (
     "PYTHON_JIT",
 )
 _TILTING_PREFIXES = (
-    "ATEN_",
     "COV_CORE_",
     "CUBLAS",
     "CUDNN_",
     "DNNL_",
-    "FLAX_",
     "GOMP_",
-    "JAX_",
-    "KERAS_",
     "KMP_",
     "MALLOC_",
     "MKL_",
@@ -54,35 +50,18 @@ _TILTING_PREFIXES = (
     "ONEDNN_",
     "OPENBLAS_",
     "PYTHONMALLOC",
-    "PYTORCH_",
-    "TF_",
-    "TORCH",
-    "TRITON_",
-    "XLA_",
 )
-# What begins alike and is needed to start, is set anyway, or is scikit-learn's or Terraform's.
-_HARMLESS_PREFIXES = (
-    "KMP_DUPLICATE_LIB_OK",
-    "KMP_INIT_AT_FORK",
-    "TF_CLI_",
-    "TF_CPP_MIN_LOG_LEVEL",
-    "TF_DATA_DIR",
-    "TF_INPUT",
-    "TF_IN_AUTOMATION",
-    "TF_LOG",
-    "TF_PLUGIN_",
-    "TF_VAR_",
-    "TF_WORKSPACE",
-    "TRITON_LIBCUDA_PATH",
-    "TRITON_PTXAS_PATH",
-)
+# What begins alike and is needed to start.
+_HARMLESS_PREFIXES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 # A part of XLA_FLAGS that says where CUDA lies, without which XLA may compile nothing for a card.
 _CUDA_FOLDER = "--xla_gpu_cuda_data_dir="
 
 
 def tilts(name: str) -> bool:
     """Whether an environment variable would change the speed or the results of some frameworks and not of others."""
-    return name in _TILTING or (name.startswith(_TILTING_PREFIXES) and not name.startswith(_HARMLESS_PREFIXES))
+    tilting = *_TILTING_PREFIXES, *(prefix for framework in FRAMEWORKS.values() for prefix in framework.tilting)
+    harmless = *_HARMLESS_PREFIXES, *(prefix for framework in FRAMEWORKS.values() for prefix in framework.harmless)
+    return name in _TILTING or (name.startswith(tilting) and not name.startswith(harmless))
 
 
 def describe_left_out(threads: int) -> str:
@@ -124,16 +103,12 @@ def worker_environment(
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     environment.update(
         PYTHONUNBUFFERED="1",
-        KERAS_BACKEND="tensorflow",
-        # Or a keras.json of the user's would choose dtypes and the layout of images.
-        KERAS_HOME=str(compile_cache / "keras"),
-        # On a GPU it says in its warnings alone why it sees none.
-        TF_CPP_MIN_LOG_LEVEL="1" if device == "gpu" else "2",
         CUDA_DEVICE_ORDER="PCI_BUS_ID",
         CUDA_VISIBLE_DEVICES=visible_cards(device, card),
     )
+    environment.update(framework.always(device, compile_cache))
     if framework.caches_by_default or not cold:
-        environment.update({name: text.format(compile_cache) for name, text in framework.compile_cache.items()})
+        environment.update(framework.keeps_compiled(compile_cache))
     environment.update(framework.environment(contender.mode, device))
     if flags := " ".join([*_where_cuda_lies(), *environment.get("XLA_FLAGS", "").split()]):
         environment["XLA_FLAGS"] = flags

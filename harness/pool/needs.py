@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS, cache_directory
+from harness.frameworks.caches import cache_directory
+from harness.frameworks.registry import FRAMEWORKS
 from harness.system.whole_files import scratch_folder
 
 COMPILE_LIMIT_S = 60
@@ -55,7 +56,8 @@ def find_lack(contender: Contender, device: str, python: str, versions: Mapping[
         python: the interpreter of its framework.
         versions: of the framework, on which the folder of compiled code depends.
     """
-    language = FRAMEWORKS[contender.framework].compilers.get(contender.mode, {}).get(device)
+    mode = FRAMEWORKS[contender.framework].modes.get(contender.mode)
+    language = mode.compilers.get("gpu" if device == "gpu" else "cpu") if mode else None
     if language is None:
         return None
     return find_compiler_lack(language, python) or find_folder_lack(versions)

@@ -18,7 +18,10 @@ from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS, Configuration, Installation, cache_directory, find_installation
+from harness.frameworks.caches import cache_directory
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import Installation, find_installation
+from harness.frameworks.registry import FRAMEWORKS, hidden_modules
 from harness.machine.cards import open_card
 from harness.pool.compile_cache import remove_damaged
 from harness.pool.environment import worker_environment
@@ -300,7 +303,7 @@ class Pool:
         # A framework may be there by the caller's path alone.
         paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
         environment["PYTHONPATH"] = os.pathsep.join([str(self._import_root()), *paths])
-        others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
+        others = ",".join(hidden_modules(contender.framework))
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
             arguments = [str(theirs.fileno()), contender.framework, str(os.getpid()), str(monotonic_ns())]
@@ -330,12 +333,16 @@ class Pool:
         return Path(tempfile.mkdtemp(dir=self._temporary))
 
     def _import_root(self) -> Path:
-        """A folder with `harness` and `impls` alone, so that another interpreter sees none of this one's packages."""
+        """A folder with `harness` and the frameworks' folders as `impls` alone, wherever they lie.
+
+        So another interpreter sees none of this one's packages.
+        """
         root = self._temporary / "packages"
         if not root.exists():
-            root.mkdir()
-            for package in ("harness", "impls"):
-                (root / package).symlink_to(PACKAGES_ROOT / package)
+            (root / "impls").mkdir(parents=True)
+            (root / "harness").symlink_to(PACKAGES_ROOT / "harness")
+            for framework in FRAMEWORKS.values():
+                (root / "impls" / framework.name).symlink_to(framework.folder.absolute())
         return root
 
 

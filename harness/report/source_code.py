@@ -9,7 +9,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from harness.frameworks.environments import FRAMEWORKS
+from harness.frameworks.registry import FRAMEWORKS
 from harness.report.words import KIND_TITLES, contender_names
 from harness.results.records import Result
 from harness.run.sources import digest, read_source, source_path

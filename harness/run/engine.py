@@ -15,8 +15,10 @@ from harness.agreement.training import ExpectedTraining, judge_training
 from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
 from harness.core.tuning import TUNED, left_out, without
-from harness.frameworks.environments import FRAMEWORKS, installed_bytes, tuned_modes
-from harness.frameworks.tuning import Setting, settings_of
+from harness.frameworks.contenders import tuned_modes
+from harness.frameworks.installations import installed_bytes
+from harness.frameworks.manifest import Setting
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.workers import Pool, Seat
 from harness.results.records import CaseResult, ContenderInfo, Result
 from harness.results.trainings import GradientNorms, TrainingRun
@@ -145,7 +147,7 @@ def choose_tasks(options: Options) -> list[TrainingTask]:
 def _settings_with_part_in(workload: Workload, steps: Sequence[str], framework: str) -> list[Setting]:
     """The settings of a framework's mode `tuned` that change anything about a step of the model."""
     timed = [workload.replace(step=step) for step in steps]
-    return [setting for setting in settings_of(framework) if any(setting.has_part_in(w) for w in timed)]
+    return [setting for setting in FRAMEWORKS[framework].tuned_settings() if any(setting.has_part_in(w) for w in timed)]
 
 
 def start_again(engine: Engine, result: Result, journal: Journal | None) -> None:

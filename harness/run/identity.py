@@ -7,14 +7,16 @@ import hashlib
 import importlib.metadata
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import InputError
-from harness.frameworks.environments import FRAMEWORKS, find_installation
+from harness.frameworks.installations import find_installation
+from harness.frameworks.manifest import FILE
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.devices import device_name
 from harness.run.options import Options
 from harness.speed.budget import Budget
@@ -86,7 +88,7 @@ def identify(options: Options, machine: Mapping[str, object]) -> Identity:
         workloads=[workload.to_json() for workload in options.workloads],
         machine=dict(machine),
         versions=versions,
-        code=_source(),
+        code=_source([name for name in versions if name in FRAMEWORKS]),
     )
     return cleaned(identity)
 
@@ -158,14 +160,12 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], where: s
         )
 
 
-def _source() -> str:
-    """A digest of the code that decides what a record says; how it is shown is left out."""
-    root = Path(__file__).resolve().parents[2]
+def _source(frameworks: Sequence[str]) -> str:
+    """A digest of the code that decides what a record says, the frameworks' too; how it is shown is left out."""
+    harness = Path(__file__).resolve().parents[1]
     shown = ("report", "defaults", "commands")
-    files = [
-        path
-        for package in ("harness", "impls")
-        for path in sorted((root / package).rglob("*.py"))
-        if path.relative_to(root).parts[1] not in shown
-    ]
+    files = [path for path in sorted(harness.rglob("*.py")) if path.relative_to(harness).parts[0] not in shown]
+    for name in sorted(frameworks):
+        folder = FRAMEWORKS[name].folder
+        files += [folder / FILE, *sorted(folder.rglob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -20,7 +20,9 @@ from harness.core.spec import (
     require_choice,
     require_size,
 )
-from harness.frameworks.environments import Configuration, parse_contenders, parse_frameworks, read_configuration
+from harness.frameworks.configuration import Configuration, read_configuration
+from harness.frameworks.contenders import parse_contenders, parse_frameworks
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.processor import allowed_cores, describe_quota, usable_cores
 from harness.pool.devices import device_name, parse_device, resolve_device
 from harness.pool.environment import describe_left_out
@@ -335,7 +337,12 @@ def make_options(
         training_optimisers=(optimiser,) if optimiser else OPTIMISERS,
         configuration=configuration,
         quiet=quiet,
-        notices=(notice, describe_quota(), describe_left_out(threads or usable_cores())),
+        notices=(
+            notice,
+            *(f"{name} is left out: {error}" for name, error in FRAMEWORKS.broken.items()),
+            describe_quota(),
+            describe_left_out(threads or usable_cores()),
+        ),
     )
 
 

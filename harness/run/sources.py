@@ -6,20 +6,25 @@ import hashlib
 from pathlib import Path
 
 from harness.core.spec import MODEL_KINDS
+from harness.frameworks.registry import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
+IMPLEMENTATIONS = "impls"
 REFERENCE = "harness/reference"
 
 
 def source_path(framework: str, kind: str) -> str:
     """Of a framework's model, relative to the packages' folder; of the NumPy reference for `reference`."""
-    return f"{REFERENCE if framework == 'reference' else f'impls/{framework}'}/{kind}.py"
+    return f"{REFERENCE if framework == 'reference' else f'{IMPLEMENTATIONS}/{framework}'}/{kind}.py"
 
 
 def read_source(path: str) -> str | None:
     """The text of a file named by `source_path`; None when it is not there."""
+    first, name, *rest = Path(path).parts
+    # A framework's folder may lie anywhere; a path names it as if it were one of the project's.
+    file = FRAMEWORKS[name].folder.joinpath(*rest) if first == IMPLEMENTATIONS and name in FRAMEWORKS else ROOT / path
     try:
-        return (ROOT / path).read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError:
         return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from harness.agreement.timed_check import TimedExpected, timed_values
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
-from harness.frameworks.tuning import settings_in_force
+from harness.frameworks.contenders import settings_in_force
 from harness.pool.memory import as_outcome, reason_of
 from harness.pool.worker import Worker
 from harness.pool.workers import Pool, Seat

@@ -19,7 +19,7 @@ import numpy as np
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.core.tuning import TUNED, is_tuned, without
-from harness.frameworks.tuning import Setting
+from harness.frameworks.manifest import Setting
 from harness.machine.cards import use_of_card
 from harness.pool.worker import Worker
 from harness.pool.workers import Pool, Seat

@@ -34,7 +34,8 @@ from harness.agreement.comparison import NOISE_LIMIT
 from harness.agreement.noise import NOISE_RUNS
 from harness.core.errors import HarnessError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.frameworks.environments import Configuration, all_contenders
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.contenders import all_contenders
 from harness.machine.description import describe_machine
 from harness.pool.workers import Pool
 from harness.results.agreements import EVERYDAY, Agreement

@@ -35,7 +35,7 @@ from harness.agreement.quantities import contender_quantities
 from harness.core.errors import HarnessError
 from harness.core.precision import storage_dtype
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
-from harness.frameworks.environments import all_contenders
+from harness.frameworks.contenders import all_contenders
 from harness.machine.description import describe_machine
 from harness.pool.workers import Pool
 from harness.reference.rounding import SMALLEST_NORMAL

@@ -33,13 +33,10 @@ from scipy import stats
 
 from harness.core.errors import DeviceError, InputError, WorkerError
 from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.frameworks.environments import (
-    FRAMEWORKS,
-    Configuration,
-    find_installation,
-    parse_contenders,
-    parse_frameworks,
-)
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.contenders import parse_contenders, parse_frameworks
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.description import describe_machine
 from harness.machine.processor import usable_cores
 from harness.pool.devices import parse_device, resolve_device

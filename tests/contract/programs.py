@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 
 
 def printed(framework: str, program: str) -> str:

@@ -9,7 +9,8 @@ from harness.agreement.quantities import named_gradients
 from harness.core.errors import WorkerError
 from harness.core.spec import OPTIMISERS, Contender, Optimiser, Workload
 from harness.core.weights import seeded_weights, trace_names, trainable_names
-from harness.frameworks.environments import FRAMEWORKS, all_contenders
+from harness.frameworks.contenders import all_contenders
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.worker import Worker
 from harness.workloads.presets import PRESETS
 from harness.workloads.task import Task

@@ -12,7 +12,9 @@ from harness.core.spec import Contender
 from harness.defaults.asking import Asker, Observed, RefusalError
 from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT
 from harness.defaults.run import find_defaults, observe, observe_products, outcome_of
-from harness.frameworks.environments import FRAMEWORKS, Configuration, read_configuration, variable_name
+from harness.frameworks.configuration import Configuration, read_configuration
+from harness.frameworks.installations import variable_name
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.workers import Pool
 from harness.run.progress import Reporter
 

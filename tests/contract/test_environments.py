@@ -8,7 +8,7 @@ import pytest
 from harness.commands.cli import main
 from harness.core.errors import HarnessError
 from harness.frameworks import making as making_environments
-from harness.frameworks.environments import read_configuration
+from harness.frameworks.configuration import read_configuration
 from harness.frameworks.making import create, requirements
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from harness.core.spec import Workload
-from harness.frameworks.environments import FRAMEWORKS, Configuration, all_contenders
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.contenders import all_contenders
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.devices import ask_frameworks
 from harness.pool.workers import Pool, Seat
 from harness.run.engine import Engine

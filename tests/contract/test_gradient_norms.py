@@ -20,7 +20,7 @@ from harness.agreement.gradient_norms import (
     steps_left,
 )
 from harness.core.spec import Contender
-from harness.frameworks.environments import all_contenders
+from harness.frameworks.contenders import all_contenders
 from harness.pool.worker import Worker
 from harness.results.trainings import GradientNorms
 from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers

@@ -10,7 +10,9 @@ import pytest
 
 from harness.commands.inventory import take_inventory
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool import needs
 from harness.pool.needs import find_compiler_lack, find_lack, may_execute
 from harness.worker.server import describe_error

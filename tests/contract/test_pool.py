@@ -15,7 +15,9 @@ import pytest
 
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation, variable_name
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool import memory
 from harness.pool import worker as live_worker
 from harness.pool.worker import Worker

@@ -16,7 +16,9 @@ import pytest
 
 from harness import load
 from harness.core.spec import Contender
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation, variable_name
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation, variable_name
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.environment import tilts
 
 ROOT = Path(__file__).resolve().parents[2]

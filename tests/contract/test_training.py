@@ -10,7 +10,7 @@ import pytest
 from harness.agreement.gradient_norms import choose_contenders
 from harness.agreement.training import ExpectedTraining, judge_training
 from harness.core.spec import OPTIMISERS, Contender
-from harness.frameworks.environments import all_contenders
+from harness.frameworks.contenders import all_contenders
 from harness.pool.worker import Worker
 from harness.workloads.trainings import TrainingTask, make_long_tasks
 

@@ -11,8 +11,9 @@ import pytest
 from harness.core.errors import InputError
 from harness.core.spec import DEVICES, Contender, LstmSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
-from harness.frameworks.environments import FRAMEWORKS, parse_contenders
-from harness.frameworks.tuning import ALLOCATOR, settings_of, variables_of
+from harness.frameworks.contenders import parse_contenders
+from harness.frameworks.manifest import ALLOCATOR
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.workers import Pool
 from harness.run.engine import Engine, run
 from harness.run.options import make_options
@@ -65,7 +66,7 @@ def test_it_agrees_in_meaning_and_precision(tuned: Contender, tuned_pool: Pool, 
 
 def test_the_environment_is_what_the_mode_says(tuned: Contender, tuned_pool: Pool) -> None:
     environment = tuned_pool.worker(tuned).request("describe")["settings"]["environment"]
-    variables = variables_of(tuned.framework, left_out(tuned.mode), "cpu")
+    variables = FRAMEWORKS[tuned.framework].tuned_variables(left_out(tuned.mode), "cpu")
     assert variables["GLIBC_TUNABLES"] == ALLOCATOR.variables["GLIBC_TUNABLES"]
     assert {name: environment[name] for name in variables} == variables
 
@@ -73,7 +74,7 @@ def test_the_environment_is_what_the_mode_says(tuned: Contender, tuned_pool: Poo
 def test_a_setting_that_is_left_out_leaves_the_environment_as_users_have_it() -> None:
     for framework, device in itertools.product(FRAMEWORKS.values(), DEVICES):
         plain = next(iter(framework.modes.values()))
-        settings = [setting for setting in settings_of(framework.name) if device in setting.devices]
+        settings = [setting for setting in framework.tuned_settings() if device in setting.devices]
         for setting in settings:
             found = framework.environment(without(setting.name), device)
             for name in setting.variables:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 

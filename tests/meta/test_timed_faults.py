@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 from tests.meta.test_faults import copy_sources
 
 STEPS = ("inference", "gradients", "training")

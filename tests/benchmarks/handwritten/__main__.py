@@ -27,15 +27,11 @@ from typing import Any
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.spec import STEPS, Contender, Workload
-from harness.frameworks.environments import (
-    FRAMEWORKS,
-    Configuration,
-    cache_directory,
-    find_installation,
-    interpreter,
-    parse_contenders,
-    read_configuration,
-)
+from harness.frameworks.caches import cache_directory
+from harness.frameworks.configuration import Configuration, read_configuration
+from harness.frameworks.contenders import parse_contenders
+from harness.frameworks.installations import find_installation, interpreter
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.processor import describe_processor
 from harness.pool.devices import AUTO, parse_device
 from harness.pool.environment import worker_environment

@@ -17,7 +17,9 @@ from harness.agreement.training import ExpectedTraining, judge_training
 from harness.core.clock import monotonic_ns
 from harness.core.messages import Channel
 from harness.core.spec import Contender, Optimiser, Workload
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS, hidden_modules
 from harness.pool.environment import worker_environment
 from harness.pool.worker import Worker
 from harness.results.agreements import EVERYDAY, Agreement
@@ -126,7 +128,7 @@ class Runner:
         cache.mkdir(exist_ok=True)
         environment = worker_environment(contender, SETTINGS["threads"], cache)
         environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
-        others = ",".join(f.module for f in FRAMEWORKS.values() if f.name != contender.framework)
+        others = ",".join(hidden_modules(contender.framework))
         ours, theirs = socket.socketpair()
         log_path = self._folder / f"{contender.framework}.txt"
         with theirs, log_path.open("ab") as log:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import InputError
 from harness.core.spec import LstmSpec, RecurrentSpec, Workload
-from harness.frameworks.environments import all_contenders
+from harness.frameworks.contenders import all_contenders
 from harness.workloads.situations import EVERYDAY, SITUATIONS
 from harness.workloads.work import count_work
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, draw, log_uniform, task_of, within_cap

@@ -8,7 +8,9 @@ from harness.commands.summary import print_summary
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, DenseSpec, RnnSpec, Workload
 from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
-from harness.frameworks.tuning import ALLOCATOR, settings_in_force, settings_of
+from harness.frameworks.contenders import settings_in_force
+from harness.frameworks.manifest import ALLOCATOR
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.environment import worker_environment
 from harness.results.records import Result, TunedSetting
 from harness.run.engine import Engine
@@ -49,8 +51,8 @@ def test_a_setting_is_named_where_it_changes_anything():
 
 def test_mkl_is_told_of_avx2_only_where_it_would_not_see_it(monkeypatch):
     for amd in (True, False):
-        monkeypatch.setattr("harness.frameworks.tuning.is_amd_with_avx2", lambda amd=amd: amd)
-        assert ("mkl-avx2" in {setting.name for setting in settings_of("pytorch")}) is amd
+        monkeypatch.setattr("harness.frameworks.manifest.is_amd_with_avx2", lambda amd=amd: amd)
+        assert ("mkl-avx2" in {setting.name for setting in FRAMEWORKS["pytorch"].tuned_settings()}) is amd
 
 
 def timed(outcome="ok"):

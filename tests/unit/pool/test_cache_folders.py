@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.environments import cache_root, compile_cache_root, read_configuration
+from harness.frameworks.caches import cache_root, compile_cache_root
+from harness.frameworks.configuration import read_configuration
 
 
 def test_a_cache_folder_that_is_not_absolute_is_ignored(monkeypatch, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 from harness.commands.inventory import _seen, _told
 from harness.core.errors import DeviceError, InputError
 from harness.core.spec import Contender
-from harness.frameworks.environments import Configuration, all_contenders, parse_contenders, parse_frameworks
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.contenders import all_contenders, parse_contenders, parse_frameworks
 from harness.machine import cards
 from harness.machine.cards import find_cards, open_card
 from harness.machine.visible_cards import visible_cards

@@ -4,7 +4,9 @@ import pytest
 
 from harness.commands.cli import main
 from harness.differences.changes import diff
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
+from harness.frameworks.registry import FRAMEWORKS
 from harness.results.file import save
 from tests.unit.results.samples import empty, main_job, missing
 

@@ -13,8 +13,10 @@ import pytest
 from harness.commands.cli import main
 from harness.core.errors import HarnessError
 from harness.frameworks import making as making_environments
-from harness.frameworks.environments import FRAMEWORKS, Configuration, find_installation
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import find_installation
 from harness.frameworks.making import create
+from harness.frameworks.registry import FRAMEWORKS
 from harness.system.advice import install_command, to_go_on
 from tests.unit.results.test_impossible_values import line
 

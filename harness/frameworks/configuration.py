@@ -1,0 +1,72 @@
+"""What `faceoff.toml` in the working folder says: interpreters, frameworks that lie elsewhere, a time limit."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.core.errors import InputError
+from harness.frameworks.registry import CONFIG_FILE, require_framework
+
+
+class Place(BaseModel):
+    """Where a framework lies that is not one of the project's.
+
+    Attributes:
+        path: its folder, with its manifest; one that is not absolute begins where `faceoff.toml` lies.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+
+
+class Configuration(BaseModel):
+    """What `faceoff.toml` may say.
+
+    Attributes:
+        interpreters: framework to the Python interpreter that runs it.
+        frameworks: those that lie elsewhere, by name.
+        timeout_s: longest time one request to a worker may take.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    interpreters: dict[str, str] = {}
+    frameworks: dict[str, Place] = {}
+    timeout_s: float | None = None
+
+
+def read_configuration(path: Path | None = None) -> Configuration:
+    """Reads `faceoff.toml` from the working folder; without one, defaults.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, or holds a key or a framework that is not known.
+    """
+    path = path or Path(CONFIG_FILE)
+    if not path.exists():
+        return Configuration()
+    try:
+        configuration = Configuration.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "cannot be read", where=str(path), got=str(error), expected="a TOML file", next_step="mend or remove it"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            "setting that is not known or not valid",
+            where=f"{path}: {where}",
+            got=first["msg"],
+            expected="`timeout_s`, `[interpreters]` with framework = path, or `[frameworks.NAME]` with path = folder",
+        ) from None
+    for name in configuration.interpreters:
+        require_framework(name, f"{path}: interpreters")
+    if configuration.timeout_s is not None and not configuration.timeout_s > 0:
+        raise InputError(
+            "not a duration", where=f"{path}: timeout_s", got=configuration.timeout_s, expected="seconds above 0"
+        )
+    return configuration

@@ -1,0 +1,107 @@
+"""Whether a framework is installed for its interpreter, and in which versions.
+
+Nothing here imports a framework: what is installed is read from package metadata.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core import packages
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.manifest import Framework
+from harness.frameworks.registry import CONFIG_FILE, FRAMEWORKS
+from harness.system.advice import install_command
+
+
+def variable_name(framework: str) -> str:
+    """The environment variable that names the interpreter of `framework`."""
+    return f"FACEOFF_PYTHON_{framework.upper()}"
+
+
+def interpreter(framework: str, configuration: Configuration) -> str:
+    """The interpreter that runs `framework`: environment variable, then `faceoff.toml`, then this one."""
+    chosen = os.environ.get(variable_name(framework)) or configuration.interpreters.get(framework)
+    return os.path.abspath(os.path.expanduser(chosen)) if chosen else sys.executable
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Whether a framework is there for its interpreter.
+
+    Args:
+        python: the interpreter.
+        versions: distribution to version; empty when missing.
+        reason: why it is missing, one line; empty when it is there.
+        next_step: the command that mends it.
+    """
+
+    python: str
+    versions: dict[str, str]
+    reason: str = ""
+    next_step: str = ""
+
+    @property
+    def installed(self) -> bool:
+        return not self.reason
+
+
+def find_installation(framework: Framework, configuration: Configuration) -> Installation:
+    """Looks for `framework` in its interpreter, without importing it."""
+    python = interpreter(framework.name, configuration)
+    install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
+    try:
+        answer = _ask(python, "look_up", framework)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
+        return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", f"check {source}")
+    found, versions = answer["found"], answer["versions"]
+    if not found:
+        return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
+    return Installation(python, versions)
+
+
+def _told(error: Exception) -> str:
+    """Why an interpreter gave no answer, in words for its user."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.stderr or "").strip().splitlines() or ["it printed nothing"]
+        return f"it ended with status {error.returncode}: {lines[-1].strip()}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:g} s"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it does not answer as Python does"
+
+
+def _project() -> str:
+    """What `pip install` takes for Face-off: its folder, where it was not copied away from there."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").exists():
+        return "faceoff"
+    return "." if root == Path.cwd() else str(root)
+
+
+@functools.cache
+def installed_bytes(name: str, python: str) -> int | None:
+    """Size on disk of a framework and all that it requires, for an interpreter; None when that cannot be found out."""
+    try:
+        return int(_ask(python, "disk_bytes", FRAMEWORKS[name]))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def _ask(python: str, what: str, framework: Framework) -> Any:
+    """`look_up` or `disk_bytes` of `harness.core.packages` for an interpreter."""
+    if python == sys.executable:
+        if what == "look_up":
+            return packages.look_up(framework.module, framework.distributions)
+        return packages.disk_bytes(framework.distributions)
+    command = [python, packages.__file__, what, framework.module, *framework.distributions]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)

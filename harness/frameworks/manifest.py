@@ -1,0 +1,208 @@
+"""What a framework says of itself in its folder, in `framework.toml`: read and checked without importing anything."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.core.errors import InputError
+from harness.core.spec import DEVICES, MODEL_KINDS, STEPS, Workload
+from harness.core.tuning import is_tuned, kind_of, left_out
+from harness.machine.processor import is_amd_with_avx2
+
+FILE = "framework.toml"
+CONTRACT = 1
+# Stands in a value for the folder of compiled code.
+CACHE = "{cache}"
+
+Device = Literal["cpu", "gpu"]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Dashed = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Variables = Mapping[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mode(_Part):
+    """One way to run a framework.
+
+    Attributes:
+        devices: where its users get it.
+        variables: of the environment, set before its worker starts.
+        compilers: device to the language whose compiler it calls, `C` or `C++`.
+    """
+
+    devices: tuple[Device, ...] = ("cpu", "gpu")
+    variables: Variables = {}
+    compilers: Mapping[Device, Literal["C", "C++"]] = {}
+
+
+class Setting(_Part):
+    """One of those that make up the mode `tuned`.
+
+    Attributes:
+        name: as in the mode `tuned-without-NAME`.
+        what: it does, in words.
+        variables: of the worker's environment.
+        models: the kinds of model that it has a part in.
+        steps: likewise.
+        devices: likewise.
+        only_on_amd_with_avx2: it is one on such processors alone.
+    """
+
+    name: str = ""
+    what: str
+    variables: Variables = {}
+    models: tuple[str, ...] = MODEL_KINDS
+    steps: tuple[str, ...] = STEPS
+    devices: tuple[str, ...] = DEVICES
+    only_on_amd_with_avx2: bool = False
+
+    def has_part_in(self, workload: Workload) -> bool:
+        """Whether it changes anything about the step of this workload."""
+        return workload.step in self.steps and workload.model.kind in self.models and workload.device in self.devices
+
+
+# Of every framework: fewer page faults in every training step.
+ALLOCATOR = Setting(
+    name="allocator",
+    what="freed memory stays with the process, large blocks lie on huge pages",
+    variables={
+        "GLIBC_TUNABLES": ":".join(
+            (
+                "glibc.malloc.mmap_threshold=4294967296",
+                "glibc.malloc.trim_threshold=4294967296",
+                "glibc.malloc.top_pad=67108864",
+                "glibc.malloc.hugetlb=1",
+            )
+        )
+    },
+)
+
+
+class Otherwise(_Part):
+    """Models and modes in which other code of a framework serves float64 than narrower dtypes."""
+
+    models: tuple[str, ...]
+    modes: tuple[str, ...]
+
+
+class Framework(_Part):
+    """A framework as the parent knows it.
+
+    Attributes:
+        contract: the version of the interface that it is written for.
+        name: as in contenders, and of the optional dependency that installs it.
+        title: as its makers write it.
+        module: what `import` takes.
+        distributions: packages whose versions are recorded, as far as they are installed.
+        needs: top-level modules of other frameworks that its worker may import; all others are hidden from it.
+        modes: by name; the first is what its users get when they say nothing.
+        variables: of the environment of every worker; `{cache}` is the folder of compiled code.
+        variables_on: likewise, on one device.
+        compile_cache: variables that keep compiled code between processes.
+        caches_by_default: its users have such a cache without asking for it.
+        tilting: beginnings of variables of the shell that would change its speed or results; no worker gets them.
+        harmless: beginnings of those that begin alike and may stay.
+        otherwise_in_float64: where a finding in a narrower dtype is not cleared by float64.
+        settings: of its mode `tuned`, beside the allocator's.
+        place: where it stands in tables and plans; of those of one place the names decide.
+        folder: where it lies.
+    """
+
+    contract: int
+    name: Name
+    title: str
+    module: str
+    distributions: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    modes: Mapping[Dashed, Mode] = Field(min_length=1)
+    variables: Variables = {}
+    variables_on: Mapping[Device, Variables] = {}
+    compile_cache: Variables = {}
+    caches_by_default: bool = False
+    tilting: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
+    otherwise_in_float64: tuple[Otherwise, ...] = ()
+    settings: Mapping[Dashed, Setting] = {}
+    place: int = 100
+    folder: Path = Path()
+
+    def modes_on(self, device: str) -> tuple[str, ...]:
+        """The modes that its users get on a device."""
+        return tuple(name for name, mode in self.modes.items() if device in mode.devices)
+
+    def tuned_settings(self) -> tuple[Setting, ...]:
+        """What makes up the mode `tuned` on this machine's processor."""
+        own = (setting.model_copy(update={"name": name}) for name, setting in self.settings.items())
+        return (ALLOCATOR, *(s for s in own if not s.only_on_amd_with_avx2 or is_amd_with_avx2()))
+
+    def tuned_variables(self, left_out: str, device: str) -> dict[str, str]:
+        """The environment variables of the mode `tuned` on a device, without one of its settings."""
+        settings = (s for s in self.tuned_settings() if s.name != left_out and device in s.devices)
+        return {name: value for setting in settings for name, value in setting.variables.items()}
+
+    def environment(self, mode: str, device: str = "cpu") -> Mapping[str, str]:
+        """The environment variables that make a mode, set before its worker starts."""
+        if is_tuned(mode):
+            # Starts from what its users get.
+            first = next(iter(self.modes.values()))
+            return {**first.variables, **self.tuned_variables(left_out(mode), device)}
+        return self.modes[mode].variables
+
+    def always(self, device: str, cache: Path) -> dict[str, str]:
+        """The environment variables of all its workers on a device."""
+        return _filled({**self.variables, **self.variables_on.get(_device(device), {})}, cache)
+
+    def keeps_compiled(self, cache: Path) -> dict[str, str]:
+        """The environment variables by which it keeps compiled code in a folder."""
+        return _filled(self.compile_cache, cache)
+
+    def runs_otherwise_in_float64(self, mode: str, model: str) -> bool:
+        """Whether other code of it serves a model in float64 than in narrower dtypes."""
+        return any(model in part.models and kind_of(mode) in part.modes for part in self.otherwise_in_float64)
+
+
+def _device(name: str) -> Device:
+    return "gpu" if name == "gpu" else "cpu"
+
+
+def _filled(variables: Mapping[str, str], cache: Path) -> dict[str, str]:
+    return {name: text.replace(CACHE, str(cache)) for name, text in variables.items()}
+
+
+def read_manifest(folder: Path) -> Framework:
+    """The framework that lies in a folder.
+
+    Raises:
+        InputError: there is no manifest, or it is not one of this contract.
+    """
+    path = folder / FILE
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        said = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        raise InputError(
+            "cannot be read", where=str(path), got=said, expected="the manifest of a framework, a TOML file",
+            next_step="mend it, or name another folder",
+        ) from None  # fmt: skip
+    if told.get("contract") != CONTRACT:
+        raise InputError(
+            "written for another version of the contract", where=f"{path}: contract", got=repr(told.get("contract")),
+            expected=str(CONTRACT), next_step="install the version of the framework's folder that fits this Face-off",
+        )  # fmt: skip
+    try:
+        return Framework.model_validate({**told, "folder": folder})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            first["msg"][:1].lower() + first["msg"][1:], where=f"{path}: {where}", got=repr(first["input"])[:80],
+            next_step="mend it; impls/*/framework.toml are examples",
+        ) from None  # fmt: skip
