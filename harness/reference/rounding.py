@@ -91,20 +91,24 @@ class Rounded(Following):
         # Partial sums of float16 are rounded to its spacing, those of others are lost whole where they are small.
         self._rounds_small = held == "float16"
         self.rng = rng
-        self._draws = Draws(rng, self.unit_roundoff)
-        self._shift, self._draw = np.empty(BLOCK), np.empty(BLOCK)
+        self._draws = Draws(rng, self.unit_roundoff, held)
+        self._grid = None if held == "float64" else Grid(rng, self.unit_roundoff)
+        self._shift = np.empty(BLOCK)
 
     def disturb(self, values: Array, units: float = 1.0) -> None:
         """Multiplies each element by 1 + units * u * uniform(-1, 1), in place; see `elementwise`."""
         self.elementwise(values, units)
 
     def elementwise(self, values: Array, units: float) -> None:
-        """Multiplies each element by 1 + units * u * uniform(-1, 1), in place.
+        """Rounds each element, in place: to the grid of a dtype narrower than float64; else by a relative draw.
 
         Where the range matters, what is below the smallest normal number may vanish, and what is too large is infinite.
         """
         for (part,) in blocks(values):
-            draws = self._draws.take(part.size)
+            if self._grid and not self._whole_range:
+                self._grid.round(part, units)
+                continue
+            draws = self._draws.of(part)
             if not self._whole_range:
                 shift = np.multiply(part, draws, out=self._shift[: part.size])
                 if units != 1:
@@ -112,9 +116,14 @@ class Rounded(Following):
                 part += shift
                 continue
             size = np.abs(part)
-            error = np.minimum(size, self._lost_below)
-            np.maximum(error, size * (units * self.unit_roundoff), out=error)
-            part += error * draws / self.unit_roundoff
+            if self._grid:
+                lost = np.minimum(size, self._lost_below) * draws / self.unit_roundoff
+                self._grid.round(part, units)
+                np.add(part, lost, out=part, where=size < self._lost_below / self.unit_roundoff)
+            else:
+                error = np.minimum(size, self._lost_below)
+                np.maximum(error, size * (units * self.unit_roundoff), out=error)
+                part += error * draws / self.unit_roundoff
             self._fit(part)
 
     def summed(self, sums: Array, terms: Array, axis: Any) -> None:
@@ -162,8 +171,7 @@ class Rounded(Following):
             if floor:
                 # A draw of this sum has the standard deviation sqrt(2/3) u.
                 np.maximum(shift, floor[0] * (np.sqrt(1.5) / self.unit_roundoff), out=shift)
-            first, second = self._draws.take(part.size), self._draws.take(part.size)
-            shift *= np.add(first, second, out=self._draw[: part.size])
+            shift *= self._draws.of(part, self._draws.sums)
             part += shift
             if self._whole_range:
                 self._fit(part)
@@ -184,8 +192,7 @@ class Rounded(Following):
         for part, square in blocks(values, squares):
             root = square if self._whole_range else np.sqrt(square)
             # The sum of two draws has the variance 2/3.
-            draws = self._draws.take(part.size) + self._draws.take(part.size)
-            part += root * draws * (self._operands / self.unit_roundoff)
+            part += root * self._draws.of(part, self._draws.sums) * (self._operands / self.unit_roundoff)
 
     def _fit(self, part: Array) -> None:
         """Fits values into the range, in place: what is too large is infinite, and float16's smallest are zero.
@@ -296,36 +303,83 @@ def stochastic(
     return Rounded(dtype, rng, times, branches, whole_range)
 
 
-class Draws:
-    """Draws of uniform(-limit, limit), made once and then taken from anywhere in a ring, which is much faster.
+class Grid:
+    """Rounding to the nearest number of a narrow dtype, all of whose numbers are larger by a factor drawn at random.
 
-    Each block of each operation begins at a random place. So the draws within a block are independent, and two blocks
-    have something in common by chance only: the very same draws for the same elements once in `SIZE` pairs. Every draw
-    stands in the ring with either sign, so that over the places the products of two blocks' draws average to zero:
-    what two blocks share makes the spread of one run a little more or less certain, but no larger and no smaller.
-    Each run of a computation has a ring of its own.
+    So a run rounds as the dtype does: equal values alike, what is on the grid not at all, a small step from a number
+    back to it. Yet runs differ, and in none is anything exact because it happens to be so in the dtype.
 
     Args:
-        rng: draws the ring and the places.
-        limit: the largest draw.
+        rng: draws the factor.
+        unit_roundoff: half the distance of the numbers from 1 on; a power of two.
     """
 
-    SIZE = 2**18
+    def __init__(self, rng: np.random.Generator, unit_roundoff: float) -> None:
+        self._factor = 2.0 ** rng.uniform()
+        # Adding and taking away so many times the number leaves its upper bits (Veltkamp 1968; Dekker 1971).
+        self._split = unit_roundoff * 2.0**53
+        self._scaled, self._times = np.empty(BLOCK), np.empty(BLOCK)
 
-    def __init__(self, rng: np.random.Generator, limit: float = 1.0) -> None:
+    def round(self, part: Array, units: float) -> None:
+        """Rounds at most `BLOCK` elements, flat, in place; by `units` times the distance, a power of two."""
+        scaled = np.multiply(part, self._factor, out=self._scaled[: part.size])
+        times = np.multiply(scaled, self._split * units + 1, out=self._times[: part.size])
+        np.subtract(times, scaled, out=scaled)
+        np.subtract(times, scaled, out=part)
+        part *= 1 / self._factor
+
+
+class Draws:
+    """Draws of uniform(-limit, limit), made once; which one a value gets depends on the value alone.
+
+    For equal results round alike: what is computed a thousand times from the same numbers is off by the same each time.
+    Values that differ get draws that have nothing in common, but by chance: the very same one in one of `SIZE` pairs.
+    Every draw stands in the ring with either sign. Each run of a computation has a ring of its own.
+
+    Args:
+        rng: draws the ring.
+        limit: the largest draw.
+        dtype: in float64 values count as different that differ in their last bits, which are rounding there.
+
+    Attributes:
+        sums: of two draws each, another choice for `of`.
+    """
+
+    BITS = 15
+    SIZE = 2**BITS
+    # Odd, with bits all over (the fraction of the golden ratio): a product with it mixes all bits into the upper ones.
+    MIXER = np.uint64(0x9E3779B97F4A7C15)
+    # Of the 52 bits of a fraction: far below the roundings of any narrower dtype, above those of float64.
+    DROPPED = np.uint64(8)
+
+    def __init__(self, rng: np.random.Generator, limit: float = 1.0, dtype: str = "float32") -> None:
         half = rng.random(self.SIZE // 2)
         half -= 0.5
         half *= 2 * limit
-        self._ring = np.concatenate([half, -half, half[:BLOCK]])
-        self._rng = rng
-        self._places: list[int] = []
+        self._ring = np.concatenate([half, -half])
+        # Draws of one size and opposite signs may not meet.
+        self.sums: Array = self._ring + np.roll(self._ring, self.SIZE // 3)
+        self._salt = np.uint64(rng.integers(2**63))
+        self._drops = dtype != "float64"
+        self._key = np.empty(BLOCK, dtype=np.uint64)
+        self._found = np.empty(BLOCK)
 
-    def take(self, count: int) -> Array:
-        """`count` draws, at most `BLOCK`, not to be written to."""
-        if not self._places:
-            self._places = self._rng.integers(self.SIZE, size=1024).tolist()
-        place = self._places.pop()
-        return self._ring[place : place + count]
+    def of(self, values: Array, ring: Array | None = None) -> Array:
+        """A draw for each of at most `BLOCK` values, flat and contiguous; valid until the next call.
+
+        Args:
+            values: float64.
+            ring: `sums` for sums of two draws.
+        """
+        key, found = self._key[: values.size], self._found[: values.size]
+        bits = values.view(np.uint64)
+        if self._drops:
+            np.right_shift(bits, self.DROPPED, out=key)
+            bits = key
+        np.bitwise_xor(bits, self._salt, out=key)
+        np.multiply(key, self.MIXER, out=key)
+        np.right_shift(key, np.uint64(64 - self.BITS), out=key)
+        return np.take(self._ring if ring is None else ring, key.view(np.int64), out=found, mode="clip")
 
 
 def _sum_squares(x: Array, axis: Any) -> Array:
