@@ -66,7 +66,7 @@ class Expected:
         self._keep = keep
         self._seed = seed
         self._exact: dict[str, _ExactRun] = {}
-        self._noise: dict[str, dict[str, Noise]] = {}
+        self._noise: dict[tuple[str, bool], dict[str, Noise]] = {}
         self._flips: dict[str, Flips] = {}
         self._lock = threading.RLock()
 
@@ -86,15 +86,23 @@ class Expected:
 
     def noise(self, dtype: str) -> dict[str, Noise]:
         """The rounding noise of each quantity in `dtype`; in wide dtypes with ReLUs as in the exact run."""
-        with self._lock:
-            if dtype not in self._noise:
-                settings = self.task.workload.to_json(), dtype, self._seed, self.detail
-                key = task_key("agreement", settings, self.task.weights, self.task.batches)
-                compute = partial(self._find_noise, dtype)
-                self._noise[dtype] = remembered_noise(key, compute) if self._keep else compute()
-            return self._noise[dtype]
+        return self._noise_of(dtype, alike=False)
 
-    def _find_noise(self, dtype: str) -> dict[str, Noise]:
+    def larger_noise(self, dtype: str) -> dict[str, Noise]:
+        """The same where equal values are rounded alike, if that is larger."""
+        alike = self._noise_of(dtype, alike=True)
+        return {name: noise.or_larger(alike[name]) for name, noise in self.noise(dtype).items()}
+
+    def _noise_of(self, dtype: str, alike: bool) -> dict[str, Noise]:
+        with self._lock:
+            if (dtype, alike) not in self._noise:
+                settings = self.task.workload.to_json(), dtype, self._seed, self.detail, alike
+                key = task_key("agreement", settings, self.task.weights, self.task.batches)
+                compute = partial(self._find_noise, dtype, alike)
+                self._noise[dtype, alike] = remembered_noise(key, compute) if self._keep else compute()
+            return self._noise[dtype, alike]
+
+    def _find_noise(self, dtype: str, alike: bool) -> dict[str, Noise]:
         task, exact = self.task.rounded(dtype), self._exact_run(dtype)
         # In narrow dtypes ReLUs that rounding decides are so many that they are noise like any other.
         follow = exact.seen.branches.taken if dtype in WIDE_DTYPES else None
@@ -102,7 +110,7 @@ class Expected:
 
         def run(number: int) -> Distances:
             generator = noise_generator(self._seed, number)
-            arithmetic = stochastic(dtype, generator, branches=Branches(follow), whole_range=whole_range)
+            arithmetic = stochastic(dtype, generator, branches=Branches(follow), whole_range=whole_range, alike=alike)
             return distances(exact.values, reference_quantities(task, arithmetic, self.detail))
 
         return noise_from(exact.values, run_all(run, passes_at_once(self.task.workload)), dtype)
@@ -112,10 +120,14 @@ class Expected:
         quantities = compare_all(self.values(dtype), got, dtype, self.noise(dtype))
         notes = []
         if not all(quantity.agrees for quantity in quantities):
-            settled = self.settle(quantities, got, dtype, self.noise(dtype))
-            if settled:
-                quantities = settled.quantities
-                notes.append(settled.note)
+            # Draws of their own for equal values are right nearly always, and tell more surely; see `Rounded`.
+            noise = self.larger_noise(dtype)
+            quantities = compare_all(self.values(dtype), got, dtype, noise)
+            if not all(quantity.agrees for quantity in quantities):
+                settled = self.settle(quantities, got, dtype, noise)
+                if settled:
+                    quantities = settled.quantities
+                    notes.append(settled.note)
             quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")

@@ -94,6 +94,19 @@ class Noise:
         largest = None if self.largest is None else self.largest * factor
         return Noise(self.rms * factor, self.reach, largest, slices, self.left_out)
 
+    def or_larger(self, other: Noise) -> Noise:
+        """The larger of both, in the whole, in the largest error and in each slice."""
+        pairs = zip(self.slices, other.slices, strict=True)
+        slices = [SliceNoise(a.axis, np.maximum(a.rms, b.rms), max(a.reach, b.reach)) for a, b in pairs]
+        largest = [value for value in (self.largest, other.largest) if value is not None]
+        return Noise(
+            max(self.rms, other.rms),
+            max(self.reach, other.reach),
+            max(largest, default=None),
+            slices,
+            sorted({*self.left_out, *other.left_out}),
+        )
+
 
 def rms(values: np.ndarray) -> float:
     """Root mean square over all elements; 0 for none."""

@@ -127,9 +127,11 @@ class TimedExpected:
             shape[self._axes[name]] = self._size
             if list(got[name].shape) != shape:
                 return f"{name}{where}: wrong shape: got {list(got[name].shape)}, expected {shape}"
-        noise = self._noise(expected, dtype)
+        noise = self._noise(expected, dtype, self._part.noise(dtype))
         for places in self._copies(self._rows[::-1] if new else self._rows):
             folded = {n: np.take(got[n], places, self._axes[n]) if n in self._axes else got[n] for n in got}
+            if self._disagreeing(expected, folded, dtype, noise):
+                noise = self._noise(expected, dtype, self._part.larger_noise(dtype))
             for quantity in self._disagreeing(expected, folded, dtype, noise):
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
                 return f"{quantity.name}{where}: {what} (limit {quantity.limit:g})"
@@ -196,9 +198,9 @@ class TimedExpected:
             self._whole = {dtype: reference_quantities(self.task.rounded(dtype), Exact())}
         return self._whole[dtype]
 
-    def _noise(self, expected: Values, dtype: str) -> dict[str, Noise]:
+    def _noise(self, expected: Values, dtype: str, noise: Mapping[str, Noise]) -> dict[str, Noise]:
         """That of the compared examples, and what sums over so many more of them add to it."""
-        noise, more = self._part.noise(dtype), self._size / self._examples
+        more = self._size / self._examples
         starting = {name: value.astype(np.float64) for name, value in self.task.cast_weights(dtype).items()}
         before = {f"weight {name!r} {TRAINED}": value for name, value in starting.items()} | {
             RESET_STEP: flat(starting)

@@ -13,6 +13,7 @@ from harness.core.precision import storage_dtype
 from harness.core.spec import require_choice
 from harness.reference.arithmetic import UNIT_ROUNDOFF, Arithmetic, Array, unit_roundoff
 from harness.reference.branches import Branches
+from harness.reference.draws import Draws, DrawsByValue, Grid
 from harness.reference.following import BLOCK, FollowedArray, Following, Observed, Product, blocks, plain
 from harness.reference.following import relative_squares as squares_of
 from harness.reference.summation import NaiveProduct, naive_sum_errors
@@ -67,6 +68,9 @@ class Rounded(Following):
         branches: which way ReLUs go; None: their own.
         whole_range: whether values may be so small or large that the range of `dtype` matters (`leaves_range`).
             Float16's always does.
+        alike: equal values are rounded alike, as they are in every dtype, and those of a narrow one to its grid. Of
+            many equal values errors then add up, which draws of their own would average out; but what is exact in one
+            order of computing, as a difference of equal values is, may not be so in another: see `Expected.judge`.
 
     Raises:
         InputError: an unknown dtype.
@@ -79,6 +83,7 @@ class Rounded(Following):
         times: float = 1.0,
         branches: Branches | None = None,
         whole_range: bool = False,
+        alike: bool = False,
     ) -> None:
         super().__init__(branches)
         require_choice(dtype, tuple(name for name in UNIT_ROUNDOFF if name != "mixed_bfloat16"), "reference.dtype")
@@ -91,8 +96,11 @@ class Rounded(Following):
         # Partial sums of float16 are rounded to its spacing, those of others are lost whole where they are small.
         self._rounds_small = held == "float16"
         self.rng = rng
-        self._draws = Draws(rng, self.unit_roundoff, held)
-        self._grid = None if held == "float64" else Grid(rng, self.unit_roundoff)
+        self._draws: Draws | DrawsByValue = Draws(rng, self.unit_roundoff)
+        self._grid: Grid | None = None
+        if alike:
+            self._draws = DrawsByValue(rng, self.unit_roundoff, held)
+            self._grid = None if held == "float64" else Grid(rng, self.unit_roundoff)
         self._shift = np.empty(BLOCK)
 
     def disturb(self, values: Array, units: float = 1.0) -> None:
@@ -100,7 +108,7 @@ class Rounded(Following):
         self.elementwise(values, units)
 
     def elementwise(self, values: Array, units: float) -> None:
-        """Rounds each element, in place: to the grid of a dtype narrower than float64; else by a relative draw.
+        """Rounds each element, in place: multiplies it by 1 + units * u * uniform(-1, 1), or takes it to a grid.
 
         Where the range matters, what is below the smallest normal number may vanish, and what is too large is infinite.
         """
@@ -171,7 +179,7 @@ class Rounded(Following):
             if floor:
                 # A draw of this sum has the standard deviation sqrt(2/3) u.
                 np.maximum(shift, floor[0] * (np.sqrt(1.5) / self.unit_roundoff), out=shift)
-            shift *= self._draws.of(part, self._draws.sums)
+            shift *= self._draws.of_sums(part, square)
             part += shift
             if self._whole_range:
                 self._fit(part)
@@ -192,7 +200,7 @@ class Rounded(Following):
         for part, square in blocks(values, squares):
             root = square if self._whole_range else np.sqrt(square)
             # The sum of two draws has the variance 2/3.
-            part += root * self._draws.of(part, self._draws.sums) * (self._operands / self.unit_roundoff)
+            part += root * self._draws.of_sums(part, square) * (self._operands / self.unit_roundoff)
 
     def _fit(self, part: Array) -> None:
         """Fits values into the range, in place: what is too large is infinite, and float16's smallest are zero.
@@ -258,7 +266,7 @@ class Mixed(Arithmetic):
         rng: draws the disturbances.
         times: how many times as large as a rounding they are.
         branches: which way ReLUs go.
-        whole_range: as of `Rounded`.
+        whole_range, alike: as of `Rounded`.
     """
 
     def __init__(
@@ -267,9 +275,10 @@ class Mixed(Arithmetic):
         times: float = 1.0,
         branches: Branches | None = None,
         whole_range: bool = False,
+        alike: bool = False,
     ) -> None:
-        self._wide = Rounded("float32", rng, times, branches, whole_range)
-        self._narrow = Rounded("bfloat16", rng, times, self._wide.branches, whole_range)
+        self._wide = Rounded("float32", rng, times, branches, whole_range, alike)
+        self._narrow = Rounded("bfloat16", rng, times, self._wide.branches, whole_range, alike)
 
     def array(self, values: Any) -> Array:
         """A copy of `values`, which are taken to be exact in float32."""
@@ -296,90 +305,12 @@ def stochastic(
     times: float = 1.0,
     branches: Branches | None = None,
     whole_range: bool = False,
+    alike: bool = False,
 ) -> Arithmetic:
     """The arithmetic whose spread is the rounding noise of a precision policy (see `Rounded`)."""
     if dtype == "mixed_bfloat16":
-        return Mixed(rng, times, branches, whole_range)
-    return Rounded(dtype, rng, times, branches, whole_range)
-
-
-class Grid:
-    """Rounding to the nearest number of a narrow dtype, all of whose numbers are larger by a factor drawn at random.
-
-    So a run rounds as the dtype does: equal values alike, what is on the grid not at all, a small step from a number
-    back to it. Yet runs differ, and in none is anything exact because it happens to be so in the dtype.
-
-    Args:
-        rng: draws the factor.
-        unit_roundoff: half the distance of the numbers from 1 on; a power of two.
-    """
-
-    def __init__(self, rng: np.random.Generator, unit_roundoff: float) -> None:
-        self._factor = 2.0 ** rng.uniform()
-        # Adding and taking away so many times the number leaves its upper bits (Veltkamp 1968; Dekker 1971).
-        self._split = unit_roundoff * 2.0**53
-        self._scaled, self._times = np.empty(BLOCK), np.empty(BLOCK)
-
-    def round(self, part: Array, units: float) -> None:
-        """Rounds at most `BLOCK` elements, flat, in place; by `units` times the distance, a power of two."""
-        scaled = np.multiply(part, self._factor, out=self._scaled[: part.size])
-        times = np.multiply(scaled, self._split * units + 1, out=self._times[: part.size])
-        np.subtract(times, scaled, out=scaled)
-        np.subtract(times, scaled, out=part)
-        part *= 1 / self._factor
-
-
-class Draws:
-    """Draws of uniform(-limit, limit), made once; which one a value gets depends on the value alone.
-
-    For equal results round alike: what is computed a thousand times from the same numbers is off by the same each time.
-    Values that differ get draws that have nothing in common, but by chance: the very same one in one of `SIZE` pairs.
-    Every draw stands in the ring with either sign. Each run of a computation has a ring of its own.
-
-    Args:
-        rng: draws the ring.
-        limit: the largest draw.
-        dtype: in float64 values count as different that differ in their last bits, which are rounding there.
-
-    Attributes:
-        sums: of two draws each, another choice for `of`.
-    """
-
-    BITS = 15
-    SIZE = 2**BITS
-    # Odd, with bits all over (the fraction of the golden ratio): a product with it mixes all bits into the upper ones.
-    MIXER = np.uint64(0x9E3779B97F4A7C15)
-    # Of the 52 bits of a fraction: far below the roundings of any narrower dtype, above those of float64.
-    DROPPED = np.uint64(8)
-
-    def __init__(self, rng: np.random.Generator, limit: float = 1.0, dtype: str = "float32") -> None:
-        half = rng.random(self.SIZE // 2)
-        half -= 0.5
-        half *= 2 * limit
-        self._ring = np.concatenate([half, -half])
-        # Draws of one size and opposite signs may not meet.
-        self.sums: Array = self._ring + np.roll(self._ring, self.SIZE // 3)
-        self._salt = np.uint64(rng.integers(2**63))
-        self._drops = dtype != "float64"
-        self._key = np.empty(BLOCK, dtype=np.uint64)
-        self._found = np.empty(BLOCK)
-
-    def of(self, values: Array, ring: Array | None = None) -> Array:
-        """A draw for each of at most `BLOCK` values, flat and contiguous; valid until the next call.
-
-        Args:
-            values: float64.
-            ring: `sums` for sums of two draws.
-        """
-        key, found = self._key[: values.size], self._found[: values.size]
-        bits = values.view(np.uint64)
-        if self._drops:
-            np.right_shift(bits, self.DROPPED, out=key)
-            bits = key
-        np.bitwise_xor(bits, self._salt, out=key)
-        np.multiply(key, self.MIXER, out=key)
-        np.right_shift(key, np.uint64(64 - self.BITS), out=key)
-        return np.take(self._ring if ring is None else ring, key.view(np.int64), out=found, mode="clip")
+        return Mixed(rng, times, branches, whole_range, alike)
+    return Rounded(dtype, rng, times, branches, whole_range, alike)
 
 
 def _sum_squares(x: Array, axis: Any) -> Array:

@@ -10,8 +10,8 @@ import pytest
 from harness.core.errors import InputError
 from harness.core.precision import DTYPES, storage_dtype
 from harness.reference import Exact, Rounded, noise_generator, unit_roundoff
+from harness.reference.draws import Draws
 from harness.reference.following import FollowedArray, for_many_products, sum_of_products
-from harness.reference.rounding import Draws
 
 U32 = 2.0**-24
 
@@ -261,7 +261,7 @@ def test_the_error_of_a_whole_sum_is_that_of_independent_draws(operations: int) 
 
 def test_draws_are_symmetric_and_uniform() -> None:
     draws = Draws(noise_generator(12), limit=0.5)
-    taken = np.concatenate([draws.take(1000) for _ in range(1000)])
+    taken = np.concatenate([draws.of(np.ones(1000)) for _ in range(1000)])
     assert abs(taken.mean()) < 0.01
     assert rms(taken) == pytest.approx(0.5 / np.sqrt(3), rel=0.01)
     np.testing.assert_allclose(np.quantile(taken, [0.1, 0.5, 0.9]), [-0.4, 0, 0.4], atol=0.01)
