@@ -58,6 +58,10 @@ CASES = (
         "jax:jit", "float16", situation="zero",
     ),
     Once(
+        "equal logits round alike", RnnSpec(3, 1, 4, 33, many_to_many=True), 28, 1047855432, "pytorch:eager",
+        "float32", situation="equal-logits", optimiser=Optimiser("adam"),
+    ),
+    Once(
         "Adam's second moment is zero in float16", RnnSpec(70, 2, 28, 5, num_layers=2), 2, 1554213681, "jax:jit",
         "float16", optimiser=Optimiser("adam", 0.00467, beta1=0.858, beta2=0.9661, epsilon=1e-6),
     ),

@@ -1,0 +1,116 @@
+"""Frameworks by their manifests: what is found, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import InputError
+from harness.core.spec import MODEL_KINDS, STEPS
+from harness.frameworks.configuration import read_configuration
+from harness.frameworks.contenders import all_contenders, parse_contenders
+from harness.frameworks.manifest import FILE, read_manifest
+from harness.frameworks.registry import FRAMEWORKS, OURS, hidden_modules
+from harness.run.options import make_options
+
+PLAIN = """
+contract = 1
+name = "plain"
+title = "Plain"
+module = "numpy"
+distributions = ["numpy"]
+[modes.eager]
+"""
+
+
+def written(folder: Path, text: str = PLAIN) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    FRAMEWORKS.forget()
+    yield tmp_path
+    FRAMEWORKS.forget()
+
+
+def name_in_toml(folder: Path, **places: str) -> None:
+    lines = [f'[frameworks.{name}]\npath = "{path}"\n' for name, path in places.items()]
+    (folder / "faceoff.toml").write_text("".join(lines))
+
+
+def test_the_project_s_folders_all_have_a_manifest_of_their_name() -> None:
+    folders = [path for path in OURS.iterdir() if (path / "runtime.py").exists()]
+    assert len(folders) >= 3
+    for folder in folders:
+        framework = read_manifest(folder)
+        assert framework.name == folder.name
+        assert framework.folder == folder
+        for setting in framework.settings.values():
+            assert set(setting.models) <= set(MODEL_KINDS)
+            assert set(setting.steps) <= set(STEPS)
+
+
+def test_a_folder_that_faceoff_toml_names_is_a_framework_like_any_other(working: Path) -> None:
+    written(working / "elsewhere" / "plain")
+    name_in_toml(working, plain="elsewhere/plain")
+    assert FRAMEWORKS["plain"].folder.samefile(working / "elsewhere" / "plain")
+    assert "plain:eager" in map(str, all_contenders())
+    assert [str(contender) for contender in parse_contenders(["plain"])] == ["plain:eager"]
+    assert read_configuration().frameworks["plain"].path == "elsewhere/plain"
+    # After the project's own.
+    assert list(FRAMEWORKS)[-1] == "plain"
+
+
+def test_the_modules_of_others_are_hidden_but_for_those_that_it_needs(working: Path) -> None:
+    needed = FRAMEWORKS["jax"].module
+    written(working / "plain", f'needs = ["{needed}"]\n{PLAIN}')
+    name_in_toml(working, plain="plain")
+    FRAMEWORKS.forget()
+    assert needed not in hidden_modules("plain")
+    assert "numpy" not in hidden_modules("plain")
+    assert {"torch", "tensorflow"} <= set(hidden_modules("plain"))
+    assert "numpy" in hidden_modules("jax")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = 3 =", "cannot be read"),
+        (
+            PLAIN.replace("contract = 1", "contract = 7"),
+            "written for another version of the contract; got 7, expected 1",
+        ),
+        (PLAIN.replace('"plain"', '"other"'), "the folder is another framework's; got 'other', expected 'plain'"),
+        (PLAIN.replace("[modes.eager]", ""), "modes: field required"),
+        (PLAIN + 'devices = ["tpu"]\n', "modes.eager.devices"),
+        (PLAIN + 'colour = "red"\n', "modes.eager.colour: extra inputs are not permitted; got 'red'"),
+        (PLAIN.replace('"plain"', '"Pl ain"'), "name: "),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_told_and_stops_no_other(working: Path, text: str, said: str) -> None:
+    written(working / "plain", text)
+    name_in_toml(working, plain="plain")
+    assert set(FRAMEWORKS) == {path.name for path in OURS.iterdir() if (path / FILE).exists()}
+    assert said in str(FRAMEWORKS.broken["plain"])
+    with pytest.raises(InputError) as raised:
+        parse_contenders(["plain:eager"])
+    assert said in str(raised.value)
+    notices = make_options("agree", preset="small", models=["dense"], out=working / "out").notices
+    assert [notice for notice in notices if notice.startswith("plain is left out: ") and said in notice]
+
+
+def test_a_folder_that_is_gone_and_a_name_that_is_taken_are_told(working: Path) -> None:
+    first = next(iter(FRAMEWORKS))
+    FRAMEWORKS.forget()
+    written(working / "mine", PLAIN.replace('"plain"', f'"{first}"'))
+    name_in_toml(working, gone="nowhere", **{first: "mine"})
+    assert "No such file" in str(FRAMEWORKS.broken["gone"])
+    assert "two frameworks of one name" in str(FRAMEWORKS.broken[first])
+    assert FRAMEWORKS[first].folder == OURS / first
