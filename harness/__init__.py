@@ -1,4 +1,4 @@
-"""Face-off: do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here, how surely?
+"""Face-off: do deep-learning frameworks compute the same models, which is faster here, and how sure is that?
 
 From Python: `compare`, `agree`, `bench` run and return a `harness.results.records.Result`; `compile_only` compiles
 what `compare` does; `load` reads a result file, `diff` says what changed between two.

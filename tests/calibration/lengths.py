@@ -19,7 +19,6 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,22 +28,20 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected, check_agreement
+from harness.agreement.check import Expected
 from harness.agreement.comparison import NOISE_LIMIT
-from harness.agreement.quantities import contender_quantities
 from harness.core.errors import HarnessError
-from harness.core.precision import storage_dtype
-from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
+from harness.core.spec import LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.frameworks.contenders import all_contenders
 from harness.machine.description import describe_machine
 from harness.pool.workers import Pool
-from harness.reference.rounding import SMALLEST_NORMAL
 from harness.workloads.situations import EVERYDAY, SITUATIONS
 from tests.calibration.draw import log_uniform
 from tests.calibration.false_alarms import judge, open_pool
 from tests.calibration.pieces import Piece, Pieces, add_options
+from tests.calibration.planting import Planted, Planter
 from tests.meta.faults.fault import MODELS, Fault
-from tests.meta.faults.runner import Runner, is_installed
+from tests.meta.faults.runner import is_installed
 from tests.meta.test_fault_catalogue import FAULTS
 
 LENGTHS = (1, 3, 10, 30, 100, 300, 1000)
@@ -83,30 +80,6 @@ def expected_of(model: str, length: int, dtype: str, seed: int, situation: str) 
     return Expected(SITUATIONS[situation].task(workload, weights_seed), weights_seed, keep=False)
 
 
-class Planter(Runner):
-    """Plants faults in models of any length."""
-
-    def plant(self, fault: Fault, expected: Expected, dtype: str) -> Piece:
-        """What the shipped check says of a copy with `fault`, and what it changes if it is not found."""
-        contender, task = Contender.parse(fault.contender), expected.task
-        found = check_agreement(
-            self._load(contender, fault), contender, task, lambda: expected, dtype,
-            again="", busy=nullcontext(), situation=fault.situation,
-        )  # fmt: skip
-        piece: Piece = {
-            "outcome": found.outcome, "first_difference": found.first_difference, "reason": found.reason,
-            "units": found.worst.noise_units if found.worst else None,
-        }  # fmt: skip
-        if found.outcome == "ok":
-            harmed, unharmed = (
-                contender_quantities(self._load(contender, which), task, contender.mode, dtype, "whole", False)
-                for which in (fault, None)
-            )
-            changed = max(float(np.max(np.abs(harmed[name] - unharmed[name]), initial=0.0)) for name in unharmed)
-            piece["has_effect"] = changed > SMALLEST_NORMAL[storage_dtype(dtype)]
-        return piece
-
-
 def pieces_of(seed: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Every piece by its name: one length and dtype after the other."""
     faults = recurrent_faults()
@@ -135,6 +108,18 @@ def compare_right(pool: Pool, model: str, length: int, dtype: str, seed: int) ->
     return {"workload": workload.name, "comparisons": found}
 
 
+def piece_of(planted: Planted) -> Piece:
+    """One planting, as a piece of the study."""
+    found = planted.agreement
+    return {
+        "outcome": found.outcome,
+        "first_difference": found.first_difference,
+        "reason": found.reason,
+        "units": found.worst.noise_units if found.worst else None,
+        "has_effect": planted.has_effect,
+    }
+
+
 def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> None:
     """Goes on with what is left."""
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, threadpool_limits(1):
@@ -150,7 +135,7 @@ def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> N
                         pool.release()
                     elif is_installed(what.contender.partition(":")[0]):
                         expected = expected_of(what.model, length, dtype, asked.seed, what.situation)
-                        piece = planter.plant(what, expected, dtype)
+                        piece = piece_of(planter.plant(what, expected, dtype))
                         said = f"{piece['outcome']} {piece['first_difference']}"
                     else:
                         continue
@@ -178,8 +163,8 @@ def summarise(pieces: Sequence[Piece]) -> dict[str, Any]:
         "largest_noise_units": max((c["units"] for c in comparisons if c["units"] is not None), default=None),
         "plantings": _counted(plantings),
         "by_length_and_dtype": table,
-        "overlooked": [piece for piece in plantings if piece.get("has_effect")],
-        "without_effect": sorted(piece["name"] for piece in plantings if piece.get("has_effect") is False),
+        "overlooked": [piece for piece in plantings if piece["has_effect"]],
+        "without_effect": sorted(piece["name"] for piece in plantings if piece["has_effect"] is False),
         "errors": [piece for piece in plantings if piece["outcome"] not in ("ok", "disagrees")],
     }
 
@@ -188,8 +173,8 @@ def _counted(plantings: Sequence[Piece]) -> dict[str, int]:
     return {
         "planted": len(plantings),
         "found": sum(piece["outcome"] == "disagrees" for piece in plantings),
-        "without_effect": sum(piece.get("has_effect") is False for piece in plantings),
-        "overlooked": sum(piece.get("has_effect") is True for piece in plantings),
+        "without_effect": sum(piece["has_effect"] is False for piece in plantings),
+        "overlooked": sum(piece["has_effect"] is True for piece in plantings),
         "errors": sum(piece["outcome"] not in ("ok", "disagrees") for piece in plantings),
     }
 

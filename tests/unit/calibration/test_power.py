@@ -59,8 +59,9 @@ def test_a_place_is_right_whatever_the_sizes(found, expected, right):
     assert is_placed(found, expected) is right
 
 
-def planting(outcome, placed, name="gates"):
-    return {"name": name, "fault": name, "outcome": outcome, "placed": placed}
+def planting(outcome, placed, name="gates", has_effect=True):
+    has_effect = None if outcome == "disagrees" else has_effect
+    return {"name": name, "fault": name, "outcome": outcome, "placed": placed, "has_effect": has_effect}
 
 
 def test_shares_leave_out_what_ended_in_an_error():
@@ -70,6 +71,12 @@ def test_shares_leave_out_what_ended_in_an_error():
     assert found["share_found"] == pytest.approx(2 / 3)
     assert found["faults"]["bias"] == {"planted": 1, "found": 0, "placed": 0, "errors": 0}
     assert [piece["fault"] for piece in found["overlooked"]] == ["bias"]
+
+
+def test_shares_leave_out_what_has_no_effect():
+    found = summarise([planting("disagrees", True), planting("ok", False, "padding", has_effect=False)])
+    assert (found["plantings"], found["without_effect"], found["overlooked"]) == (2, ["padding"], [])
+    assert found["share_found"] == 1.0
 
 
 def test_the_table_of_smallest_faults_tells_what_no_size_lets_show():
