@@ -57,7 +57,7 @@ def compile_only(**keywords: Any) -> Result:
         options = make_options("compare", out=folder, **keywords)
         tell(options.notices)
         result = run(options, speed=False, training=True, cold_start=False)
-        if set(result.outcomes) - {"ok", "missing"}:
+        if set(result.outcomes) - {"ok", "missing", "not_offered"}:
             # Its reasons name the logs.
             (folder / LOCK).unlink()
         return result

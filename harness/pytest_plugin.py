@@ -181,7 +181,7 @@ def measured_case(speed_case: SpeedCase, benchmark: Any, _speed_session: _Sessio
     case = _speed_session.case(speed_case)
     benchmark.group = speed_case.workload.name
     benchmark.extra_info.update(extra_info(case, _speed_session.result))
-    if case.outcome in ("missing", "unsupported"):
+    if case.outcome in ("missing", "unsupported", "not_offered"):
         pytest.skip(case.reason)
     if case.speed is None:
         pytest.fail(f"{case.name} {case.outcome}: {case.reason}", pytrace=False)

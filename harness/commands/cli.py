@@ -116,7 +116,7 @@ def _compile(*, as_json: bool, **keywords: Any) -> int:
     else:
         print_compiled(result, compile_cache_root())
     # Whoever is not installed has nothing to compile.
-    status = 0 if set(result.outcomes) == {"ok", "missing"} else result.exit_status
+    status = 0 if {"missing"} <= set(result.outcomes) <= {"ok", "missing", "not_offered"} else result.exit_status
     return INTERRUPTED if result.interrupted else status
 
 

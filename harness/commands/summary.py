@@ -101,12 +101,14 @@ def _verdict(result: Result) -> str:
     if not result.outcomes:
         return "Nothing was run"
     counts = {name: result.outcomes.count(name) for name in dict.fromkeys(result.outcomes)}
-    if set(counts) != {"ok"}:
+    lacking = counts.pop("not_offered", 0)
+    if set(counts) - {"ok"}:
         return "Not all is well: " + ", ".join(f"{count} {name}" for name, count in counts.items())
     if result.interrupted:
         ran = f"the {len(result.records)} records so far are ok" if result.records else "nothing was compared yet"
         return f"Not all was run: {ran}"
-    return f"All {len(result.outcomes)} records ok: everything ran and agrees"
+    text = f"All {counts.get('ok', 0)} records ok: everything ran and agrees"
+    return f"{text}; {lacking} more are not offered by a framework" if lacking else text
 
 
 def _failures(result: Result) -> list[str]:
@@ -117,7 +119,7 @@ def _failures(result: Result) -> list[str]:
             lines.append(f"{info.contender} {info.outcome}: {info.reason}{step}")
     dead = {info.contender for info in result.contenders if info.outcome != "ok"}
     for record in result.records:
-        if record.outcome not in ("ok", "disagrees") and record.contender not in dead:
+        if record.outcome not in ("ok", "disagrees", "not_offered") and record.contender not in dead:
             lines.append(f"{record.outcome}: {record.reason}")
         if record.outcome == "disagrees" and not isinstance(record, Agreement):
             lines.append(f"{record.contender} disagrees: {record.reason}")

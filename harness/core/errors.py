@@ -6,7 +6,7 @@ from typing import Optional
 if sys.version_info >= (3, 8):
     from typing import Literal
 
-    Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing"]
+    Outcome = Literal["ok", "disagrees", "out_of_memory", "timeout", "crashed", "unsupported", "missing", "not_offered"]
 else:
     Outcome = str
 """How a case ended; it ends in exactly one."""
@@ -74,7 +74,8 @@ class WorkerError(HarnessError):
     """A worker that ended, hung, or could not do what it was asked.
 
     Attributes:
-        outcome: the outcome of the case this ends: `crashed`, `timeout`, `missing`, `unsupported` or `out_of_memory`;
+        outcome: the outcome of the case this ends: `crashed`, `timeout`, `missing`, `unsupported`, `out_of_memory` or
+            `not_offered`;
             `disagrees` where what it could not do is a fault of the implementation itself.
         log_tail: the last lines of the worker's log.
         request: what it was asked, if it answered that it could not.

@@ -93,6 +93,16 @@ class Otherwise(_Part):
     modes: tuple[str, ...]
 
 
+class Offer(_Part):
+    """What a framework can do. What it does not offer is not asked of it; what it offers and cannot do is a failure."""
+
+    models: tuple[Literal["dense", "residual", "rnn", "lstm"], ...] = ("dense", "residual", "rnn", "lstm")
+    dtypes: tuple[Literal["float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16"], ...] = (
+        "float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16",
+    )  # fmt: skip
+    optimisers: tuple[Literal["sgd", "momentum", "adam"], ...] = ("sgd", "momentum", "adam")
+
+
 class Framework(_Part):
     """A framework as the parent knows it.
 
@@ -112,6 +122,7 @@ class Framework(_Part):
         harmless: beginnings of those that begin alike and may stay.
         otherwise_in_float64: where a finding in a narrower dtype is not cleared by float64.
         settings: of its mode `tuned`, beside the allocator's.
+        can: what it offers; everything unless it says less.
         place: where it stands in tables and plans; of those of one place the names decide.
         folder: where it lies.
     """
@@ -131,6 +142,7 @@ class Framework(_Part):
     harmless: tuple[str, ...] = ()
     otherwise_in_float64: tuple[Otherwise, ...] = ()
     settings: Mapping[Dashed, Setting] = {}
+    can: Offer = Offer()
     place: int = 100
     folder: Path = Path()
 
@@ -163,6 +175,16 @@ class Framework(_Part):
     def keeps_compiled(self, cache: Path) -> dict[str, str]:
         """The environment variables by which it keeps compiled code in a folder."""
         return _filled(self.compile_cache, cache)
+
+    def lacks(self, workload: Workload) -> str:
+        """What it does not offer of a workload, in words; empty if it offers all of it."""
+        if workload.model.kind not in self.can.models:
+            return f"{self.title} offers no {workload.model.kind} models here"
+        if workload.dtype not in self.can.dtypes:
+            return f"{self.title} offers no {workload.dtype} here"
+        if workload.optimiser.kind not in self.can.optimisers:
+            return f"{self.title} offers no {workload.optimiser.kind} here"
+        return ""
 
     def runs_otherwise_in_float64(self, mode: str, model: str) -> bool:
         """Whether other code of it serves a model in float64 than in narrower dtypes."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from harness.core.clock import monotonic_ns
 from harness.core.errors import WorkerError
 from harness.core.messages import Channel
-from harness.core.spec import Contender
+from harness.core.spec import Contender, Workload
 from harness.frameworks.caches import cache_directory
 from harness.frameworks.configuration import Configuration
 from harness.frameworks.installations import Installation, find_installation
@@ -170,6 +170,12 @@ class Pool:
             self._launch(Seat(contender))
             self._finish(contender)
         return self._workers[Seat(contender)]
+
+    def worker_for(self, contender: Contender, workload: Workload) -> Worker:
+        """The same for one workload; raises WorkerError too if the framework does not offer it, and asks no worker."""
+        if lacking := FRAMEWORKS[contender.framework].lacks(workload):
+            raise WorkerError(lacking, outcome="not_offered", where=str(contender))
+        return self.worker(contender)
 
     def release(self) -> None:
         """Ends every process, so that what they hold of the device is free; fresh ones start when asked for."""

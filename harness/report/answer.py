@@ -123,7 +123,7 @@ class Headline:
 
 def headline(result: Result) -> Headline:
     """Whether all contenders agree with the reference, from the recorded outcomes."""
-    checks = result.agreements
+    checks = [check for check in result.agreements if check.outcome != "not_offered"]
     if not checks:
         return Headline("none", "–", "Agreement with the reference was not checked in this run.")
     models = {describe_workload(check.workload).model_key for check in checks}
@@ -254,7 +254,7 @@ def _failures(result: Result) -> list[tuple[str, str, str, str, str]]:
 
 
 def outcome_counts(result: Result) -> list[tuple[str, int]]:
-    """How many records ended in each of the seven outcomes."""
+    """How many records ended in each of the outcomes."""
     outcomes = result.outcomes
     return [(outcome, outcomes.count(outcome)) for outcome in OUTCOMES]  # type: ignore[arg-type]
 

@@ -51,6 +51,7 @@ OUTCOMES = {
     "crashed": OutcomeWords("!", "crashed", "warn"),
     "unsupported": OutcomeWords("–", "unsupported", "none"),
     "missing": OutcomeWords("–", "missing", "none"),
+    "not_offered": OutcomeWords("–", "not offered", "none"),
 }
 
 

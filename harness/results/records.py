@@ -285,8 +285,8 @@ class Result(Records):
 
     @property
     def exit_status(self) -> int:
-        """0 all ran and agreed, 1 a disagreement, 3 something ended otherwise."""
+        """0 all that is offered ran and agreed, 1 a disagreement, 3 something ended otherwise."""
         outcomes = set(self.outcomes)
         if "disagrees" in outcomes:
             return 1
-        return 3 if outcomes - {"ok"} or self.interrupted else 0
+        return 3 if outcomes - {"ok", "not_offered"} or self.interrupted else 0

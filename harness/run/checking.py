@@ -117,7 +117,7 @@ class Checking:
             if not found or any(agreement.outcome not in ("ok", "disagrees") for agreement in found):
                 found = self._check_all(contender, task, lambda: both()[0], situated)
                 name_precision_findings(found)
-            if timed and all(agreement.outcome == "ok" for agreement in found):
+            if timed and {agreement.outcome for agreement in found} in ({"ok"}, {"ok", "not_offered"}):
                 with self._compiling.turn(contender):
                     self._timing.make_replicates(contender, workload, lambda: both()[1])
             return found
@@ -153,7 +153,7 @@ class Checking:
     def _check_one(self, contender: Contender, task: Task, expected: Callable[[], Expected], dtype: str) -> Agreement:
         again = self._options.again(task.workload, contender, dtype)
         try:
-            worker = self._pool.worker(contender)
+            worker = self._pool.worker_for(contender, task.workload.replace(dtype=dtype))
         except WorkerError as error:
             return ended(self._blank(contender, task.workload, dtype), error)
         busy, detail = self._compiling.turn(contender), self._options.detail

@@ -61,7 +61,7 @@ class Situated:
                 break
             again = self._options.again(self._workload, contender, dtype, name)
             try:
-                worker = self._pool.worker(contender)
+                worker = self._pool.worker_for(contender, self._workload.replace(dtype=dtype))
             except WorkerError as error:
                 found.append(ended(self._blank(contender, dtype, name, again), error))
                 break

@@ -109,7 +109,10 @@ class Timing:
         )
         for agreement in self._result.agreements:
             same = Workload.from_json(agreement.workload).replace(dtype=workload.dtype, step=workload.step) == workload
-            if same and agreement.contender == str(contender) and agreement.outcome != "ok" and case.outcome == "ok":
+            # Who offers no float64 is timed in what it does offer, if that agrees.
+            elsewhere = agreement.outcome == "not_offered" and agreement.workload["dtype"] != workload.dtype
+            own = same and agreement.contender == str(contender)
+            if own and not elsewhere and agreement.outcome != "ok" and case.outcome == "ok":
                 case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
                 case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
         hung = hung_in(self._result, workload, contender)

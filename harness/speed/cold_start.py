@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import as_outcome, reason_of, require_memory
 from harness.pool.worker import Worker
 from harness.pool.workers import Pool
@@ -38,6 +39,9 @@ def start_cold_one(
         try:
             if failed is not None:
                 raise failed
+            if lacking := FRAMEWORKS[contender.framework].lacks(workload):
+                record.outcome, record.reason = "not_offered", lacking
+                continue
             require_memory(workload, batches=1)
             weights, batches = Task.seeded(workload, seed, batches=1).cast(workload.dtype)
             if worker is None or not worker.alive:

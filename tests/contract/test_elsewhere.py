@@ -49,14 +49,53 @@ def test_it_is_checked_timed_and_drawn(faceoff: Any, tmp_path: Path, optimiser: 
     assert "plain:eager" in (tmp_path / "out" / "page.html").read_text()
 
 
-def test_what_is_wrong_in_it_is_found(faceoff: Any, tmp_path: Path) -> None:
+def copied(tmp_path: Path, file: str, there: str, written: str) -> None:
+    """A copy of the framework with one edit, which `faceoff.toml` names instead."""
     folder = tmp_path / "plain"
     folder.mkdir()
-    for file in PLAIN.glob("*.*"):
-        (folder / file.name).write_text(file.read_text().replace("grad /= len(x)", "grad /= len(x) + 1"))
+    for path in PLAIN.glob("*.*"):
+        text = path.read_text()
+        assert path.name != file or text.count(there) == 1
+        (folder / path.name).write_text(text.replace(there, written) if path.name == file else text)
     (tmp_path / "faceoff.toml").write_text('[frameworks.plain]\npath = "plain"\n')
-    done = faceoff(
-        "agree", "--preset", "small", "--models", "dense", "--contenders", "plain", "--out", "out", "--quiet"
-    )
+
+
+SMALL = ("--preset", "small", "--contenders", "plain", "--out", "out", "--quiet")
+
+
+def test_what_it_does_not_offer_is_not_asked_of_it_and_is_no_failure(faceoff: Any, tmp_path: Path) -> None:
+    done = faceoff("bench", *SMALL, "--models", "dense,lstm", "--steps", "inference", "--budget", "quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not offered" in done.stdout
+    result = load(tmp_path / "out" / "result.json")
+    outcomes = {(case.workload["model"]["kind"], case.outcome) for case in result.cases}
+    assert outcomes == {("dense", "ok"), ("lstm", "not_offered")}
+    assert {a.reason for a in result.agreements if a.outcome == "not_offered"} == {
+        "plain:eager: Plain NumPy offers no lstm models here"
+    }
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "not offered" in page
+    assert "Plain NumPy offers no lstm models here" in page
+
+
+def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
+    copied(tmp_path, "framework.toml", '["float64", "float32"]', '["float32"]')
+    done = faceoff("bench", *SMALL, "--models", "dense", "--steps", "inference", "--budget", "quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = load(tmp_path / "out" / "result.json")
+    assert {a.workload["dtype"]: a.outcome for a in result.agreements} == {"float64": "not_offered", "float32": "ok"}
+    assert [case.outcome for case in result.cases] == ["ok"]
+
+
+def test_what_it_offers_and_cannot_do_is_a_failure(faceoff: Any, tmp_path: Path) -> None:
+    copied(tmp_path, "framework.toml", '["dense"]', '["dense", "lstm"]')
+    done = faceoff("agree", *SMALL, "--models", "lstm")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no lstm models" in done.stdout
+
+
+def test_what_is_wrong_in_it_is_found(faceoff: Any, tmp_path: Path) -> None:
+    copied(tmp_path, "__init__.py", "grad /= len(x)", "grad /= len(x) + 1")
+    done = faceoff("agree", *SMALL, "--models", "dense")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "first difference: gradient of 'layer.2.bias' (backward)" in done.stdout + done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InputError
-from harness.core.spec import MODEL_KINDS, STEPS
+from harness.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
 from harness.frameworks.configuration import read_configuration
 from harness.frameworks.contenders import all_contenders, parse_contenders
 from harness.frameworks.manifest import FILE, read_manifest
@@ -77,6 +77,18 @@ def test_the_modules_of_others_are_hidden_but_for_those_that_it_needs(working: P
     assert "numpy" not in hidden_modules("plain")
     assert {"torch", "tensorflow"} <= set(hidden_modules("plain"))
     assert "numpy" in hidden_modules("jax")
+
+
+def test_what_a_framework_does_not_offer_is_said_in_words(working: Path) -> None:
+    can = '[can]\nmodels = ["dense"]\ndtypes = ["float32"]\noptimisers = ["sgd"]\n'
+    framework = read_manifest(written(working / "plain", PLAIN + can))
+    dense = Workload(DenseSpec((3, 2)), 4)
+    assert framework.lacks(dense) == ""
+    assert framework.lacks(dense.replace(dtype="float64")) == "Plain offers no float64 here"
+    assert framework.lacks(dense.replace(optimiser=Optimiser("adam"))) == "Plain offers no adam here"
+    assert framework.lacks(Workload(RnnSpec(3, 2, 2, 4), 4)) == "Plain offers no rnn models here"
+    # Who says nothing offers everything.
+    assert FRAMEWORKS[next(iter(FRAMEWORKS))].lacks(dense.replace(dtype="bfloat16")) == ""
 
 
 @pytest.mark.parametrize(
