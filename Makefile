@@ -1,4 +1,5 @@
-# make compare: the main job.  make test: the tests.  Both install into .venv first; a second call installs nothing.
+# make compare: the main job.  make test: the tests that a change is likely to break.  make test-all: those, then the rest.
+# All install into .venv first; a second call installs nothing.
 # make setup: installs, and compiles what the main job compiles, so that its first run is as quick as the later ones.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && command -v $$p && break; done)
@@ -11,14 +12,19 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 FRAMEWORKS := pytorch tensorflow jax
 ARGS ?=
 
-.PHONY: compare test lint calibrate install setup clean
+.PHONY: compare test test-all lint calibrate install setup clean
 .DELETE_ON_ERROR:
 
 compare: $(VENV)/.installed
 	$(BIN)/faceoff compare $(ARGS)
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --benchmark-disable $(ARGS)
+	$(PYTEST) -m "not thorough" $(ARGS)
+
+test-all: test
+	$(PYTEST) -m thorough $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

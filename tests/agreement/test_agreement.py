@@ -28,7 +28,14 @@ DTYPES = {
 }
 
 
-@pytest.fixture(scope="module", params=DTYPES, ids=str)
+# A change that breaks one optimiser or dtype alone is rare.
+PARAMETERS = [
+    pytest.param(optimiser, marks=() if optimiser == "sgd" else pytest.mark.thorough, id=optimiser)
+    for optimiser in DTYPES
+]
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
 def agreements(
     request: pytest.FixtureRequest, every_worker: Pool, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Agreement]:

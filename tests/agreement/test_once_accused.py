@@ -17,6 +17,8 @@ from harness.pool.workers import Pool
 from harness.results.agreements import EVERYDAY
 from harness.workloads.situations import SITUATIONS
 
+pytestmark = pytest.mark.thorough
+
 NARROW = ResidualSpec(32, 32, 3, stage_widths=(4, 8), blocks_per_stage=1)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from harness.core.spec import Contender
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,6 +1,10 @@
 """PyTorch's mode `cuda-graphs` on a CPU: everything but the capture itself, for which the step is called anew."""
 
+import pytest
+
 from tests.contract.programs import printed
+
+pytestmark = pytest.mark.thorough
 
 STEPS = """
 import numpy as np

@@ -18,6 +18,8 @@ from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.workers import Pool
 from harness.run.progress import Reporter
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def framework(request: pytest.FixtureRequest) -> str:

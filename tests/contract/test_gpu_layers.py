@@ -5,6 +5,8 @@ import pytest
 
 from tests.contract.programs import printed
 
+pytestmark = pytest.mark.thorough
+
 FLAT_WEIGHTS = """
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx

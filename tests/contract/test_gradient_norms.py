@@ -25,6 +25,8 @@ from harness.pool.worker import Worker
 from harness.results.trainings import GradientNorms
 from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers
 
+pytestmark = pytest.mark.thorough
+
 every_framework = pytest.mark.parametrize("contender", choose_contenders(all_contenders()), ids=str, indirect=True)
 
 

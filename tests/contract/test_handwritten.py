@@ -11,6 +11,8 @@ from harness.frameworks.configuration import Configuration
 from harness.frameworks.installations import find_installation
 from harness.frameworks.registry import FRAMEWORKS
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "tests.benchmarks.handwritten"]
 

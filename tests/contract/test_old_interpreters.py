@@ -16,6 +16,8 @@ from harness.core.spec import DenseSpec, Workload
 from harness.core.weights import seeded_batch, seeded_weights
 from harness.pool.workers import PACKAGES_ROOT
 
+pytestmark = pytest.mark.thorough
+
 # The oldest that can be had for an interpreter, and some between it and the pinned one.
 VERSIONS = {(3, 11): ("1.23.5", "1.24.4", "1.26.4"), (3, 12): ("1.26.4", "2.0.2"), (3, 13): ("2.1.3", "2.2.6")}
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -21,6 +21,8 @@ from harness.run import checking
 from harness.workloads.task import Task
 from tests.contract.sweeps import outcomes, sweep
 
+pytestmark = pytest.mark.thorough
+
 # 1.3 GB of activations from 262 kB of inputs.
 WIDE = Workload(DenseSpec((16, 80_000, 4)), 4096, step="inference")
 NARROW = Workload(DenseSpec((16, 8, 4)), 4, step="inference")

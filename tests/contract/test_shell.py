@@ -8,6 +8,8 @@ import pytest
 
 from harness import agree, load
 
+pytestmark = pytest.mark.thorough
+
 HOSTILE = {
     # Plain loops instead of vector instructions, in PyTorch alone.
     "ATEN_CPU_CAPABILITY": "default",

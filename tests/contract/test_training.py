@@ -14,6 +14,8 @@ from harness.frameworks.contenders import all_contenders
 from harness.pool.worker import Worker
 from harness.workloads.trainings import TrainingTask, make_long_tasks
 
+pytestmark = pytest.mark.thorough
+
 STEPS = 20
 # The others cost several times as much; tests/calibration/long_training.py has them.
 NAMES = ("dense on digits", "rnn on digits, row by row")

@@ -17,6 +17,8 @@ from tests.meta.faults import jax, jax_habits, pytorch, pytorch_habits, tensorfl
 from tests.meta.faults.fault import MODELS, Fault
 from tests.meta.faults.runner import Runner, is_installed
 
+pytestmark = pytest.mark.thorough
+
 CATALOGUE = (pytorch, pytorch_habits, tensorflow, tensorflow_habits, jax, jax_habits)
 FAULTS = {fault.id: fault for module in CATALOGUE for fault in module.FAULTS}
 CONTENDERS = ("pytorch:eager", "tensorflow:eager", "jax:jit")

@@ -16,6 +16,8 @@ from harness.frameworks.configuration import Configuration
 from harness.frameworks.installations import find_installation
 from harness.frameworks.registry import FRAMEWORKS
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # framework, contender, file, what stands there, what the mistaken author wrote, model, a layer or weight it must name

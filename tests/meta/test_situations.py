@@ -12,6 +12,8 @@ from tests.meta.faults.fault import Fault
 from tests.meta.faults.runner import Runner, is_installed
 from tests.meta.faults.situated import FAULTS
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:

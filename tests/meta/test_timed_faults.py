@@ -15,6 +15,8 @@ from harness.frameworks.installations import find_installation
 from harness.frameworks.registry import FRAMEWORKS
 from tests.meta.test_faults import copy_sources
 
+pytestmark = pytest.mark.thorough
+
 STEPS = ("inference", "gradients", "training")
 EVERY = "disagrees with the reference"
 REMEMBERED = "results are remembered"

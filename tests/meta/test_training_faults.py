@@ -11,6 +11,8 @@ from harness.workloads.trainings import TrainingTask, make_long_tasks
 from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 from tests.meta.faults.runner import SEED, Runner, is_installed
 
+pytestmark = pytest.mark.thorough
+
 STEPS = 20
 FALLS_AT = 10
 
