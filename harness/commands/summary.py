@@ -27,7 +27,7 @@ from harness.speed.statistics import unsteadiness
 # A terminal is about this many columns of figures wide.
 MOST_COLUMNS = 6
 MOST_ANSWERS = 12
-OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES"}
+OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES", "not_offered": "– not offered"}
 
 
 def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
@@ -238,7 +238,7 @@ def _precision_text(result: Result) -> str:
 
 def _speed_cell(case: CaseResult, ratios: dict[tuple[str, str], Comparison], times: dict[tuple[str, str], str]) -> str:
     if case.speed is None:
-        return case.outcome
+        return OUTCOME_WORDS["not_offered"] if case.outcome == "not_offered" else case.outcome
     name = case.parsed_workload().name
     comparison = ratios.get((name, case.contender))
     time = times.get((name, case.contender), "no time")

@@ -80,7 +80,8 @@ def hidden_modules(name: str) -> list[str]:
     """The top-level modules of other frameworks that a framework's worker must not import."""
     own = FRAMEWORKS[name]
     others = {framework.module for framework in FRAMEWORKS.values()}
-    return sorted(others - {own.module, *own.needs})
+    # A worker needs NumPy itself.
+    return sorted(others - {own.module, *own.needs, "numpy"})
 
 
 def one_of(names: Iterable[str]) -> str:

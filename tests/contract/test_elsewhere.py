@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import load
+from harness.core.spec import Contender
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Path(__file__).parent / "elsewhere" / "plain"
@@ -76,6 +77,15 @@ def test_what_it_does_not_offer_is_not_asked_of_it_and_is_no_failure(faceoff: An
     page = (tmp_path / "out" / "page.html").read_text()
     assert "not offered" in page
     assert "Plain NumPy offers no lstm models here" in page
+
+
+def test_it_runs_beside_the_project_s_own(faceoff: Any, tmp_path: Path, lightest: Contender) -> None:
+    options = ("--preset", "small", "--models", "dense", "--contenders", f"plain,{lightest}", "--out", "out", "--quiet")
+    done = faceoff("bench", *options, "--steps", "inference", "--budget", "quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = load(tmp_path / "out" / "result.json")
+    assert {case.contender for case in result.cases if case.speed} == {"plain:eager", str(lightest)}
+    assert len(result.comparisons) == 1
 
 
 def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
