@@ -4,7 +4,8 @@
 `page.html`, `journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output
 folder of a run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes
 those of `compare` and writes none of this. `load` reads a result file, `diff` compares two. All raise InputError for
-anything that cannot be run or read."""
+anything that cannot be run or read.
+"""
 
 from __future__ import annotations
 

@@ -176,15 +176,7 @@ def check_agreement(
         built: the worker holds a model of this very workload and dtype, which need not be built again.
         situation: of the task; of one that agrees, and is not everyday, the worst quantity alone is kept.
     """
-    check: Check = "meaning" if dtype == "float64" else "precision"
-    agreement = Agreement(
-        workload=task.workload.replace(dtype=dtype).to_json(),
-        contender=str(contender),
-        check=check,
-        situation=situation,
-        outcome="ok",
-        again=again,
-    )
+    agreement = blank(task.workload, contender, dtype, again, situation)
     try:
         with busy:
             got = contender_quantities(worker, task, contender.mode, dtype, detail, built)
@@ -204,6 +196,19 @@ def check_agreement(
         agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
         agreement.message = disagreement_message(agreement)
     return agreement
+
+
+def blank(workload: Workload, contender: Contender, dtype: str, again: str, situation: str = EVERYDAY) -> Agreement:
+    """The record of a check that has not been made yet; arguments as of `check_agreement`."""
+    check: Check = "meaning" if dtype == "float64" else "precision"
+    return Agreement(
+        workload=workload.replace(dtype=dtype).to_json(),
+        contender=str(contender),
+        check=check,
+        situation=situation,
+        outcome="ok",
+        again=again,
+    )
 
 
 def ended(agreement: Agreement, error: WorkerError) -> Agreement:

@@ -130,9 +130,11 @@ class TimedExpected:
         noise = self._noise(expected, dtype, self._part.noise(dtype))
         for places in self._copies(self._rows[::-1] if new else self._rows):
             folded = {n: np.take(got[n], places, self._axes[n]) if n in self._axes else got[n] for n in got}
-            if self._disagreeing(expected, folded, dtype, noise):
+            found = self._disagreeing(expected, folded, dtype, noise)
+            if found:
                 noise = self._noise(expected, dtype, self._part.larger_noise(dtype))
-            for quantity in self._disagreeing(expected, folded, dtype, noise):
+                found = self._disagreeing(expected, folded, dtype, noise)
+            for quantity in found:
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
                 return f"{quantity.name}{where}: {what} (limit {quantity.limit:g})"
             # All else is compared once.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.errors import InputError
-from harness.core.spec import DEVICES, MODEL_KINDS, STEPS, Workload
+from harness.core.precision import DTYPES
+from harness.core.spec import DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, Workload
 from harness.core.tuning import is_tuned, kind_of, left_out
 from harness.machine.processor import is_amd_with_avx2
 
@@ -19,10 +20,28 @@ CONTRACT = 1
 # Stands in a value for the folder of compiled code.
 CACHE = "{cache}"
 
-Device = Literal["cpu", "gpu"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Dashed = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Variables = Mapping[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
+
+
+def _some_of(known: tuple[str, ...], where: str) -> Any:
+    """A tuple of these names alone."""
+
+    def check(names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown {where} {name!r}, expected some of {', '.join(known)}")
+        return names
+
+    return AfterValidator(check)
+
+
+Kinds = Annotated[tuple[str, ...], _some_of(MODEL_KINDS, "model")]
+Steps = Annotated[tuple[str, ...], _some_of(STEPS, "step")]
+Devices = Annotated[tuple[str, ...], _some_of(DEVICES, "device")]
+Dtypes = Annotated[tuple[str, ...], _some_of(DTYPES, "dtype")]
+Optimisers = Annotated[tuple[str, ...], _some_of(OPTIMISERS, "optimiser")]
 
 
 class _Part(BaseModel):
@@ -38,9 +57,9 @@ class Mode(_Part):
         compilers: device to the language whose compiler it calls, `C` or `C++`.
     """
 
-    devices: tuple[Device, ...] = ("cpu", "gpu")
+    devices: Devices = DEVICES
     variables: Variables = {}
-    compilers: Mapping[Device, Literal["C", "C++"]] = {}
+    compilers: Mapping[str, Literal["C", "C++"]] = {}
 
 
 class Setting(_Part):
@@ -59,9 +78,9 @@ class Setting(_Part):
     name: str = ""
     what: str
     variables: Variables = {}
-    models: tuple[str, ...] = MODEL_KINDS
-    steps: tuple[str, ...] = STEPS
-    devices: tuple[str, ...] = DEVICES
+    models: Kinds = MODEL_KINDS
+    steps: Steps = STEPS
+    devices: Devices = DEVICES
     only_on_amd_with_avx2: bool = False
 
     def has_part_in(self, workload: Workload) -> bool:
@@ -89,18 +108,16 @@ ALLOCATOR = Setting(
 class Otherwise(_Part):
     """Models and modes in which other code of a framework serves float64 than narrower dtypes."""
 
-    models: tuple[str, ...]
+    models: Kinds
     modes: tuple[str, ...]
 
 
 class Offer(_Part):
     """What a framework can do. What it does not offer is not asked of it; what it offers and cannot do is a failure."""
 
-    models: tuple[Literal["dense", "residual", "rnn", "lstm"], ...] = ("dense", "residual", "rnn", "lstm")
-    dtypes: tuple[Literal["float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16"], ...] = (
-        "float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16",
-    )  # fmt: skip
-    optimisers: tuple[Literal["sgd", "momentum", "adam"], ...] = ("sgd", "momentum", "adam")
+    models: Kinds = MODEL_KINDS
+    dtypes: Dtypes = DTYPES
+    optimisers: Optimisers = OPTIMISERS
 
 
 class Framework(_Part):
@@ -135,7 +152,7 @@ class Framework(_Part):
     needs: tuple[str, ...] = ()
     modes: Mapping[Dashed, Mode] = Field(min_length=1)
     variables: Variables = {}
-    variables_on: Mapping[Device, Variables] = {}
+    variables_on: Mapping[str, Variables] = {}
     compile_cache: Variables = {}
     caches_by_default: bool = False
     tilting: tuple[str, ...] = ()
@@ -170,7 +187,7 @@ class Framework(_Part):
 
     def always(self, device: str, cache: Path) -> dict[str, str]:
         """The environment variables of all its workers on a device."""
-        return _filled({**self.variables, **self.variables_on.get(_device(device), {})}, cache)
+        return _filled({**self.variables, **self.variables_on.get(device, {})}, cache)
 
     def keeps_compiled(self, cache: Path) -> dict[str, str]:
         """The environment variables by which it keeps compiled code in a folder."""
@@ -189,10 +206,6 @@ class Framework(_Part):
     def runs_otherwise_in_float64(self, mode: str, model: str) -> bool:
         """Whether other code of it serves a model in float64 than in narrower dtypes."""
         return any(model in part.models and kind_of(mode) in part.modes for part in self.otherwise_in_float64)
-
-
-def _device(name: str) -> Device:
-    return "gpu" if name == "gpu" else "cpu"
 
 
 def _filled(variables: Mapping[str, str], cache: Path) -> dict[str, str]:

@@ -94,7 +94,10 @@ def _places() -> Iterator[tuple[str, Path, str]]:
     for manifest in sorted(OURS.glob(f"*/{FILE}")):
         yield manifest.parent.name, manifest.parent, str(manifest)
     for point in importlib.metadata.entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.value)
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except (ImportError, ValueError):
+            spec = None
         folders = list(spec.submodule_search_locations or ()) if spec else []
         yield point.name, Path(folders[0] if folders else point.value), f"entry point {GROUP}: {point.name}"
     path = Path(CONFIG_FILE)

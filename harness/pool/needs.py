@@ -57,7 +57,7 @@ def find_lack(contender: Contender, device: str, python: str, versions: Mapping[
         versions: of the framework, on which the folder of compiled code depends.
     """
     mode = FRAMEWORKS[contender.framework].modes.get(contender.mode)
-    language = mode.compilers.get("gpu" if device == "gpu" else "cpu") if mode else None
+    language = mode.compilers.get(device) if mode else None
     if language is None:
         return None
     return find_compiler_lack(language, python) or find_folder_lack(versions)

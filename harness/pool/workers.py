@@ -173,8 +173,7 @@ class Pool:
 
     def worker_for(self, contender: Contender, workload: Workload) -> Worker:
         """The same for one workload; raises WorkerError too if the framework does not offer it, and asks no worker."""
-        if lacking := FRAMEWORKS[contender.framework].lacks(workload):
-            raise WorkerError(lacking, outcome="not_offered", where=str(contender))
+        require_offered(contender, workload)
         return self.worker(contender)
 
     def release(self) -> None:
@@ -350,6 +349,12 @@ class Pool:
             for framework in FRAMEWORKS.values():
                 (root / "impls" / framework.name).symlink_to(framework.folder.absolute())
         return root
+
+
+def require_offered(contender: Contender, workload: Workload) -> None:
+    """Raises WorkerError, which says what it lacks, unless a contender's framework offers a workload."""
+    if lacking := FRAMEWORKS[contender.framework].lacks(workload):
+        raise WorkerError(lacking, outcome="not_offered", where=str(contender))
 
 
 def _add_missing(source: Path, target: Path) -> None:

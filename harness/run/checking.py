@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected, check_agreement, ended, name_precision_findings
+from harness.agreement.check import Expected, blank, check_agreement, ended, name_precision_findings
 from harness.agreement.timed_check import TimedExpected, examples_compared, is_judged_whole
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
@@ -173,14 +173,7 @@ class Checking:
             return TimedExpected(workload, part, self._options.seed)
 
     def _blank(self, contender: Contender, workload: Workload, dtype: str) -> Agreement:
-        """The record of a check that has not been made."""
-        return Agreement(
-            workload=workload.replace(dtype=dtype).to_json(),
-            contender=str(contender),
-            outcome="ok",
-            again=self._options.again(workload, contender, dtype),
-            check="meaning" if dtype == "float64" else "precision",
-        )
+        return blank(workload, contender, dtype, self._options.again(workload, contender, dtype))
 
 
 def ran_out_at(result: Result, workload: Workload, contenders: Sequence[Contender], steps: Sequence[str]) -> int:

@@ -2,7 +2,8 @@
 
 The first line says what the run is (`harness.run.identity`). Lines are only ever appended, and each is on the disk
 before the run goes on, so a run that is killed loses nothing that was finished. Each line carries a checksum. A last
-line that was cut off is dropped; damage anywhere else is an error, as nothing tells what it would lose."""
+line that was cut off is dropped; damage anywhere else is an error, as nothing tells what it would lose.
+"""
 
 from __future__ import annotations
 

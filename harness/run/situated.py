@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from harness.agreement.check import Expected, check_agreement, ended
+from harness.agreement.check import Expected, blank, check_agreement, ended
 from harness.agreement.quantities import Detail
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
@@ -63,7 +63,7 @@ class Situated:
             try:
                 worker = self._pool.worker_for(contender, self._workload.replace(dtype=dtype))
             except WorkerError as error:
-                found.append(ended(self._blank(contender, dtype, name, again), error))
+                found.append(ended(blank(self._workload, contender, dtype, again, name), error))
                 break
             if everyday and not found:
                 held = worker, self._workload.replace(step="training")
@@ -77,17 +77,6 @@ class Situated:
             )  # fmt: skip
             held = worker, expected.task.workload
         return found
-
-    def _blank(self, contender: Contender, dtype: str, situation: str, again: str) -> Agreement:
-        """The record of a check that has not been made."""
-        return Agreement(
-            workload=self._workload.replace(dtype=dtype).to_json(),
-            contender=str(contender),
-            check="meaning" if dtype == "float64" else "precision",
-            situation=situation,
-            outcome="ok",
-            again=again,
-        )
 
     def _of(self, name: str) -> Expected:
         with self._lock:

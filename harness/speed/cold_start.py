@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
-from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import as_outcome, reason_of, require_memory
 from harness.pool.worker import Worker
-from harness.pool.workers import Pool
+from harness.pool.workers import Pool, require_offered
 from harness.results.costs import ColdStart
 from harness.workloads.task import Task
 
@@ -39,9 +38,7 @@ def start_cold_one(
         try:
             if failed is not None:
                 raise failed
-            if lacking := FRAMEWORKS[contender.framework].lacks(workload):
-                record.outcome, record.reason = "not_offered", lacking
-                continue
+            require_offered(contender, workload)
             require_memory(workload, batches=1)
             weights, batches = Task.seeded(workload, seed, batches=1).cast(workload.dtype)
             if worker is None or not worker.alive:
@@ -58,7 +55,7 @@ def start_cold_one(
             )
         except WorkerError as error:
             record.outcome, record.reason = error.outcome, reason_of(error, workload.device)
-            if worker is None or error.outcome == "timeout":
+            if error.outcome != "not_offered" and (worker is None or error.outcome == "timeout"):
                 failed = error
         except MemoryError as error:
             record.outcome, record.reason = "out_of_memory", reason_of(as_outcome(error), workload.device)

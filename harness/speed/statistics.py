@@ -10,7 +10,8 @@ the contender's by what that process happened to get (addresses, pages, placemen
 its recorded rounds differs by sampling. Both variances are estimated from the run itself: sampling from how rounds lie
 (Yuen 1974) and how alike successive ones are, the difference between processes from the contender's own and, as two or
 three say little, from those of the others (`harness.speed.spread`). So every contender is its own A/A twin, and no
-verdict is finer than what twins differ by."""
+verdict is finer than what twins differ by.
+"""
 
 from __future__ import annotations
 

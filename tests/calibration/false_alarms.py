@@ -29,7 +29,7 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected, check_agreement
+from harness.agreement.check import Expected, blank, check_agreement, ended
 from harness.agreement.comparison import NOISE_LIMIT
 from harness.agreement.noise import NOISE_RUNS
 from harness.core.errors import HarnessError, InputError, WorkerError
@@ -102,8 +102,7 @@ def judge(
     try:
         worker = pool.worker(contender)
     except WorkerError as error:
-        blank = Agreement(workload=workload.to_json(), contender=str(contender), check="precision", outcome="ok")
-        return blank.model_copy(update={"outcome": error.outcome, "reason": error.what})
+        return ended(blank(workload, contender, workload.dtype, again), error)
     return check_agreement(
         worker, contender, expected.task, lambda: expected, workload.dtype,
         again=again, busy=nullcontext(), detail=expected.detail, built=built,

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from harness.agreement.check import Expected
 from harness.agreement.comparison import NOISE_LIMIT
 from harness.core.errors import HarnessError
-from harness.core.spec import LstmSpec, RecurrentSpec, RnnSpec, Workload
+from harness.core.spec import LstmSpec, Optimiser, RecurrentSpec, RnnSpec, Workload
 from harness.frameworks.contenders import all_contenders
 from harness.machine.description import describe_machine
 from harness.pool.workers import Pool
@@ -62,7 +62,7 @@ def recurrent_faults() -> list[Fault]:
     return list(found.values())
 
 
-def sized(model: str, length: int, dtype: str, seed: int) -> tuple[Workload, int]:
+def sized(model: str, length: int, dtype: str, seed: int, optimiser: str = "sgd") -> tuple[Workload, int]:
     """A model of the catalogue with so many time steps, in other sizes; and the seed of its weights."""
     rng = np.random.default_rng([seed, length, zlib.crc32(f"{model} {dtype}".encode())])
     spec = MODELS[model]
@@ -70,13 +70,16 @@ def sized(model: str, length: int, dtype: str, seed: int) -> tuple[Workload, int
     # Some faults name the fourth unit, or the first three examples.
     inputs, hidden, classes = (log_uniform(rng, 6, MOST_HIDDEN) for _ in range(3))
     spec = replace(spec, input_size=inputs, hidden_size=hidden, output_size=classes, sequence_length=length)
-    return Workload(spec, log_uniform(rng, 6, 24), dtype=dtype), int(rng.integers(0, 2**31))
+    workload = Workload(spec, log_uniform(rng, 6, 24), dtype=dtype, optimiser=Optimiser(optimiser))
+    return workload, int(rng.integers(0, 2**31))
 
 
-@lru_cache(maxsize=2)
-def expected_of(model: str, length: int, dtype: str, seed: int, situation: str) -> Expected:
-    """The reference's side, which all faults of a model share."""
-    workload, weights_seed = sized(model, length, dtype, seed)
+@lru_cache(maxsize=4)
+def expected_of(
+    model: str, length: int, dtype: str, seed: int, situation: str = EVERYDAY, optimiser: str = "sgd"
+) -> Expected:
+    """The reference's side, which all faults of a model, situation and optimiser share."""
+    workload, weights_seed = sized(model, length, dtype, seed, optimiser)
     return Expected(SITUATIONS[situation].task(workload, weights_seed), weights_seed, keep=False)
 
 
@@ -99,7 +102,7 @@ def _takes_part(fault: Fault, length: int, dtype: str) -> bool:
 
 def compare_right(pool: Pool, model: str, length: int, dtype: str, seed: int) -> Piece:
     """All contenders on one model."""
-    expected, found = expected_of(model, length, dtype, seed, EVERYDAY), []
+    expected, found = expected_of(model, length, dtype, seed), []
     workload = expected.task.workload
     for contender in pool.available:
         said = judge(pool, contender, workload, expected, f"{workload.name} {contender}", built=False)
@@ -134,7 +137,7 @@ def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> N
                         said = f"{sum(c['outcome'] == 'disagrees' for c in piece['comparisons'])} alarms"
                         pool.release()
                     elif is_installed(what.contender.partition(":")[0]):
-                        expected = expected_of(what.model, length, dtype, asked.seed, what.situation)
+                        expected = expected_of(what.model, length, dtype, asked.seed, what.situation, what.optimiser)
                         piece = piece_of(planter.plant(what, expected, dtype))
                         said = f"{piece['outcome']} {piece['first_difference']}"
                     else:

@@ -68,6 +68,20 @@ def test_a_folder_that_faceoff_toml_names_is_a_framework_like_any_other(working:
     assert list(FRAMEWORKS)[-1] == "plain"
 
 
+def test_an_installed_package_names_its_folder_and_one_that_is_gone_stops_no_other(
+    working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(working / "site" / "faceoff_plain")
+    about = working / "site" / "faceoff_plain-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: faceoff-plain\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[faceoff.frameworks]\nplain = faceoff_plain\ngone = nowhere.at.all\n")
+    monkeypatch.syspath_prepend(working / "site")
+    assert FRAMEWORKS["plain"].folder == working / "site" / "faceoff_plain"
+    assert "cannot be read" in str(FRAMEWORKS.broken["gone"])
+    assert len(FRAMEWORKS) > 1
+
+
 def test_the_modules_of_others_are_hidden_but_for_those_that_it_needs(working: Path) -> None:
     needed = FRAMEWORKS["jax"].module
     written(working / "plain", f'needs = ["{needed}"]\n{PLAIN}')
@@ -102,7 +116,8 @@ def test_what_a_framework_does_not_offer_is_said_in_words(working: Path) -> None
         ),
         (PLAIN.replace('"plain"', '"other"'), "the folder is another framework's; got 'other', expected 'plain'"),
         (PLAIN.replace("[modes.eager]", ""), "modes: field required"),
-        (PLAIN + 'devices = ["tpu"]\n', "modes.eager.devices"),
+        (PLAIN + 'devices = ["tpu"]\n', "unknown device 'tpu', expected some of cpu, gpu"),
+        (PLAIN + '[can]\nmodels = ["gru"]\n', "unknown model 'gru', expected some of dense, residual, rnn, lstm"),
         (PLAIN + 'colour = "red"\n', "modes.eager.colour: extra inputs are not permitted; got 'red'"),
         (PLAIN.replace('"plain"', '"Pl ain"'), "name: "),
     ],
