@@ -1,15 +1,16 @@
 """Face-off: do deep-learning frameworks compute the same models, which is faster here, and how sure is that?
 
 From Python: `compare`, `agree`, `bench` run and return a `harness.results.records.Result`; `compile_only` compiles
-what `compare` does; `load` reads a result file, `diff` says what changed between two.
+what `compare` does; `load` reads a result file, `diff` says what changed between two, `between_environments` what
+differs between two parts of one.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import agree, bench, compare, compile_only, diff, load
+    from harness.api import agree, bench, between_environments, compare, compile_only, diff, load
 
-__all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
+__all__ = ["agree", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
 `compare`, `agree` and `bench` take the keywords of `harness.run.options.make_options`, write `result.json`,
 `page.html`, `journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output
 folder of a run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes
-those of `compare` and writes none of this. `load` reads a result file, `diff` compares two. All raise InputError for
-anything that cannot be run or read.
+those of `compare` and writes none of this. `load` reads a result file, `diff` compares two, `between_environments` two
+parts of one. All raise InputError for anything that cannot be run or read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import report
 from harness.core.errors import InputError
-from harness.differences.changes import diff
+from harness.differences.changes import between_environments, diff
 from harness.results import file as result_file
 from harness.results.file import load
 from harness.results.records import Result
@@ -28,7 +28,7 @@ from harness.run.starting import blank_result
 from harness.system.advice import to_go_on
 from harness.system.whole_files import LOCK, scratch_folder
 
-__all__ = ["agree", "bench", "compare", "compile_only", "diff", "load"]
+__all__ = ["agree", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
 
 RESULT_NAME = "result.json"
 PAGE_NAME = "page.html"

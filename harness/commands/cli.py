@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from harness.commands.environments import env
 from harness.commands.option_types import HomePath, Names
 from harness.commands.shared_options import run_options, speed_options
 from harness.core.errors import HarnessError
@@ -27,7 +28,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="faceoff", prog_name="faceoff")
 def cli() -> None:
-    """Do PyTorch, TensorFlow/Keras and JAX compute the same models, and which is faster here?
+    """Do deep-learning frameworks compute the same models, and which is faster here?
 
     Begin with `faceoff compare`. Exit status: 0 all ran and agreed, 1 a disagreement (or a regression, of `diff`),
     2 bad usage or input, 3 a case ended otherwise (crash, time-out, missing).
@@ -184,7 +185,13 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
 
 @cli.command()
 @click.argument("before", metavar="A", type=HomePath())
-@click.argument("after", metavar="B", type=HomePath())
+@click.argument("after", metavar="[B]", type=HomePath(), required=False)
+@click.option(
+    "--env",
+    "environments",
+    metavar="BEFORE[,AFTER]",
+    help="Compare two environments within file A; AFTER is the usual one unless named.",
+)
 @click.option(
     "--threshold", type=float, default=10.0, show_default=True, help="Percent by which a case may get slower."
 )
@@ -199,16 +206,25 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON instead.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit status tells.")
-def diff(before: str, after: str, threshold: float, force: bool, layout: str, as_json: bool, quiet: bool) -> int:
-    """What changed from result file A to B, both of the same machine.
+def diff(
+    before: str, after: str | None, environments: str | None, threshold: float, force: bool, layout: str,
+    as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """What changed from result file A to B, both of the same machine; or in A from one environment to another.
 
     Exit status: 0 no regression, 1 a case slower by more than the threshold, or one that no longer agrees, 2 bad usage
     or files that are not alike, 3 what was ok ended otherwise.
     """
+    from harness.api import between_environments
     from harness.api import diff as compare_files
     from harness.differences.text import print_diff, to_markdown
 
-    found = compare_files(before, after, threshold=threshold, force=force)
+    if (after is None) == (environments is None):
+        raise click.UsageError("give two files, or one and --env", click.get_current_context())
+    if environments:
+        found = between_environments(before, environments, threshold=threshold)
+    else:
+        found = compare_files(before, str(after), threshold=threshold, force=force)
     if as_json:
         click.echo(found.model_dump_json(indent=1))
     elif layout == "md" and not quiet:
@@ -237,35 +253,8 @@ def doctor(as_json: bool) -> int:
     return 0 if print_diagnosis(as_json) else 3
 
 
-@cli.group()
-def env() -> None:
-    """Environments of the frameworks, where one does not hold them all."""
-
-
-@env.command()
-@click.argument("framework")
-@click.option("--gpu", is_flag=True, help="The build for NVIDIA's GPUs, with the CUDA libraries that it pins.")
-@click.option("--dir", "folder", type=HomePath(), help="Where; .venv-FRAMEWORK by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print what is installed as JSON.")
-@click.option("--quiet", is_flag=True, help="Say nothing of what pip does.")
-def create(framework: str, gpu: bool, folder: str | None, as_json: bool, quiet: bool) -> int:
-    """Installs FRAMEWORK in an environment of its own and names it in faceoff.toml, for every command to use."""
-    import dataclasses
-    import json
-
-    from harness.frameworks.making import create as make
-
-    made = make(framework, Path(folder) if folder else None, gpu=gpu, quiet=quiet or as_json)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(made), indent=1))
-    else:
-        versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
-        click.echo(f"{versions} for {made.python}; faceoff.toml names it")
-    return 0 if made.installed else 3
-
-
 @cli.command()
-@click.option("--frameworks", type=Names(), default=(), help="pytorch,tensorflow,jax; all by default.")
+@click.option("--frameworks", type=Names(), default=(), help="By commas; all by default.")
 @click.option(
     "--device",
     default="cpu",
@@ -297,6 +286,9 @@ def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool,
     else:
         print_atlas(atlas)
     return atlas.exit_status
+
+
+cli.add_command(env)
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -35,15 +35,13 @@ def take_inventory() -> dict[str, Any]:
     """Frameworks with versions and modes, models, steps and presets, as JSON values. Imports no framework."""
     configuration = read_configuration()
     frameworks = {}
-    for framework in FRAMEWORKS.values():
+    for label, framework in FRAMEWORKS.items():
         installation = find_installation(framework, configuration)
-        frameworks[framework.name] = {
+        frameworks[label] = {
             "installed": installation.installed,
             "versions": installation.versions,
-            "contenders": [f"{framework.name}:{mode}" for mode in (*framework.modes, TUNED)],
-            "only_on": {
-                f"{framework.name}:{n}": m.devices[0] for n, m in framework.modes.items() if len(m.devices) == 1
-            },
+            "contenders": [f"{label}:{mode}" for mode in (*framework.modes, TUNED)],
+            "only_on": {f"{label}:{n}": m.devices[0] for n, m in framework.modes.items() if len(m.devices) == 1},
             "python": installation.python,
             "reason": installation.reason,
             "next_step": installation.next_step,
@@ -70,7 +68,7 @@ def _lacks(framework: Framework, installation: Installation) -> dict[str, str]:
     """What modes of a framework that is installed lack beside it on the CPU, by contender, with the way to it."""
     modes = framework.modes_on("cpu") if installation.installed else ()
     found = {}
-    for contender in (Contender(framework.name, mode) for mode in modes):
+    for contender in (Contender(framework.label, mode) for mode in modes):
         if lack := find_lack(contender, "cpu", installation.python, installation.versions):
             found[str(contender)] = f"{lack.reason}; {lack.next_step}"
     return found
@@ -142,7 +140,7 @@ def diagnose() -> dict[str, Any]:
                 # Why there is none is said once, and no framework knows it better.
                 entry["gpu"] = "none"
             if gpu.reason and any(cards):
-                entry["next_step"] = f"faceoff env create {name} --gpu"
+                entry["next_step"] = f"faceoff env create {FRAMEWORKS[name].name} --gpu"
         frameworks[name] = entry
     return {
         "machine": describe_machine(),

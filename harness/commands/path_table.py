@@ -20,7 +20,7 @@ def print_paths(console: Console, agreements: list[Agreement]) -> None:
 
 
 def path_line(agreement: Agreement) -> str:
-    """`jax:jit, lstm b6, float32: agrees, at most 1.68 units: momentum of ...`, or where it differs first."""
+    """`framework:mode, lstm b6, float32: agrees, at most 1.68 units: momentum of ...`, or where it differs first."""
     workload = Workload.from_json(agreement.workload)
     head = f"{agreement.contender}, {workload.model.kind} b{workload.batch_size}, {workload.dtype}"
     head += "" if agreement.is_everyday else f", {agreement.situation}"

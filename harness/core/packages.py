@@ -50,6 +50,17 @@ def look_up(module: str, distributions: Sequence[str]) -> Dict[str, Any]:
     return {"found": found, "versions": find_versions(distributions)}
 
 
+def list_all() -> Dict[str, str]:
+    """Every distribution that is installed, with its version, by its name in lower case with dashes."""
+    found = {}
+    for distribution in metadata.distributions():
+        # What was removed by halves has metadata without a name.
+        name = distribution.metadata["Name"]
+        if name:
+            found[re.sub(r"[-_.]+", "-", name).lower()] = str(distribution.version)
+    return {name: found[name] for name in sorted(found)}
+
+
 def _find(name: str) -> "Optional[metadata.Distribution]":
     try:
         return metadata.distribution(name)
@@ -60,7 +71,7 @@ def _find(name: str) -> "Optional[metadata.Distribution]":
 def _required(requirements: Sequence[str]) -> List[str]:
     """Names of what is required by itself or for a GPU; what is not installed does not count anyway.
 
-    TensorFlow and JAX require CUDA's libraries by an extra, PyTorch without one.
+    CUDA's libraries are required by an extra of some frameworks, and without one by others.
     """
     names = []
     for requirement in requirements:
@@ -83,4 +94,7 @@ def _size(path: "metadata.PackagePath") -> int:
 
 if __name__ == "__main__":
     what, module, *names = sys.argv[1:]
-    print(json.dumps(look_up(module, names) if what == "look_up" else disk_bytes(names)))
+    if what == "list_all":
+        print(json.dumps(list_all()))
+    else:
+        print(json.dumps(look_up(module, names) if what == "look_up" else disk_bytes(names)))

@@ -344,7 +344,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class Contender:
-    """A framework in a mode, written `pytorch:compile`."""
+    """A framework in a mode, written `framework:mode`.
+
+    Args:
+        framework: its name, with `@` and an environment where that is not its usual one.
+        mode: how it executes.
+    """
 
     framework: str
     mode: str
@@ -357,9 +362,7 @@ class Contender:
         """Reads `framework:mode`; whether both exist is for `harness.frameworks.contenders` to say."""
         framework, colon, mode = text.partition(":")
         if not (framework and colon and mode):
-            raise InputError(
-                "not a contender", where="contender", got=repr(text), expected="framework:mode, such as pytorch:eager"
-            )
+            raise InputError("not a contender", where="contender", got=repr(text), expected="framework:mode")
         return Contender(framework, mode)
 
 

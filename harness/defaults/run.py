@@ -70,7 +70,7 @@ def find_defaults(
         DeviceError: `gpu` was asked for and no framework sees one.
     """
     begin_s = time.monotonic()
-    names = tuple(dict.fromkeys(frameworks)) or tuple(FRAMEWORKS)
+    names = tuple(dict.fromkeys(frameworks)) or FRAMEWORKS.usual
     for name in names:
         if name not in FRAMEWORKS:
             raise InputError("unknown framework", where="frameworks", got=name, expected=", ".join(FRAMEWORKS))

@@ -1,5 +1,7 @@
 """What changed between two result files of the same machine: speed with intervals, outcomes, precision, versions.
 
+Or between two environments of the same frameworks in one result, which were timed in turn (`between_environments`).
+
 Each contender's speed on a workload is judged against its own in the earlier file. The two runs have no pass in common,
 so each keeps its own spread, and what its passes had in common counts as spread too (`Precision.ratio_to_run`). What
 the machine changes by between two runs is in neither file and in no interval; the median change of all cases hints at
@@ -10,19 +12,20 @@ from __future__ import annotations
 
 import math
 import statistics as central
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError, InputError, ResultFileError
 from harness.core.spec import Workload
+from harness.differences.environments import parse_pair, sides_of, with_environment
 from harness.differences.records import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
 from harness.differences.sides import Key, Record, Side, printable
 from harness.machine.description import card_name
 from harness.results.agreements import Agreement
 from harness.results.file import load
 from harness.results.records import ContenderInfo, Result
-from harness.speed.statistics import TIE_MARGIN, adjusted, verdict
+from harness.speed.statistics import TIE_MARGIN, Precision, Ratio, adjusted, verdict
 from harness.system.texts import clean
 
 THRESHOLD = 10.0
@@ -47,10 +50,7 @@ def diff(
         ResultFileError: a file cannot be read, or the two are unlike; it says in what.
         InputError: the threshold is not a number of at least 0.
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
-        raise InputError(
-            "out of range", where="threshold", got=repr(threshold), expected="a number of percent, at least 0"
-        )
+    require_threshold(threshold)
     pair = zip("AB", (before, after), strict=True)
     names = [f"result {letter}" if isinstance(r, Result) else clean(str(r)) for letter, r in pair]
     files = [
@@ -59,11 +59,62 @@ def diff(
     return _Comparing(files[0], files[1], threshold, force).run()
 
 
-class _Comparing:
-    """Compares two files; `run` returns what changed."""
+def between_environments(result: Result | str | Path, environments: str, threshold: float = THRESHOLD) -> Diff:
+    """Compares two environments of the same frameworks in one result.
 
-    def __init__(self, before: Side, after: Side, threshold: float, force: bool) -> None:
+    Args:
+        result: or the path of its file.
+        environments: `BEFORE`, or `BEFORE,AFTER`; the usual one comes after unless another is named.
+        threshold: percent by which a case may get slower.
+
+    Raises:
+        ResultFileError: the file cannot be read, or holds no contender in both.
+        InputError: the threshold is not a number of at least 0, or the environments are not one or two.
+    """
+    require_threshold(threshold)
+    before, after = parse_pair(environments)
+    name, whole = ("result", result) if isinstance(result, Result) else (clean(str(result)), load(result))
+    titles = [f"{name}, environment {part}" if part else f"{name}, usual environment" for part in (before, after)]
+    sides = [Side(t, r) for t, r in zip(titles, sides_of(whole, before, after, name), strict=True)]
+    both = Side(name, whole)
+    precisions: dict[str, Precision[str]] = {}
+
+    def ratio_of(workload: str, contender: str) -> Ratio:
+        if workload not in precisions:
+            precisions[workload] = both.precision(workload)
+        return precisions[workload].ratio(with_environment(contender, after), with_environment(contender, before))
+
+    return _Comparing(sides[0], sides[1], threshold, True, ratio_of).run()
+
+
+def require_threshold(threshold: object) -> None:
+    """Raises InputError unless it is a number of percent."""
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
+        raise InputError(
+            "out of range", where="threshold", got=repr(threshold), expected="a number of percent, at least 0"
+        )
+
+
+class _Comparing:
+    """Compares two files, or two parts of one; `run` returns what changed.
+
+    Args:
+        before, after: what is compared.
+        threshold: percent by which a case may get slower.
+        force: compare also what is unlike.
+        ratio_of: of a workload and a contender, where both sides were timed in one run; None where they were not.
+    """
+
+    def __init__(
+        self,
+        before: Side,
+        after: Side,
+        threshold: float,
+        force: bool,
+        ratio_of: Callable[[str, str], Ratio] | None = None,
+    ) -> None:
         self._before, self._after, self._threshold, self._force = before, after, threshold, force
+        self._ratio_of = ratio_of
 
     def run(self) -> Diff:
         before, after = self._before, self._after
@@ -94,6 +145,7 @@ class _Comparing:
             noise=list(self._noise(common)),
             not_compared=[*failed, *self._alone()],
             notes=[note for file in (before, after) for note in _notes(file)],
+            one_run=self._ratio_of is not None,
             exit_status=_exit_status(cases, outcomes) or (HarnessError.exit_status if failed else 0),
         )
 
@@ -146,14 +198,8 @@ class _Comparing:
             for key, case in before.cases.items()
             if key in after.cases and case.outcome == after.cases[key].outcome == "ok"
         ]
-        precisions = {
-            workload: (before.precision(workload), after.precision(workload))
-            for workload in dict.fromkeys(workload for (workload, _), *_ in pairs)
-        }
-        ratios = []
-        for (workload, contender), *_ in pairs:
-            earlier, later = precisions[workload]
-            ratios.append(later.ratio_to_run(earlier, contender))
+        ratio_of = self._ratio_of or self._ratio_of_two_runs([workload for (workload, _), *_ in pairs])
+        ratios = [ratio_of(workload, contender) for (workload, contender), *_ in pairs]
         margin = min(TIE_MARGIN, self._threshold / 100)
         changes = []
         p_values = adjusted([ratio.p_value for ratio in ratios])
@@ -177,6 +223,18 @@ class _Comparing:
                 )
             )
         return changes
+
+    def _ratio_of_two_runs(self, workloads: Iterable[str]) -> Callable[[str, str], Ratio]:
+        precisions = {
+            workload: (self._before.precision(workload), self._after.precision(workload))
+            for workload in dict.fromkeys(workloads)
+        }
+
+        def ratio_of(workload: str, contender: str) -> Ratio:
+            earlier, later = precisions[workload]
+            return later.ratio_to_run(earlier, contender)
+
+        return ratio_of
 
     def _outcomes(self, common: Iterable[Key]) -> Iterator[OutcomeChange]:
         before, after = self._before, self._after

@@ -21,7 +21,7 @@ class Setting(_Part):
     """Something about a run that is not the same in both files, and does not keep them from being compared.
 
     Attributes:
-        what: such as `torch`, `operating_system`, `seed`, `onednn`.
+        what: such as a version, `operating_system`, `seed`.
         where: the contenders it concerns; empty when all.
         before, after: as text; empty when the file does not have it.
     """
@@ -92,6 +92,7 @@ class Diff(_Part):
         median_ratio: median over all cases; None without cases.
         not_compared: what ran in neither file, and records that only one file has and that do not keep the files from
             being compared.
+        one_run: both were timed in turn in one run, so that what the machine did meanwhile hit both.
         notes: what lessens trust in a file: it was interrupted, or the machine was busy.
         exit_status: 0 no regression, 1 a regression or a new disagreement, 3 what was ok ended otherwise, or what ought
             to have run did in neither file.
@@ -107,6 +108,7 @@ class Diff(_Part):
     outcomes: list[OutcomeChange] = []
     noise: list[NoiseChange] = []
     not_compared: list[str] = []
+    one_run: bool = False
     notes: list[str] = []
     exit_status: int = 0
 

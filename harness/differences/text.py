@@ -20,6 +20,9 @@ from harness.speed.units import format_duration
 
 # A line may hold several names.
 LONGEST_LINE = 1000
+COVERS_ONE_RUN = (
+    "Both were timed in turn in one run, so a change of the machine hit both. Verdicts are held over all cases."
+)
 COVERS = (
     "Intervals cover rounds, processes and what the passes of a run had in common, not what the machine itself changes "
     "by between two runs: a change that most cases share may be the machine's. Verdicts are held over all cases."
@@ -69,6 +72,11 @@ def _common_change(diff: Diff) -> str:
     return (
         f"Median change of all {_count(len(diff.cases), 'case')}: {change:+.1f} % in time, not taken out of any ratio."
     )
+
+
+def _covers(diff: Diff) -> str:
+    """What the intervals hold and what they do not."""
+    return COVERS_ONE_RUN if diff.one_run else COVERS
 
 
 def _sorted(cases: Sequence[CaseChange]) -> list[CaseChange]:
@@ -139,7 +147,7 @@ def print_diff(diff: Diff) -> None:
             table.add_row(*(Text(printable(cell)) for cell in _row(case)))
         console.print(table)
         say(_common_change(diff))
-        console.print(Text(COVERS), soft_wrap=True)
+        console.print(Text(_covers(diff)), soft_wrap=True)
     for title, lines in lists_of(diff):
         say(f"{title}:")
         for line in lines:
@@ -157,7 +165,7 @@ def to_markdown(diff: Diff) -> str:
     for title, lines in lists_of(diff):
         parts.append(f"**{title}**\n\n" + "\n".join(f"- {escape_markdown(line)}" for line in lines))
     if diff.cases:
-        parts.append(f"{_common_change(diff)} {COVERS}")
+        parts.append(f"{_common_change(diff)} {_covers(diff)}")
         table = _markdown_table(_sorted(diff.cases))
         parts.append(f"<details><summary>{_count(len(diff.cases), 'case')}</summary>\n\n{table}\n\n</details>")
     parts.append(f"Before: {escape_markdown(diff.before)}; after: {escape_markdown(diff.after)}")

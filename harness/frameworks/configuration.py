@@ -23,12 +23,31 @@ class Place(BaseModel):
     path: str
 
 
+class Environment(BaseModel):
+    """A further environment of a framework.
+
+    Attributes:
+        python: its interpreter; the framework's usual one unless it says so.
+        path: another state of the framework's folder; the usual one unless it says so.
+        installed: digest of what was installed when it was made.
+        folder: made for it, and removed with it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    python: str = ""
+    path: str = ""
+    installed: str = ""
+    folder: str = ""
+
+
 class Configuration(BaseModel):
     """What `faceoff.toml` may say.
 
     Attributes:
         interpreters: framework to the Python interpreter that runs it.
         frameworks: those that lie elsewhere, by name.
+        environments: further ones of a framework, by `NAME@ENVIRONMENT`.
         timeout_s: longest time one request to a worker may take.
     """
 
@@ -36,6 +55,7 @@ class Configuration(BaseModel):
 
     interpreters: dict[str, str] = {}
     frameworks: dict[str, Place] = {}
+    environments: dict[str, Environment] = {}
     timeout_s: float | None = None
 
 
@@ -61,7 +81,8 @@ def read_configuration(path: Path | None = None) -> Configuration:
             "setting that is not known or not valid",
             where=f"{path}: {where}",
             got=first["msg"],
-            expected="`timeout_s`, `[interpreters]` with framework = path, or `[frameworks.NAME]` with path = folder",
+            expected="`timeout_s`, `[interpreters]` with framework = path, `[frameworks.NAME]` with path = folder, or "
+            '`[environments."NAME@ENVIRONMENT"]` as `faceoff env create` writes it',
         ) from None
     for name in configuration.interpreters:
         require_framework(name, f"{path}: interpreters")

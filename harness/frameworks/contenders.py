@@ -12,16 +12,20 @@ from harness.frameworks.registry import FRAMEWORKS, one_of, require_framework
 
 
 def all_contenders(device: str = "cpu") -> tuple[Contender, ...]:
-    """Every framework in every mode that its users get as installed, on a device."""
-    return tuple(Contender(f.name, mode) for f in FRAMEWORKS.values() for mode in f.modes_on(device))
+    """Every framework in every mode that its users get as installed, on a device, in its usual environment."""
+    return tuple(Contender(name, mode) for name in FRAMEWORKS.usual for mode in FRAMEWORKS[name].modes_on(device))
 
 
 def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
-    """The frameworks of contenders as on the command line; all without any. Raises InputError on one not known."""
+    """The frameworks (with environments) of contenders as on the command line; all without any.
+
+    Raises:
+        InputError: one is not known.
+    """
     names = tuple(dict.fromkeys(text.partition(":")[0] for text in texts))
     for name in names:
         require_framework(name, "contenders")
-    return names or tuple(FRAMEWORKS)
+    return names or FRAMEWORKS.usual
 
 
 def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
@@ -34,7 +38,7 @@ def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
 def parse_contenders(
     texts: Iterable[str], tuned: bool = False, device: str = "cpu", notice: str = ""
 ) -> tuple[Contender, ...]:
-    """Reads `framework:mode` or `framework` (all its modes there); without any, all contenders.
+    """Reads `framework[@environment]:mode` or `framework[@environment]` (all its modes there); without any, all.
 
     Args:
         texts: as on the command line.

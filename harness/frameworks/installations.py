@@ -6,10 +6,12 @@ Nothing here imports a framework: what is installed is read from package metadat
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +57,41 @@ class Installation:
 
 def find_installation(framework: Framework, configuration: Configuration) -> Installation:
     """Looks for `framework` in its interpreter, without importing it."""
-    python = interpreter(framework.name, configuration)
+    python = framework.python or interpreter(framework.name, configuration)
     install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
+    if framework.environment:
+        install = f"make it anew: faceoff env remove {framework.label}, then faceoff env create {framework.label}"
     try:
         answer = _ask(python, "look_up", framework)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        source = f"{variable_name(framework.name)} or {CONFIG_FILE}"
-        return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", f"check {source}")
+        step = install if framework.environment else f"check {variable_name(framework.name)} or {CONFIG_FILE}"
+        return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", step)
     found, versions = answer["found"], answer["versions"]
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
     return Installation(python, versions)
+
+
+@functools.cache
+def installed_in(python: str) -> dict[str, str]:
+    """Everything that is installed for an interpreter: distribution to version, by name. Empty if it cannot be asked.
+
+    Asked for once: nobody installs anything during a run.
+    """
+    try:
+        if python == sys.executable:
+            return packages.list_all()
+        command = [python, packages.__file__, "list_all", ""]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return {str(name): str(version) for name, version in json.loads(told).items()}
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        return {}
+
+
+def digest_of(installed: Mapping[str, str]) -> str:
+    """A short digest of what `installed_in` found; empty for nothing."""
+    lines = "".join(f"{name}=={version}\n" for name, version in sorted(installed.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16] if lines else ""
 
 
 def _told(error: Exception) -> str:

@@ -19,6 +19,10 @@ FILE = "framework.toml"
 CONTRACT = 1
 # Stands in a value for the folder of compiled code.
 CACHE = "{cache}"
+# Between a framework and one of its environments.
+AT = "@"
+# What the manifest of a folder does not say: it belongs to whoever names the folder.
+NOT_TOLD = ("folder", "environment", "python", "installed")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Dashed = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -142,6 +146,9 @@ class Framework(_Part):
         can: what it offers; everything unless it says less.
         place: where it stands in tables and plans; of those of one place the names decide.
         folder: where it lies.
+        environment: one that was made for it beside its usual one; empty for the usual one.
+        python: the interpreter of that environment; empty for the usual one.
+        installed: digest of what was installed in that environment when it was made; empty if nobody kept it.
     """
 
     contract: int
@@ -162,6 +169,14 @@ class Framework(_Part):
     can: Offer = Offer()
     place: int = 100
     folder: Path = Path()
+    environment: str = ""
+    python: str = ""
+    installed: str = ""
+
+    @property
+    def label(self) -> str:
+        """What contenders of it begin with: `NAME`, or `NAME@ENVIRONMENT`."""
+        return f"{self.name}{AT}{self.environment}" if self.environment else self.name
 
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
@@ -177,7 +192,7 @@ class Framework(_Part):
         settings = (s for s in self.tuned_settings() if s.name != left_out and device in s.devices)
         return {name: value for setting in settings for name, value in setting.variables.items()}
 
-    def environment(self, mode: str, device: str = "cpu") -> Mapping[str, str]:
+    def variables_of(self, mode: str, device: str = "cpu") -> Mapping[str, str]:
         """The environment variables that make a mode, set before its worker starts."""
         if is_tuned(mode):
             # Starts from what its users get.
@@ -233,6 +248,9 @@ def read_manifest(folder: Path) -> Framework:
             expected=str(CONTRACT), next_step="install the version of the framework's folder that fits this Face-off",
         )  # fmt: skip
     try:
+        if found := [key for key in NOT_TOLD if key in told]:
+            where = f"{path}: {found[0]}"
+            raise InputError("no part of a manifest", where=where, got=repr(told[found[0]])[:80], next_step="remove it")
         return Framework.model_validate({**told, "folder": folder})
     except ValidationError as error:
         first = error.errors()[0]

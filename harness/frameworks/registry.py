@@ -1,18 +1,22 @@
 """Which frameworks there are: those of the project, of installed packages, and those that `faceoff.toml` names.
 
 Each is a folder with a manifest (`harness.frameworks.manifest`). One whose manifest cannot be used stops no other.
+`faceoff.toml` may name environments of a framework too (`[environments."NAME@ENVIRONMENT"]`): another interpreter with
+other versions, another state of the folder, or both. Each is an entry of its own beside its framework.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import InputError
-from harness.frameworks.manifest import FILE, Framework, read_manifest
+from harness.frameworks.manifest import AT, FILE, Framework, read_manifest
 
 OURS = Path(__file__).resolve().parents[2] / "impls"
 GROUP = "faceoff.frameworks"
@@ -20,10 +24,10 @@ CONFIG_FILE = "faceoff.toml"
 
 
 class Registry(Mapping[str, Framework]):
-    """The frameworks by name, found when the first is asked for.
+    """The frameworks and their environments by label, found when the first is asked for.
 
     Attributes:
-        broken: why a framework that is named somewhere cannot be used, by name.
+        broken: why a framework or an environment that is named somewhere cannot be used, by label.
     """
 
     def __init__(self) -> None:
@@ -38,6 +42,11 @@ class Registry(Mapping[str, Framework]):
 
     def __len__(self) -> int:
         return len(self._all())
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """The frameworks without their further environments, which take part only where they are named."""
+        return tuple(label for label, framework in self._all().items() if not framework.environment)
 
     @property
     def broken(self) -> dict[str, InputError]:
@@ -59,8 +68,13 @@ class Registry(Mapping[str, Framework]):
                     self._broken[name] = error
                 else:
                     found[framework.name] = framework
-            ordered = sorted(found.values(), key=lambda framework: (framework.place, framework.name))
-            self._found = {framework.name: framework for framework in ordered}
+            for label, told in _told("environments").items():
+                try:
+                    found[label] = _environment(label, told, found)
+                except InputError as error:
+                    self._broken[label] = error
+            ordered = sorted(found.values(), key=lambda f: (f.place, f.name, f.environment))
+            self._found = {framework.label: framework for framework in ordered}
         return self._found
 
 
@@ -73,6 +87,13 @@ def require_framework(name: str, where: str) -> Framework:
         return FRAMEWORKS[name]
     if name in FRAMEWORKS.broken:
         raise FRAMEWORKS.broken[name]
+    base, at, _ = name.partition(AT)
+    if at and base in FRAMEWORKS:
+        raise InputError(
+            f"{base} has no such environment", where=where, got=repr(name),
+            expected=one_of(label for label in FRAMEWORKS if FRAMEWORKS[label].name == base),
+            next_step=f"make it: faceoff env create {name} --with ..., or see `faceoff env list`",
+        )  # fmt: skip
     raise InputError("unknown framework", where=where, got=repr(name), expected=one_of(FRAMEWORKS))
 
 
@@ -100,14 +121,50 @@ def _places() -> Iterator[tuple[str, Path, str]]:
             spec = None
         folders = list(spec.submodule_search_locations or ()) if spec else []
         yield point.name, Path(folders[0] if folders else point.value), f"entry point {GROUP}: {point.name}"
-    path = Path(CONFIG_FILE)
+    for name, place in _told("frameworks").items():
+        if isinstance(place.get("path"), str):
+            yield name, _beside(place["path"]), f"{CONFIG_FILE}: frameworks.{name}"
+
+
+def _told(table: str) -> dict[str, dict[str, Any]]:
+    """A table of tables of `faceoff.toml`; what is wrong with the file is said by whoever needs it."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("frameworks", {})
+        told = tomllib.loads(Path(CONFIG_FILE).read_text(encoding="utf-8-sig")).get(table, {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return  # Nothing is named, or whoever needs the file says what is wrong with it.
-    for name, place in told.items() if isinstance(told, dict) else ():
-        if isinstance(place, dict) and isinstance(place.get("path"), str):
-            yield name, (path.absolute().parent / Path(place["path"]).expanduser()), f"{CONFIG_FILE}: frameworks.{name}"
+        return {}
+    return {key: value for key, value in told.items() if isinstance(value, dict)} if isinstance(told, dict) else {}
+
+
+def _beside(text: str) -> Path:
+    """A path of `faceoff.toml`, which begins where the file lies unless it is absolute."""
+    return Path(CONFIG_FILE).absolute().parent / Path(text).expanduser()
+
+
+def _environment(label: str, told: Mapping[str, Any], found: Mapping[str, Framework]) -> Framework:
+    """An environment of a framework. Raises InputError if its name, its framework or its folder cannot be used."""
+    where = f'{CONFIG_FILE}: environments."{label}"'
+    name, environment = split_label(label, where)
+    if not environment or name not in found:
+        expected = f"NAME{AT}ENVIRONMENT, with NAME {one_of(found)}"
+        raise InputError("not an environment of a framework", where=where, got=repr(label), expected=expected)
+    framework = found[name]
+    if isinstance(path := told.get("path"), str):
+        framework = read_manifest(_beside(path))
+        if framework.name != name:
+            raise InputError("the folder is another framework's", where=where, got=framework.name, expected=name)
+    # Not resolved, or it would be the interpreter that the environment was made from.
+    python = str(_beside(str(told["python"]))) if told.get("python") else ""
+    installed = str(told.get("installed", ""))
+    return framework.model_copy(update={"environment": environment, "python": python, "installed": installed})
+
+
+def split_label(label: str, where: str) -> tuple[str, str]:
+    """`NAME@ENVIRONMENT` as its two parts, the second empty without an `@`. Raises InputError on an odd one."""
+    name, at, environment = label.partition(AT)
+    if at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", environment):
+        expected = "letters, digits, dots, dashes and underscores, such as old or 2.12"
+        raise InputError("no name for an environment", where=where, got=repr(label), expected=expected)
+    return name, environment
 
 
 def _require_name(name: str, framework: Framework, found: Mapping[str, Framework], where: str) -> None:

@@ -109,7 +109,7 @@ def worker_environment(
     environment.update(framework.always(device, compile_cache))
     if framework.caches_by_default or not cold:
         environment.update(framework.keeps_compiled(compile_cache))
-    environment.update(framework.environment(contender.mode, device))
+    environment.update(framework.variables_of(contender.mode, device))
     if flags := " ".join([*_where_cuda_lies(), *environment.get("XLA_FLAGS", "").split()]):
         environment["XLA_FLAGS"] = flags
     return environment

@@ -21,6 +21,7 @@ from harness.core.spec import Contender, Workload
 from harness.frameworks.caches import cache_directory
 from harness.frameworks.configuration import Configuration
 from harness.frameworks.installations import Installation, find_installation
+from harness.frameworks.manifest import Framework
 from harness.frameworks.registry import FRAMEWORKS, hidden_modules
 from harness.machine.cards import open_card
 from harness.pool.compile_cache import remove_damaged
@@ -303,15 +304,16 @@ class Pool:
             contender, self.threads, compile_cache, cold, self._device, self._number_of_card
         )
         if untouched:
-            for name in FRAMEWORKS[contender.framework].environment(contender.mode):
+            for name in FRAMEWORKS[contender.framework].variables_of(contender.mode):
                 environment.pop(name, None)
         # A framework may be there by the caller's path alone.
         paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-        environment["PYTHONPATH"] = os.pathsep.join([str(self._import_root()), *paths])
+        framework = FRAMEWORKS[contender.framework]
+        environment["PYTHONPATH"] = os.pathsep.join([str(self._import_root(framework)), *paths])
         others = ",".join(hidden_modules(contender.framework))
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
-            arguments = [str(theirs.fileno()), contender.framework, str(os.getpid()), str(monotonic_ns())]
+            arguments = [str(theirs.fileno()), framework.name, str(os.getpid()), str(monotonic_ns())]
             process = subprocess.Popen(
                 [installation.python, "-m", "harness.worker", *arguments, str(self.threads), others],
                 stdin=subprocess.DEVNULL,
@@ -337,17 +339,16 @@ class Pool:
                 return cache_directory(installation.versions)
         return Path(tempfile.mkdtemp(dir=self._temporary))
 
-    def _import_root(self) -> Path:
-        """A folder with `harness` and the frameworks' folders as `impls` alone, wherever they lie.
+    def _import_root(self, framework: Framework) -> Path:
+        """A folder with `harness` and the framework's folder in `impls` alone, wherever it lies.
 
         So another interpreter sees none of this one's packages.
         """
-        root = self._temporary / "packages"
+        root = self._temporary / "packages" / framework.label
         if not root.exists():
             (root / "impls").mkdir(parents=True)
             (root / "harness").symlink_to(PACKAGES_ROOT / "harness")
-            for framework in FRAMEWORKS.values():
-                (root / "impls" / framework.name).symlink_to(framework.folder.absolute())
+            (root / "impls" / framework.name).symlink_to(framework.folder.absolute())
         return root
 
 

@@ -35,7 +35,8 @@ def source_code(result: Result) -> list[tuple[str, list[Source]]]:
     workloads = [check.workload for check in result.agreements] + [case.workload for case in result.cases]
     kinds = [model.get("kind") for workload in workloads if isinstance(model := workload.get("model"), dict)]
     named = dict.fromkeys(name.partition(":")[0] for name in contender_names(result))
-    frameworks = [name for name in named if name in FRAMEWORKS]
+    # An environment that has its framework's own files shows nothing new.
+    frameworks = list({source_path(name, "dense"): name for name in named if name in FRAMEWORKS}.values())
     found = []
     for kind, title in KIND_TITLES.items():
         if kind in kinds and frameworks:

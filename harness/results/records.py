@@ -39,6 +39,7 @@ class ContenderInfo(Record):
         next_step: what would mend it, such as the command that installs the framework.
         versions: distribution name to version.
         disk_bytes: size of the framework's files and of all that it requires; None when not known.
+        installed: digest of everything that is installed for its interpreter; empty when not known.
         settings: switches in force: device, threads, precision, environment, as the framework reports them.
     """
 
@@ -48,6 +49,7 @@ class ContenderInfo(Record):
     next_step: str = ""
     versions: dict[str, str] = {}
     disk_bytes: Count | None = None
+    installed: str = ""
     settings: dict[str, Any] = {}
 
 
@@ -184,7 +186,7 @@ class TunedSetting(Record):
     """What one setting of a framework's mode `tuned` brings on a workload.
 
     Attributes:
-        contender: the mode `tuned`, such as `jax:tuned`.
+        contender: the mode `tuned`.
         setting: its name.
         what: it does, in words.
         comparison: the mode without the setting against the whole mode, so its ratio is what the setting brings; null

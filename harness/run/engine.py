@@ -16,7 +16,7 @@ from harness.core.errors import DeviceError
 from harness.core.spec import Contender, Workload
 from harness.core.tuning import TUNED, left_out, without
 from harness.frameworks.contenders import tuned_modes
-from harness.frameworks.installations import installed_bytes
+from harness.frameworks.installations import digest_of, installed_bytes, installed_in
 from harness.frameworks.manifest import Setting
 from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.workers import Pool, Seat
@@ -189,6 +189,7 @@ class Engine:
             info = ContenderInfo(contender=str(contender), outcome="ok", versions=installation.versions)
             if installation.installed:
                 info.disk_bytes = installed_bytes(contender.framework, installation.python)
+                info.installed = digest_of(installed_in(installation.python))
             if error:
                 info.outcome, info.reason = error.outcome, error.what
                 info.next_step = error.next_step or ""

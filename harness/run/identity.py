@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.errors import InputError
-from harness.frameworks.installations import find_installation
-from harness.frameworks.manifest import FILE
+from harness.frameworks.configuration import Configuration
+from harness.frameworks.installations import digest_of, find_installation, installed_in
+from harness.frameworks.manifest import FILE, Framework
 from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.devices import device_name
 from harness.run.options import Options
@@ -78,7 +79,7 @@ def _same(name: str, then: Any, now: Any) -> bool:
 def identify(options: Options, machine: Mapping[str, object]) -> Identity:
     """The identity of a run that is about to begin or to go on, on `machine`."""
     versions = {
-        name: find_installation(FRAMEWORKS[name], options.configuration).versions
+        name: _versions(FRAMEWORKS[name], options.configuration)
         for name in dict.fromkeys(contender.framework for contender in options.contenders)
     }
     versions["harness"] = {name: importlib.metadata.version(name) for name in ("faceoff", "numpy")}
@@ -91,6 +92,14 @@ def identify(options: Options, machine: Mapping[str, object]) -> Identity:
         code=_source([name for name in versions if name in FRAMEWORKS]),
     )
     return cleaned(identity)
+
+
+def _versions(framework: Framework, configuration: Configuration) -> dict[str, str]:
+    installation = find_installation(framework, configuration)
+    if not framework.environment:
+        return installation.versions
+    # It was made for its versions alone, and those of all that came with them.
+    return {**installation.versions, "all that is installed": digest_of(installed_in(installation.python))}
 
 
 def asked_for(options: Options) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from harness.core.spec import MODEL_KINDS
+from harness.frameworks.manifest import AT
 from harness.frameworks.registry import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +15,13 @@ REFERENCE = "harness/reference"
 
 
 def source_path(framework: str, kind: str) -> str:
-    """Of a framework's model, relative to the packages' folder; of the NumPy reference for `reference`."""
+    """Of a framework's model, relative to the packages' folder; of the NumPy reference for `reference`.
+
+    An environment that has the framework's own folder has its path too.
+    """
+    name = framework.partition(AT)[0]
+    if framework in FRAMEWORKS and name in FRAMEWORKS and FRAMEWORKS[framework].folder == FRAMEWORKS[name].folder:
+        framework = name
     return f"{REFERENCE if framework == 'reference' else f'{IMPLEMENTATIONS}/{framework}'}/{kind}.py"
 
 

@@ -10,6 +10,7 @@ from harness.core.errors import HarnessError
 from harness.frameworks import making as making_environments
 from harness.frameworks.configuration import read_configuration
 from harness.frameworks.making import create, requirements
+from harness.frameworks.registry import FRAMEWORKS
 
 
 @pytest.fixture(autouse=True)
@@ -18,15 +19,15 @@ def elsewhere(monkeypatch, tmp_path):
 
 
 def test_a_framework_has_a_build_for_the_cpu_and_one_for_gpus():
-    assert any(text.startswith("tensorflow-cpu==") for text in requirements("tensorflow"))
-    assert any(text.startswith("tensorflow[and-cuda]==") for text in requirements("tensorflow-gpu"))
-    assert any(text.startswith("jax[cuda13]==") for text in requirements("jax-gpu"))
+    assert any(text.startswith("tensorflow-cpu==") for text in requirements(FRAMEWORKS["tensorflow"]))
+    assert any(text.startswith("tensorflow[and-cuda]==") for text in requirements(FRAMEWORKS["tensorflow"], gpu=True))
+    assert any(text.startswith("jax[cuda13]==") for text in requirements(FRAMEWORKS["jax"], gpu=True))
 
 
 def test_what_is_made_is_named_and_keeps_what_else_the_file_says(monkeypatch):
     Path("faceoff.toml").write_text("# mine\ntimeout_s = 300\n\n[interpreters]\npytorch = '/opt/torch/bin/python'\n")
     # The smallest thing that pip can install, so that the test does not fetch a framework.
-    monkeypatch.setattr(making_environments, "requirements", lambda extra: ["packaging"])
+    monkeypatch.setattr(making_environments, "requirements", lambda *asked: ["packaging"])
     made = create("jax", quiet=True)
     written = Path("faceoff.toml").read_text()
     assert written.startswith("# mine\n")
@@ -37,7 +38,7 @@ def test_what_is_made_is_named_and_keeps_what_else_the_file_says(monkeypatch):
 
 
 def test_what_cannot_be_installed_leaves_nothing_behind(monkeypatch):
-    monkeypatch.setattr(making_environments, "requirements", lambda extra: ["./no-such-package"])
+    monkeypatch.setattr(making_environments, "requirements", lambda *asked: ["./no-such-package"])
     with pytest.raises(HarnessError, match="could not install"):
         create("jax", quiet=True)
     assert not Path(".venv-jax").exists()

@@ -78,7 +78,7 @@ def test_a_setting_that_is_left_out_leaves_the_environment_as_users_have_it() ->
         plain = next(iter(framework.modes.values()))
         settings = [setting for setting in framework.tuned_settings() if device in setting.devices]
         for setting in settings:
-            found = framework.environment(without(setting.name), device)
+            found = framework.variables_of(without(setting.name), device)
             for name in setting.variables:
                 assert found.get(name) == plain.variables.get(name)
             others = [other for other in settings if other is not setting]

@@ -115,7 +115,7 @@ class Runner:
 
     def _worker(self, contender: Contender) -> Worker:
         # Some modes want another environment before their interpreter starts.
-        variables = FRAMEWORKS[contender.framework].environment(contender.mode)
+        variables = FRAMEWORKS[contender.framework].variables_of(contender.mode)
         key = (contender.framework, *(f"{name}={value}" for name, value in variables.items()))
         worker = self._workers.get(key)
         if worker is None or not worker.alive:
