@@ -28,6 +28,7 @@ from harness.agreement.noise import NOISE_RUNS, Noise, noise_of, remembered, rms
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, LstmSpec, RecurrentSpec, RnnSpec, Workload
 from harness.core.weights import Batch, Weights, seeded_batch, seeded_weights
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import reason_of
 from harness.pool.worker import Worker
 from harness.reference import ReferenceModel
@@ -44,11 +45,9 @@ FORGET_BIASES = (0.0, 1.0, 2.0, 5.0)
 LSTM_RADIUS = SPECTRAL_RADII[0]
 # A power of two, so that scaled values stay exact in float32.
 SIGNAL = 2.0**-30
-# Time steps left after t. Geometric: each length is a model of its own, to be built and compiled.
+# Time steps left after t. Geometric: each length is a model of its own, to be built and compiled, so that there are
+# few where something is compiled.
 STEPS_LEFT = (60, 40, 25, 15, 8, 4, 2, 1)
-# Modes that build fast enough to be chosen, and those of them that compile nothing: one XLA program takes a second.
-QUICK_MODES = ("eager", "jit")
-UNCOMPILED_MODES = ("eager",)
 FEW_STEPS_LEFT = (60, 25, 1)
 
 Curve = dict[int, np.ndarray]
@@ -60,9 +59,14 @@ def choose_contenders(contenders: Sequence[Contender]) -> list[Contender]:
     chosen: dict[str, Contender] = {}
     for contender in contenders:
         kept = chosen.setdefault(contender.framework, contender)
-        if contender.mode in QUICK_MODES and kept.mode not in QUICK_MODES:
+        if _compiles(contender) != "slowly" and _compiles(kept) == "slowly":
             chosen[contender.framework] = contender
     return list(chosen.values())
+
+
+def _compiles(contender: Contender) -> str:
+    mode = FRAMEWORKS[contender.framework].modes.get(contender.mode)
+    return mode.compiles if mode else "slowly"
 
 
 def settings(kind: str) -> list[tuple[float, float | None]]:
@@ -74,7 +78,7 @@ def settings(kind: str) -> list[tuple[float, float | None]]:
 
 def steps_left(contender: Contender) -> tuple[int, ...]:
     """The lengths that a contender is built for; few where each has to be compiled."""
-    return STEPS_LEFT if contender.mode in UNCOMPILED_MODES else FEW_STEPS_LEFT
+    return STEPS_LEFT if _compiles(contender) == "nothing" else FEW_STEPS_LEFT
 
 
 @dataclass(frozen=True)

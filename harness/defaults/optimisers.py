@@ -131,7 +131,7 @@ def known_rates() -> np.ndarray:
     return rates
 
 
-# Keras takes its constants to float32 on the way: 1 - beta2 keeps five digits. The forms lie a thousand times apart.
+# Constants may be taken to float32 on the way: 1 - beta2 keeps five digits. The forms lie a thousand times apart.
 TOLERANCE = 1e-4
 
 

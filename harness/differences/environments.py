@@ -35,8 +35,8 @@ def with_environment(contender: str, environment: str) -> str:
 
 def parse_pair(text: str) -> tuple[str, str]:
     """`BEFORE` or `BEFORE,AFTER` as two environments; the second is the usual one, empty, unless named."""
-    before, _, after = text.partition(",")
-    if not before or before == after or "," in after:
+    before, comma, after = text.partition(",")
+    if not before or before == after or "," in after or (comma and not after):
         raise InputError(
             "not one or two environments", where="--env", got=repr(text), expected="BEFORE, or BEFORE,AFTER"
         )

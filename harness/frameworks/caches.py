@@ -20,7 +20,7 @@ def cache_root() -> Path:
 
 
 def compile_cache_root() -> Path:
-    """The folder for compiled code: the same, unless there is a space in its path, which TorchInductor cannot bear."""
+    """The folder for compiled code: the same, unless there is a space in its path, which some compilers cannot bear."""
     root = cache_root()
     return Path(tempfile.gettempdir()) / f"faceoff-{os.getuid()}" if re.search(r"\s", str(root)) else root
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from harness.core.error_words import ErrorWords
 from harness.core.errors import InputError
 from harness.core.precision import DTYPES
 from harness.core.spec import DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, Workload
@@ -58,11 +59,13 @@ class Mode(_Part):
     Attributes:
         devices: where its users get it.
         variables: of the environment, set before its worker starts.
+        compiles: how long a model takes to be built anew: nothing is compiled, or in a second, or longer.
         compilers: device to the language whose compiler it calls, `C` or `C++`.
     """
 
     devices: Devices = DEVICES
     variables: Variables = {}
+    compiles: Literal["nothing", "quickly", "slowly"] = "slowly"
     compilers: Mapping[str, Literal["C", "C++"]] = {}
 
 
@@ -116,6 +119,20 @@ class Otherwise(_Part):
     modes: tuple[str, ...]
 
 
+class CompiledFiles(_Part):
+    """What compilers keep in the folder of compiled code, as glob patterns, so that what is not whole can be removed.
+
+    Attributes:
+        libraries: shared libraries.
+        at_work: ending of the folder, beside a library, in which it is being made; empty if there is none.
+        packed: files packed by zlib or Zstandard.
+    """
+
+    libraries: str = ""
+    at_work: str = ""
+    packed: str = ""
+
+
 class Offer(_Part):
     """What a framework can do. What it does not offer is not asked of it; what it offers and cannot do is a failure."""
 
@@ -143,6 +160,9 @@ class Framework(_Part):
         harmless: beginnings of those that begin alike and may stay.
         otherwise_in_float64: where a finding in a narrower dtype is not cleared by float64.
         settings: of its mode `tuned`, beside the allocator's.
+        errors: the words of its error texts.
+        compiled: which of the files that its compilers keep are to be whole.
+        kept_flags: of a variable that would change its speed, the flags by their beginnings that it needs to start.
         can: what it offers; everything unless it says less.
         place: where it stands in tables and plans; of those of one place the names decide.
         folder: where it lies.
@@ -167,6 +187,9 @@ class Framework(_Part):
     otherwise_in_float64: tuple[Otherwise, ...] = ()
     settings: Mapping[Dashed, Setting] = {}
     can: Offer = Offer()
+    errors: ErrorWords = ErrorWords()
+    compiled: CompiledFiles = CompiledFiles()
+    kept_flags: Mapping[str, tuple[str, ...]] = {}
     place: int = 100
     folder: Path = Path()
     environment: str = ""

@@ -1,7 +1,7 @@
 """What a killed process or a full disk leaves in the folder of compiled code.
 
-No framework looks: a library that TorchInductor finds is loaded, and an entry of JAX's cache that cannot be read is
-compiled anew by every process and never replaced.
+No framework looks: a library that is found is loaded, and an entry that cannot be unpacked is compiled anew by every
+process and never replaced. Which files are which, a framework's manifest says (`[compiled]`).
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from pathlib import Path
 
 import psutil
 
+from harness.frameworks.manifest import CompiledFiles
 from harness.system.whole_files import remove_parts
 
-# TorchInductor's compiler works in a folder of this name beside what it makes, and removes it when it is done.
-AT_WORK = "_CxxBuild"
 ELF, ZSTANDARD = b"\x7fELF", b"\x28\xb5\x2f\xfd"
 
 
-def remove_damaged(folder: Path) -> list[Path]:
+def remove_damaged(folder: Path, compiled: CompiledFiles) -> list[Path]:
     """Removes what is not whole and nobody is at work on, so that it is compiled again.
 
     Args:
         folder: the cache of one framework.
+        compiled: what its compilers keep there.
 
     Returns:
         What was removed.
     """
     removed = []
-    begun = list(folder.glob(f"*/*{AT_WORK}"))
+    begun = list(folder.glob(f"*/*{compiled.at_work}")) if compiled.at_work else []
     busy = _working_folders() if begun else set()
     for place in begun:
         if place.resolve() not in busy:
-            library = place.with_name(place.name.removesuffix(AT_WORK) + ".so")
+            library = place.with_name(place.name.removesuffix(compiled.at_work) + ".so")
             library.unlink(missing_ok=True)
             shutil.rmtree(place, ignore_errors=True)
             removed.append(library)
-    for library in folder.glob("*/*.so"):
-        if not library.with_name(library.stem + AT_WORK).exists() and not _is_whole_library(library):
+    for library in folder.glob(compiled.libraries) if compiled.libraries else ():
+        being_made = compiled.at_work and library.with_name(library.stem + compiled.at_work).exists()
+        if not being_made and not _is_whole_library(library):
             library.unlink(missing_ok=True)
             removed.append(library)
-    for entry in folder.glob("*-cache"):
+    for entry in folder.glob(compiled.packed) if compiled.packed else ():
         # Whoever writes it at this moment loses no more than this entry.
         if entry.is_file() and not _is_whole_entry(entry.read_bytes()):
             entry.unlink(missing_ok=True)
@@ -77,7 +78,7 @@ def _is_whole_library(path: Path) -> bool:
 
 
 def _is_whole_entry(content: bytes) -> bool:
-    """Whether an entry of JAX's cache can be unpacked: it is packed by zlib, or by Zstandard where that is there."""
+    """Whether a file can be unpacked that was packed by zlib or by Zstandard."""
     if content.startswith(ZSTANDARD):
         return _is_whole_zstandard(content)
     with suppress(zlib.error):

@@ -53,8 +53,6 @@ _TILTING_PREFIXES = (
 )
 # What begins alike and is needed to start.
 _HARMLESS_PREFIXES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
-# A part of XLA_FLAGS that says where CUDA lies, without which XLA may compile nothing for a card.
-_CUDA_FOLDER = "--xla_gpu_cuda_data_dir="
 
 
 def tilts(name: str) -> bool:
@@ -75,7 +73,7 @@ def describe_left_out(threads: int) -> str:
         for name, value in sorted(os.environ.items())
         if tilts(name)
         and not (name in THREAD_VARIABLES and value == str(threads))
-        and not (name == "XLA_FLAGS" and value.split() == _where_cuda_lies())
+        and not (value and value.split() == _kept(name))
     ]
     return f"variables that no framework gets, so that none is favoured: {', '.join(names)}" if names else ""
 
@@ -110,10 +108,13 @@ def worker_environment(
     if framework.caches_by_default or not cold:
         environment.update(framework.keeps_compiled(compile_cache))
     environment.update(framework.variables_of(contender.mode, device))
-    if flags := " ".join([*_where_cuda_lies(), *environment.get("XLA_FLAGS", "").split()]):
-        environment["XLA_FLAGS"] = flags
+    for name in framework.kept_flags:
+        if flags := " ".join([*_kept(name), *environment.get(name, "").split()]):
+            environment[name] = flags
     return environment
 
 
-def _where_cuda_lies() -> list[str]:
-    return [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith(_CUDA_FOLDER)]
+def _kept(name: str) -> list[str]:
+    """The flags of a variable of the shell that frameworks need to start, such as where a library lies."""
+    beginnings = tuple(flag for framework in FRAMEWORKS.values() for flag in framework.kept_flags.get(name, ()))
+    return [flag for flag in os.environ.get(name, "").split() if flag.startswith(beginnings)]

@@ -30,12 +30,12 @@ PACKAGES = {
     "pacman": "pacman -S gcc python",
     "zypper": "zypper install gcc-c++ python3-devel",
 }
-# What TorchInductor and Triton call where no variable names another.
+# What is called where no variable names another.
 USUAL: dict[str, dict[str, tuple[str, ...]]] = {
     "linux": {"C++": ("g++",), "C": ("gcc", "clang")},
     "darwin": {"C++": ("clang++",), "C": ("clang",)},
 }
-# What TorchInductor's and Triton's own files include.
+# What files include that frameworks write for these compilers.
 PROGRAM = "#include <cmath>\n#include <Python.h>\nint main() { return 0; }\n"
 PLAIN_PROGRAM = "#include <Python.h>\nint main(void) { return 0; }\n"
 

@@ -12,6 +12,7 @@ from typing import Any
 from harness.core.errors import MessageError, Outcome, WorkerError
 from harness.core.messages import Channel, ChannelTimeoutError, Message
 from harness.core.spec import Contender
+from harness.frameworks.registry import FRAMEWORKS
 from harness.machine.cards import Card
 from harness.pool.memory import out_of_memory_kills
 
@@ -104,10 +105,10 @@ class Worker:
     def send_start(self, device: str, threads: int, seed: int) -> None:
         """Asks the worker to import its framework, without waiting."""
         self.device = device
+        errors = FRAMEWORKS[self.contender.framework].errors.to_json()
+        body = {"device": device, "threads": threads, "seed": seed, "errors": errors}
         try:
-            self._channel.send(
-                Message("start", {"device": device, "threads": threads, "seed": seed}), self._start_timeout_s
-            )
+            self._channel.send(Message("start", body), self._start_timeout_s)
         except MessageError:
             return  # It died at once; `finish_start` finds out and says how.
 

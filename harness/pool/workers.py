@@ -117,9 +117,9 @@ class Pool:
 
     def start(self) -> Iterator[Contender]:
         """Starts all workers side by side and yields each contender as it is ready or has failed (`failures`)."""
-        for installation in self.installations.values():
+        for label, installation in self.installations.items():
             with suppress(OSError):
-                remove_damaged(cache_directory(installation.versions))
+                remove_damaged(cache_directory(installation.versions), FRAMEWORKS[label].compiled)
         for contender in self.contenders:
             try:
                 self._launch(Seat(contender))

@@ -41,7 +41,7 @@ MOST_IN_A_TICK, LONGEST_TICK_S = 2**12, 1.0
 LEAST_TICKS = 1000
 # What a pause let go cold costs a call this long less than a hundredth.
 LONG_CALL_S = 0.1
-# So long after a pause calls are slower, with TensorFlow's thread pools by a third: threads have to find a core.
+# So long after a pause calls are slower, with some thread pools by a third: threads have to find a core.
 SETTLING_S = 0.015
 # A round is disturbed when cores were taken away for this share of it; a workload, when others had so much of them.
 DISTURBED_SHARE = 0.1

@@ -43,7 +43,7 @@ def use_cores(threads: int) -> None:
 
 
 class HiddenModules(Loader):
-    """Finds some modules and fails to import them: TensorFlow would load JAX wherever it is installed.
+    """Finds some modules and fails to import them: one framework may load another wherever that is installed.
 
     Args:
         names: top-level modules.

@@ -9,72 +9,37 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
+from harness.core.error_words import ErrorWords
 from harness.core.errors import FindingError
 from harness.core.messages import ARRAY_DTYPES
 
-# As which code fails that was given a value of another kind than it can use; by name, as a worker knows one framework.
-KINDS = ("TypeError", "ValueError", "RuntimeError", "AttributeError", "InvalidArgumentError", "TorchRuntimeError")
 # As Python itself fails in code that is mistaken.
 MISTAKES = {"KeyError": "no such name", "NameError": "no such name", "IndexError": "no such element"}
-# What is wrong then, by the words that frameworks have for it. A line may tell of a shape as it names the arrays whose
-# dtypes do not fit, so dtypes come first.
-WORDS = {
-    "cannot be differentiated": (
-        "does not require grad",
-        "appears to not have been used",
-        "invalid gradient",
-        "incorrect number of gradients",
-        "through the graph a second time",
-        "modified by an inplace operation",
-        "custom vjp bwd rule",
-        "grad requires",
-        "only defined for scalar-output",
-        "only for scalar outputs",
-    ),
-    "no value": ("none values not supported", "convert a value (none)", "'nonetype' object"),
-    "wrong dtype": (
-        "dtype",
-        "datatype",
-        "data type",
-        "scalar type",
-        "that does not match type",
-        "was expected to be a",
-        "desired output type",
-        "should be the same",
-        "don't all match",
-        "type should remain constant",
-    ),
-    "wrong shape": (
-        "shape",
-        "size-incompatible",
-        "must match the size",
-        "sizes of tensors",
-        "must be equal",
-        "dimension",
-        "hidden size",
-        "hidden[0] size",
-        "target size",
-        "batch_size",
-        "elements not",
-        "to have value",
-    ),
+# What is wrong then, and where `ErrorWords` has the words for it. Dtypes come first: a line may tell of a shape as it
+# names the arrays whose dtypes do not fit.
+FINDINGS = {
+    "cannot be differentiated": "not_differentiable",
+    "no value": "no_value",
+    "wrong dtype": "wrong_dtype",
+    "wrong shape": "wrong_shape",
 }
 
 
-def finding_of(error: BaseException, said: str) -> str:
+def finding_of(error: BaseException, said: str, words: ErrorWords) -> str:
     """`wrong dtype`, `wrong shape`, ...: what an exception says of the implementation that raised it; empty if nothing.
 
     Args:
         error: as it was caught. One that did not pass through files of an implementation says nothing of it.
         said: the line of it that tells what is wrong.
+        words: everybody's and the framework's.
     """
     name, frames = type(error).__name__, _own_frames(error)
     if name in MISTAKES and frames and frames[-1] == traceback.extract_tb(error.__traceback__)[-1]:
         return MISTAKES[name]
-    if name not in KINDS or not frames:
+    if name not in words.kinds or not frames:
         return ""
     lower = said.lower()
-    return next((what for what, words in WORDS.items() if any(word in lower for word in words)), "")
+    return next((what for what, key in FINDINGS.items() if any(part in lower for part in getattr(words, key))), "")
 
 
 def place_of(error: BaseException) -> str:

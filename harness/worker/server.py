@@ -4,7 +4,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 
 | kind | body | reply |
 | --- | --- | --- |
-| `start` | device, threads, seed | import and configure times, the clock's tick, modes, versions, switches in force |
+| `start` | device, threads, seed, error words | times, the clock's tick, modes, versions, switches in force |
 | `build` | workload, mode, weights | build time |
 | `load` | batches | nothing; the batches stay placed on the device |
 | `first_call` | step | duration of one call, waited for |
@@ -28,12 +28,13 @@ import numpy as np
 
 from harness.core.clock import monotonic_ns, tick_s
 from harness.core.contract import Model, Runtime, Settings
+from harness.core.error_words import ErrorWords
 from harness.core.errors import InputError
 from harness.core.messages import Channel, ChannelClosedError, Message
 from harness.core.spec import Workload
 from harness.core.weights import Batch, trace_names
 from harness.worker.accounting import Accounting, forget_peak, host_memory
-from harness.worker.failures import describe_error
+from harness.worker.failures import NO_WORDS, describe_error
 from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses
 from harness.worker.new_batch import time_new
 
@@ -61,6 +62,7 @@ class Server:
         self._last: Any = None
         self._timed: Optional[Tuple[str, Any]] = None
         self._slowdown = 0.0
+        self._words = NO_WORDS
 
     def serve(self) -> None:
         """Answers requests in turn; an exception becomes an `error` reply and the worker lives on."""
@@ -76,7 +78,7 @@ class Server:
                 reply = Message("ok", handler(**request.body))
             except Exception as error:
                 traceback.print_exc()
-                reply = Message("error", describe_error(error))
+                reply = Message("error", describe_error(error, self._words))
             self._channel.send(reply)
             # Their arrays would stay in memory until the next request has come.
             del request, reply
@@ -93,7 +95,8 @@ class Server:
             raise InputError("no model yet", where="worker", next_step="send `build` first")
         return self._model
 
-    def do_start(self, device: str, threads: int, seed: int) -> Dict[str, Any]:
+    def do_start(self, device: str, threads: int, seed: int, errors: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        self._words = ErrorWords.from_json(errors or {})
         begin = monotonic_ns()
         self._device = device
         self._runtime = importlib.import_module(f"impls.{self._framework}").RUNTIME

@@ -147,8 +147,8 @@ PRESETS: dict[str, Preset] = {
         "matrix products: the slides' 4x5 by 5x5, and square ones of 64 to 4096 rows; to see where a GPU overtakes",
         _products(),
     ),
-    "mlp-keras": Preset(
-        "Keras' own benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",
+    "mlp": Preset(
+        "a published benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",
         (Sized(DenseSpec((8192, 64, 8, 2)), 4096),),
     ),
     "coverage": Preset(

@@ -15,7 +15,7 @@ from harness.frameworks.installations import find_installation
 from harness.frameworks.registry import FRAMEWORKS
 from harness.pool import needs
 from harness.pool.needs import find_compiler_lack, find_lack, may_execute
-from harness.worker.server import describe_error
+from harness.worker.failures import describe_error
 from tests.conftest import new_pool
 
 COMPILE = Contender("pytorch", "compile")
@@ -112,7 +112,7 @@ def test_a_folder_that_may_not_execute_is_told_beforehand(monkeypatch, no_execut
     ],
 )
 def test_what_is_lacking_later_is_missing_too(text):
-    assert describe_error(RuntimeError(text))["outcome"] == "missing"
+    assert describe_error(RuntimeError(text), FRAMEWORKS["pytorch"].errors)["outcome"] == "missing"
 
 
 def test_doctor_says_it_and_one_line_where_there_is_no_gpu():

@@ -1,12 +1,15 @@
 """Who may import whom, read from the source; and what a running worker has really loaded."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from harness.frameworks.registry import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"pytorch": {"torch"}, "tensorflow": {"tensorflow", "keras"}, "jax": {"jax", "jaxlib", "flax", "optax"}}
@@ -44,6 +47,20 @@ def files(folder: str) -> list[Path]:
     found = sorted((ROOT / folder).rglob("*.py"))
     assert found
     return found
+
+
+def test_no_file_of_the_harness_names_a_framework_or_one_of_its_packages():
+    names = {name for framework in FRAMEWORKS.values() for name in (framework.name, framework.module)}
+    names |= ALL_FRAMEWORKS | {"xla", "inductor", "triton"}
+    word = re.compile(rf"(?<![a-z])({'|'.join(sorted(names))})(?![a-z])", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted((ROOT / "harness").rglob("*.*"))
+        if path.suffix not in (".md", ".pyc")
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if word.search(line)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", files("harness/core"), ids=lambda p: p.name)

@@ -1,13 +1,20 @@
 """What an implementation does wrong in a verb is a finding with a name; what goes wrong around it stays a crash."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from harness.agreement.findings import MISSING_GRADIENT, explained, unfinished
+from harness.core.error_words import ErrorWords
 from harness.core.errors import FindingError, WorkerError
+from harness.frameworks.registry import FRAMEWORKS
 from harness.results.agreements import Quantity
+from harness.worker.failures import describe_error
 from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses
-from harness.worker.server import describe_error
+
+# Of all frameworks: what one says means the same of another.
+WORDS = functools.reduce(ErrorWords.with_those_of, (framework.errors for framework in FRAMEWORKS.values()))
 
 
 def raised_in(path: str, statement: str, **names: object) -> Exception:
@@ -18,7 +25,7 @@ def raised_in(path: str, statement: str, **names: object) -> Exception:
 
 
 def outcome_of(statement: str, path: str = "/tree/impls/made_up/model.py", **names: object) -> tuple[str, str]:
-    said = describe_error(raised_in(path, statement, **names))
+    said = describe_error(raised_in(path, statement, **names), WORDS)
     return said["outcome"], said["reason"]
 
 
