@@ -134,6 +134,9 @@ class TimedExpected:
             if found:
                 noise = self._noise(expected, dtype, self._part.larger_noise(dtype))
                 found = self._disagreeing(expected, folded, dtype, noise)
+            if found:
+                noise = self._noise(expected, dtype, self._part.grown_noise(dtype))
+                found = self._disagreeing(expected, folded, dtype, noise)
             for quantity in found:
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
                 return f"{quantity.name}{where}: {what} (limit {quantity.limit:g})"

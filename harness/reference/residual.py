@@ -94,11 +94,18 @@ class _Run:
         if not self._training:
             return self._traced(norm, normalise_with(y, scale, bias, mean, variance, self._spec.epsilon))
         y, batch = normalise(y, scale, bias, self._spec.epsilon)
-        share = self._spec.momentum
+        share = self._share_of_new(scale)
         self.statistics[f"{norm}.mean"] = (1 - share) * mean + share * batch.mean
         self.statistics[f"{norm}.variance"] = (1 - share) * variance + share * batch.variance
         self._saved[unit] = (x, stride, batch)
         return self._traced(norm, y)
+
+    def _share_of_new(self, like: Array) -> Array:
+        """The momentum. Frameworks that are told 1 - momentum instead lose digits of it: so must the noise."""
+        momentum = self._spec.momentum
+        other = np.zeros_like(like, shape=()) + (1 - momentum)
+        share: Array = momentum + (other - (1 - momentum))
+        return share
 
     def _traced(self, name: str, value: Array) -> Array:
         if self._trace is not None:

@@ -16,7 +16,7 @@ from harness.reference.branches import Branches
 from harness.reference.draws import Draws, DrawsByValue, Grid
 from harness.reference.following import BLOCK, FollowedArray, Following, Observed, Product, blocks, plain
 from harness.reference.following import relative_squares as squares_of
-from harness.reference.summation import NaiveProduct, naive_sum_errors
+from harness.reference.summation import NaiveProduct, naive_sum_errors, stalled_sum_errors
 
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
@@ -101,6 +101,8 @@ class Rounded(Following):
         if alike:
             self._draws = DrawsByValue(rng, self.unit_roundoff, held)
             self._grid = None if held == "float64" else Grid(rng, self.unit_roundoff)
+        # Libraries may hold a running sum in the narrow dtype itself.
+        self._stalls = unit_roundoff(held) if alike and held in ("bfloat16", "float16") else 0.0
         self._shift = np.empty(BLOCK)
 
     def disturb(self, values: Array, units: float = 1.0) -> None:
@@ -138,6 +140,8 @@ class Rounded(Following):
         """Adds the rounding of running sums, in place; no less than plain ones in float32 err, as equal terms do."""
         count = terms.size // max(1, sums.size)
         least = naive_sum_errors(terms, axis, self.rng).reshape(sums.shape) * (self.unit_roundoff * 2.0**24)
+        if self._stalls:
+            least = np.maximum(least, stalled_sum_errors(terms, axis, self._stalls).reshape(sums.shape))
         if self._whole_range:
             roots = _root_of_squares(terms, axis).reshape(sums.shape)
         else:

@@ -1,4 +1,4 @@
-"""What a plain running sum in float32 is off by: the floor of a sum's noise.
+"""What a plain running sum is off by: the floor of a sum's noise.
 
 Roundings of a sum are random where its terms are. Equal terms round alike, so that the error of a running sum of n of
 them grows like n, not like its root: bias gradients, batch-norm statistics and means over blank pictures, padding and
@@ -29,13 +29,9 @@ def naive_sum_errors(terms: Array, axis: Any, rng: np.random.Generator) -> Array
         axis: one or several.
         rng: draws the factor.
     """
-    axes = range(terms.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-    summed = [number % terms.ndim for number in axes]
-    kept = [number for number in range(terms.ndim) if number not in summed]
-    count = int(np.prod([terms.shape[number] for number in summed]))
-    rows = terms.transpose(summed + kept).reshape(count, -1)
+    rows = _as_rows(terms, axis)
     largest = float(np.max(np.abs(rows), initial=0.0))
-    if count < FEWEST_TERMS or largest == 0 or not np.isfinite(largest):
+    if len(rows) < FEWEST_TERMS or largest == 0 or not np.isfinite(largest):
         return np.zeros(rows.shape[1])
     scale = rng.uniform(1, 2) / largest
     narrow = (rows * scale).astype(np.float32)
@@ -43,6 +39,40 @@ def naive_sum_errors(terms: Array, axis: Any, rng: np.random.Generator) -> Array
     running = np.add.reduce(narrow, axis=0) if rows.shape[1] > 1 else np.add.accumulate(narrow[:, 0])[-1:]
     errors: Array = np.abs(running - np.add.reduce(narrow, axis=0, dtype=np.float64)) / scale
     return errors
+
+
+def stalled_sum_errors(terms: Array, axis: Any, unit_roundoff: float) -> Array:
+    """How far running sums that are held in a narrow dtype are off; as `naive_sum_errors` otherwise.
+
+    A sum that has outgrown its terms by the digits of the dtype moves no more, whatever is still to come: that error
+    is larger than any that grows with the roundoff.
+
+    Args:
+        terms: float64, any shape.
+        axis: one or several.
+        unit_roundoff: of the dtype, 2^-8 or 2^-11.
+    """
+    rows = _as_rows(terms, axis)
+    running = np.zeros(rows.shape[1])
+    if len(rows) < FEWEST_TERMS or not np.all(np.isfinite(rows)):
+        return running
+    for row in rows:
+        running += row
+        # To the nearest number of the dtype: its digits end at the unit roundoff of its mantissa.
+        mantissa, exponent = np.frexp(running)
+        running = np.ldexp(np.round(mantissa / unit_roundoff) * unit_roundoff, exponent)
+    errors: Array = np.abs(running - rows.sum(axis=0))
+    return errors
+
+
+def _as_rows(terms: Array, axis: Any) -> Array:
+    """`(terms of a sum, sums)`, in the order of memory."""
+    axes = range(terms.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    summed = [number % terms.ndim for number in axes]
+    kept = [number for number in range(terms.ndim) if number not in summed]
+    count = int(np.prod([terms.shape[number] for number in summed]))
+    rows: Array = terms.transpose(summed + kept).reshape(count, -1)
+    return rows
 
 
 class NaiveProduct:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from harness.core.spec import Optimiser
@@ -47,7 +48,10 @@ class Adam(keras.optimizers.Adam):
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
-        if lacks_kernel(grads[0].dtype):
+        # The kernel holds its constants in the dtype of the weights, where a decay rate near 1 may be 1: nothing would
+        # ever be forgotten, and the bias correction is 0 / 0.
+        held = np.array([self.beta_1, self.beta_2]).astype(grads[0].dtype.as_numpy_dtype)
+        if lacks_kernel(grads[0].dtype) or (held == 1).any():
             self._apply_plainly(grads)
         else:
             self._apply_fused(grads)
