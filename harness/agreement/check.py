@@ -21,12 +21,29 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal, NamedTuple
 
-from harness.agreement.comparison import compare_all
+from harness.agreement.comparison import NOT_FINITE, compare_all
 from harness.agreement.findings import explained, unfinished
 from harness.agreement.first_difference import find_first_difference
 from harness.agreement.flips import Flips, Settled
-from harness.agreement.noise import Distances, Noise, Values, distances, noise_from, remembered_noise, run_all, task_key
-from harness.agreement.quantities import Detail, contender_quantities, reference_quantities
+from harness.agreement.noise import (
+    Distances,
+    Noise,
+    Values,
+    distances,
+    noise_from,
+    remembered_noise,
+    rms,
+    run_all,
+    task_key,
+)
+from harness.agreement.quantities import (
+    OUTPUTS,
+    TRAINING_STEP,
+    Detail,
+    contender_quantities,
+    reference_quantities,
+    stage_of,
+)
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
 from harness.frameworks.registry import FRAMEWORKS
@@ -43,6 +60,12 @@ Check = Literal["meaning", "precision"]
 WIDE_DTYPES = ("float64", "float32")
 # Of the roundings by which it is found out whether errors multiply; of narrow dtypes they are large as they are.
 TIMES_IN_WIDE, TIMES_IN_NARROW = 16.0, 4.0
+# Of the size of the outputs. Rounding noise of everyday models takes a hundredth in bfloat16.
+MOST_NOISE = 0.25
+CHAOTIC = (
+    "cannot be told of all: rounding alone changes the outputs by more than a quarter of their size, "
+    "and gradients, and what is trained by them, by any amount"
+)
 GROWS = "agrees as far as can be told: rounding errors multiply here, and may go much farther than they mostly do"
 
 
@@ -148,10 +171,19 @@ class Expected:
                 if all(quantity.agrees for quantity in grown):
                     quantities = grown
                     notes.append(GROWS)
+                elif self._is_chaotic(dtype):
+                    quantities = [_untold(quantity, self.values(dtype)) for quantity in grown]
+                    notes.append(CHAOTIC)
+                    return quantities, "; ".join(notes)
             quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
         return quantities, "; ".join(notes)
+
+    def _is_chaotic(self, dtype: str) -> bool:
+        """Whether rounding decides what the outputs are, as in a recurrent model that forgets nothing."""
+        outputs = self.values(dtype)[OUTPUTS]
+        return self.noise(dtype)[OUTPUTS].rms > MOST_NOISE * rms(outputs)
 
     def settle(
         self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
@@ -166,6 +198,15 @@ class Expected:
             whole_range = leaves_range(dtype, exact.seen)
             self._flips[dtype] = Flips(task, dtype, self.detail, self._seed, exact.values, whole_range)
         return self._flips[dtype]
+
+
+def _untold(quantity: Quantity, exact: Values) -> Quantity:
+    """The same, not judged if it follows from a gradient; a value that is missing or of a wrong kind is judged."""
+    follows = stage_of(quantity.name) is not None or TRAINING_STEP in quantity.name
+    if quantity.agrees or not follows or (quantity.noise_units is None and quantity.problem != NOT_FINITE):
+        return quantity
+    size = exact[quantity.name].size
+    return quantity.model_copy(update={"agrees": True, "problem": "", "noise_units": 0.0, "left_out": size})
 
 
 def check_agreement(

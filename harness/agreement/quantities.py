@@ -27,6 +27,7 @@ Detail = Literal["whole", "layers", "steps"]
 LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
+OUTPUTS = "outputs"
 RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
 TRAINING_STEP = "training step"
@@ -85,7 +86,7 @@ class Found:
         """All quantities in order; `starting` are the weights in the model's own dtype."""
         steps = len(self.losses)
         found = self._layer_outputs("inference")
-        found["outputs"] = self.outputs
+        found[OUTPUTS] = self.outputs
         found.update(self._layer_outputs("training"))
         found.update(named_gradients(self.gradients))
         found[UNCHANGED] = flat(self.unchanged)

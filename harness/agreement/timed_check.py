@@ -15,6 +15,7 @@ from harness.agreement.check import WIDE_DTYPES, Expected
 from harness.agreement.comparison import compare_all
 from harness.agreement.noise import Noise, Values, rms
 from harness.agreement.quantities import (
+    OUTPUTS,
     RESET_STEP,
     Held,
     after_steps,
@@ -43,7 +44,7 @@ MOST_COPIES = 16
 # These add up large batches so coarsely that only this share of a gradient is judged: eight times as much is too much.
 NARROW, COARSE = ("float16", "bfloat16", "mixed_bfloat16"), 1 / 64
 SMALLEST_FLOAT16 = 2.0**-24
-LOSSES, OUTPUTS = "losses in training", "outputs"
+LOSSES = "losses in training"
 OF_LAST_CALL, OF_NEW_CALL = " of the last timed call", " of a call on a new batch"
 TIMED_AGAIN = ", timed again from the starting weights"
 LAST_LOSS = f"loss{OF_LAST_CALL}"

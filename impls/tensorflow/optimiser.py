@@ -48,14 +48,22 @@ class Adam(keras.optimizers.Adam):
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
-        # The kernel holds its constants in the dtype of the weights, where a decay rate near 1 may be 1: nothing would
-        # ever be forgotten, and the bias correction is 0 / 0.
-        held = np.array([self.beta_1, self.beta_2]).astype(grads[0].dtype.as_numpy_dtype)
-        if lacks_kernel(grads[0].dtype) or (held == 1).any():
+        if lacks_kernel(grads[0].dtype) or not self._fits(grads[0].dtype):
             self._apply_plainly(grads)
         else:
             self._apply_fused(grads)
         self.iterations.assign_add(1)
+
+    def _fits(self, dtype: tf.DType) -> bool:
+        """Whether the fused kernel's constants, held in the dtype of the weights, are neither 1 nor 0 there.
+
+        Else the bias correction of a decay rate near 1, or a root of 0 with epsilon beside it, is 0 / 0.
+        """
+        least_epsilon = self.epsilon * np.sqrt(1 - self.beta_2)
+        rates, epsilon = (
+            np.array(values).astype(dtype.as_numpy_dtype) for values in ((self.beta_1, self.beta_2), least_epsilon)
+        )
+        return bool((rates != 1).all() and (epsilon != 0 or self.epsilon == 0))
 
     def _apply_fused(self, grads: Sequence[tf.Tensor]) -> None:
         dtype = grads[0].dtype
