@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from harness.agreement.check import Expected, check_agreement
-from harness.core.spec import Contender, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from harness.pool.workers import Pool
 from harness.results.agreements import EVERYDAY
 from harness.workloads.situations import SITUATIONS
@@ -66,6 +66,37 @@ CASES = (
     Once(
         "Adam's second moment is zero in float16", RnnSpec(70, 2, 28, 5, num_layers=2), 2, 1554213681, "jax:jit",
         "float16", optimiser=Optimiser("adam", 0.00467, beta1=0.858, beta2=0.9661, epsilon=1e-6),
+    ),
+    Once(
+        "Adam's decay rate is 1 in float16", RnnSpec(9, 1, 99, 1, 2, many_to_many=True, activation="relu"), 21,
+        1487656107, "tensorflow:graph", "float16",
+        optimiser=Optimiser("adam", 0.00635, beta1=0.868, beta2=0.99982, epsilon=1.81e-5),
+    ),
+    Once(
+        "Adam's epsilon is 0 in float16 where it is scaled", DenseSpec((3, 8, 4)), 41, 1394233076, "tensorflow:eager",
+        "float16", situation="at-zero",
+        optimiser=Optimiser("adam", 7.16e-5, beta1=0.964, beta2=0.9994, epsilon=1e-6),
+    ),
+    Once(
+        "second moments nearly lost in float16", RnnSpec(11, 265, 4, 1, many_to_many=True, activation="relu"), 4,
+        1822424067, "jax:jit", "float16", situation="padded",
+        optimiser=Optimiser("adam", 0.0125, beta1=0.905, beta2=0.9099, epsilon=1.73e-6),
+    ),
+    Once(
+        "derivatives of saturated gates multiply", RnnSpec(1, 20, 2, 18, 2, many_to_many=True), 94, 478751796,
+        "pytorch:eager", "bfloat16", situation="saturated", optimiser=Optimiser("momentum", 0.000228, momentum=0.169),
+    ),
+    Once(
+        "1 - momentum loses digits", ResidualSpec(6, 6, 1, (15, 24, 2), 2, 20, 2.45e-6, 0.00409), 13, 2063711464,
+        "jax:jit", "float64", situation="at-zero", optimiser=Optimiser("momentum", 0.000326, momentum=0.673),
+    ),
+    Once(
+        "chaos over 246 steps", RnnSpec(13, 16, 9, 246, 3, many_to_many=True), 2, 44574317, "pytorch:eager", "float32",
+        situation="saturated", optimiser=Optimiser("adam", 0.0626, beta1=0.682, beta2=0.9989, epsilon=1.63e-10),
+    ),
+    Once(
+        "a running sum stalls in bfloat16", LstmSpec(224, 17, 52, 8, many_to_many=True), 189, 1977479877,
+        "tensorflow:eager", "bfloat16", situation="constant", optimiser=Optimiser("sgd", 0.0394),
     ),
 )  # fmt: skip
 

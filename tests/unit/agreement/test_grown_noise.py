@@ -1,0 +1,58 @@
+"""Where errors multiply, larger roundings tell how far they go; where they add up, nothing is excused by that."""
+
+import numpy as np
+import pytest
+
+from harness.agreement.check import CHAOTIC, Expected
+from harness.core.spec import DenseSpec, LstmSpec, Optimiser, RnnSpec, Workload
+from harness.workloads.situations import SITUATIONS
+
+CHAOS = Workload(RnnSpec(13, 16, 9, 246, 3, many_to_many=True), 2, optimiser=Optimiser("sgd", 1e-4))
+
+
+def expected_of(workload, situation="everyday", seed=5):
+    return Expected(SITUATIONS[situation].task(workload, seed), seed, keep=False)
+
+
+@pytest.fixture(scope="module")
+def chaos():
+    return expected_of(CHAOS, "saturated")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("model", [DenseSpec((12, 16, 5), "tanh"), LstmSpec(5, 8, 4, 6)], ids=lambda model: model.kind)
+def test_it_is_hardly_larger_where_errors_add_up(model, dtype):
+    expected = expected_of(Workload(model, 6))
+    larger, grown = expected.larger_noise(dtype), expected.grown_noise(dtype)
+    factors = [grown[name].rms / noise.rms for name, noise in larger.items() if noise.rms]
+    assert min(factors) >= 1
+    assert np.median(factors) < 1.1
+    assert max(factors) < 2.5
+
+
+def test_a_fault_of_everyday_size_is_found_all_the_same():
+    expected = expected_of(Workload(DenseSpec((12, 16, 5), "tanh"), 6))
+    name = "gradient of 'layer.0.weight'"
+    got = {key: value.astype(np.float32) for key, value in expected.values("float32").items()}
+    got[name] = got[name] * np.float32(1 + 1e-4)
+    quantities, note = expected.judge(got, "float32")
+    assert [quantity.name for quantity in quantities if not quantity.agrees] == [name]
+    assert note == ""
+
+
+def test_what_follows_from_chaos_is_not_judged_and_said_so(chaos):
+    got = {key: value.astype(np.float32) for key, value in chaos.values("float32").items()}
+    name = "gradient of 'layer.1.weight_hh'"
+    got[name] = got[name] * 1e6
+    quantities, note = chaos.judge(got, "float32")
+    assert all(quantity.agrees for quantity in quantities)
+    assert CHAOTIC in note
+    assert next(q.left_out for q in quantities if q.name == name) == got[name].size
+
+
+def test_what_is_missing_or_wrong_in_the_outputs_is_found_in_chaos_too(chaos):
+    got = {key: value.astype(np.float32) for key, value in chaos.values("float32").items()}
+    got["outputs"] = got["outputs"] + 1000
+    del got["gradient of 'layer.1.weight_hh'"]
+    quantities, _ = chaos.judge(got, "float32")
+    assert {q.name for q in quantities if not q.agrees} >= {"outputs", "gradient of 'layer.1.weight_hh'"}
