@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from harness.commands.authors import check, new
 from harness.commands.environments import env
 from harness.commands.option_types import HomePath, Names
 from harness.commands.shared_options import run_options, speed_options
@@ -289,6 +290,8 @@ def defaults(frameworks: tuple[str, ...], device: str, seed: int, as_json: bool,
 
 
 cli.add_command(env)
+cli.add_command(new)
+cli.add_command(check)
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -13,15 +13,16 @@ import pytest
 
 from harness import load
 from harness.core.spec import Contender
+from tests.contract.plain import edit, write_plain
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAIN = Path(__file__).parent / "elsewhere" / "plain"
 
 
 @pytest.fixture
 def faceoff(tmp_path: Path) -> Any:
     """Runs a command in a working folder whose `faceoff.toml` names the framework."""
-    (tmp_path / "faceoff.toml").write_text(f'[frameworks.plain]\npath = "{PLAIN}"\n')
+    write_plain(tmp_path / "plain")
+    (tmp_path / "faceoff.toml").write_text('[frameworks.plain]\npath = "plain"\n')
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -48,17 +49,6 @@ def test_it_is_checked_timed_and_drawn(faceoff: Any, tmp_path: Path, optimiser: 
     assert {agreement.workload["dtype"] for agreement in result.agreements} == {"float64", "float32"}
     assert [case.contender for case in result.cases] == ["plain:eager"] * 2
     assert "plain:eager" in (tmp_path / "out" / "page.html").read_text()
-
-
-def copied(tmp_path: Path, file: str, there: str, written: str) -> None:
-    """A copy of the framework with one edit, which `faceoff.toml` names instead."""
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    for path in PLAIN.glob("*.*"):
-        text = path.read_text()
-        assert path.name != file or text.count(there) == 1
-        (folder / path.name).write_text(text.replace(there, written) if path.name == file else text)
-    (tmp_path / "faceoff.toml").write_text('[frameworks.plain]\npath = "plain"\n')
 
 
 SMALL = ("--preset", "small", "--contenders", "plain", "--out", "out", "--quiet")
@@ -89,7 +79,7 @@ def test_it_runs_beside_the_project_s_own(faceoff: Any, tmp_path: Path, lightest
 
 
 def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
-    copied(tmp_path, "framework.toml", '["float64", "float32"]', '["float32"]')
+    edit(tmp_path / "plain" / "framework.toml", '["float64", "float32"]', '["float32"]')
     done = faceoff("bench", *SMALL, "--models", "dense", "--steps", "inference", "--budget", "quick")
     assert done.returncode == 0, done.stdout + done.stderr
     result = load(tmp_path / "out" / "result.json")
@@ -98,14 +88,14 @@ def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: 
 
 
 def test_what_it_offers_and_cannot_do_is_a_failure(faceoff: Any, tmp_path: Path) -> None:
-    copied(tmp_path, "framework.toml", '["dense"]', '["dense", "lstm"]')
+    edit(tmp_path / "plain" / "framework.toml", '["dense"]', '["dense", "lstm"]')
     done = faceoff("agree", *SMALL, "--models", "lstm")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "no lstm models" in done.stdout
 
 
 def test_what_is_wrong_in_it_is_found(faceoff: Any, tmp_path: Path) -> None:
-    copied(tmp_path, "__init__.py", "grad /= len(x)", "grad /= len(x) + 1")
+    edit(tmp_path / "plain" / "__init__.py", "grad /= len(x)", "grad /= len(x) + 1")
     done = faceoff("agree", *SMALL, "--models", "dense")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "first difference: gradient of 'layer.2.bias' (backward)" in done.stdout + done.stderr

@@ -16,9 +16,9 @@ import pytest
 from harness import between_environments, load
 from harness.core.errors import InputError, ResultFileError
 from harness.frameworks.environments import FROZEN, describe_changes
+from tests.contract.plain import write_plain
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAIN = Path(__file__).parent / "elsewhere" / "plain"
 OLD = "1.26.4"
 SMALL = ("--preset", "small", "--models", "dense", "--quiet")
 
@@ -28,7 +28,7 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        shutil.copytree(PLAIN, folder / "plain", ignore=shutil.ignore_patterns("__pycache__"))
+        write_plain(folder / "plain")
         source = folder / "plain" / "__init__.py"
         right = source.read_text()
         wrong = right.replace("grad /= len(x)", "grad /= len(x) + 1")

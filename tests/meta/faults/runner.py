@@ -109,7 +109,8 @@ class Runner:
         if fault is not None:
             fault.plant(folder)
         worker = self._worker(chosen)
-        reply = worker.request("reload", root=str(root), **SETTINGS)
+        errors = FRAMEWORKS[chosen.framework].errors.to_json()
+        reply = worker.request("reload", root=str(root), errors=errors, **SETTINGS)
         assert Path(reply["loaded"]) == folder / "runtime.py"
         return worker
 

@@ -1,4 +1,4 @@
-"""Dense models in plain NumPy, as the author of a plug-in would write them."""
+"""Dense models in NumPy. `harness/core/contract.py` says what each method is for; put your framework in their place."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from harness.core.errors import UnsupportedError
 from harness.core.spec import DenseSpec
 
 
-class PlainRuntime(Runtime):
+class NumpyRuntime(Runtime):
     """NumPy on the CPU."""
 
     def configure(self, settings):
@@ -18,6 +18,8 @@ class PlainRuntime(Runtime):
         return ("eager",)
 
     def build(self, workload, weights, mode):
+        if mode != "eager":
+            raise UnsupportedError(f"no mode {mode!r}")
         if not isinstance(workload.model, DenseSpec):
             raise UnsupportedError(f"no {workload.model.kind} models")
         if workload.dtype not in ("float64", "float32"):
@@ -128,4 +130,4 @@ class Dense(Model):
         return {"kernel": "NumPy's products"}
 
 
-RUNTIME = PlainRuntime()
+RUNTIME = NumpyRuntime()

@@ -1,0 +1,53 @@
+"""`faceoff new framework NAME`: a folder that runs as it is, with dense models in NumPy, to be edited."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import tomlkit
+
+from harness.core.errors import InputError
+from harness.frameworks.manifest import FILE
+from harness.frameworks.registry import CONFIG_FILE, FRAMEWORKS
+from harness.results.file import write_text
+
+TEMPLATE = Path(__file__).with_name("template")
+
+
+def draft(name: str, folder: Path | None = None) -> Path:
+    """Writes the folder of a new framework, and names it in `faceoff.toml`.
+
+    Args:
+        name: of the framework.
+        folder: where; `NAME` in the working folder unless given.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: a name that cannot be one or is taken, or a folder that is there already.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        expected = "small letters, digits and underscores, such as my_framework"
+        raise InputError("no name for a framework", where="name", got=repr(name), expected=expected)
+    if name in FRAMEWORKS or name in FRAMEWORKS.broken:
+        raise InputError("there is a framework of this name", where="name", got=name, next_step="choose another")
+    folder = folder or Path(name)
+    if folder.exists():
+        raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")
+    manifest = (TEMPLATE / FILE).read_text(encoding="utf-8").replace("NAME", name)
+    path = Path(CONFIG_FILE)
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
+    except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:
+        raise InputError("cannot be read", where=CONFIG_FILE, got=str(error), next_step="mend or remove it") from None
+    folder.mkdir(parents=True)
+    write_text(folder / FILE, manifest)
+    write_text(folder / "__init__.py", (TEMPLATE / "__init__.py").read_text(encoding="utf-8"))
+    place = tomlkit.table()
+    place["path"] = str(folder)
+    document.setdefault("frameworks", tomlkit.table(is_super_table=True))[name] = place
+    write_text(path, tomlkit.dumps(document))
+    FRAMEWORKS.forget()
+    return folder
