@@ -8,7 +8,9 @@ pytest-benchmark, whose tables, files and comparisons work as always. Its `--ben
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 OPTIONS = {
     "preset": "named set of sizes",
     "models": "families, separated by commas",
+    "batch-size": "instead of the preset's; several by commas",
+    "workload": "names of those to run of all these, separated by commas",
     "contenders": "framework:mode or framework, separated by commas",
     "steps": "inference, gradients, training, separated by commas",
     "dtype": "what is timed",
+    "threads": "of each worker",
+    "timeout": "seconds that one request to a worker may take",
     "seed": "of weights, batches and order",
     "out": "folder for the logs",
 }
@@ -67,15 +73,23 @@ def _options(config: pytest.Config) -> Options:
         value = config.getoption(f"--faceoff-{name}")
         return tuple(part.strip() for part in value.split(",")) if value else ()
 
+    def number(name: str, kind: type[int] | type[float]) -> Any:
+        value = config.getoption(f"--faceoff-{name}")
+        return None if value is None else kind(value)
+
     try:
         return make_options(
             "bench",
             preset=config.getoption("--faceoff-preset") or "default",
             models=listed("models"),
+            batch_size=[int(size) for size in listed("batch-size")],
+            workload=listed("workload"),
+            threads=number("threads", int),
+            timeout_s=number("timeout", float),
             contenders=listed("contenders"),
             steps=listed("steps"),
             dtype=listed("dtype"),
-            seed=int(config.getoption("--faceoff-seed") or 0),
+            seed=number("seed", int) or 0,
             out=config.getoption("--faceoff-out"),
             budget=_budget(config),
             quiet=True,
@@ -105,9 +119,32 @@ def _budget(config: pytest.Config) -> Budget:
     )
 
 
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Says what the entries will cost before the first of them starts."""
+    parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    cases = [values["speed_case"] for values in parameters if "speed_case" in values]
+    if not cases:
+        return []
+    from harness.run.engine import rough_seconds
+
+    options: Options = config.stash[OPTIONS_KEY]
+    contenders = tuple(c for c in options.contenders if c in {case.contender for case in cases})
+    chosen = {case.workload.replace(step="training") for case in cases}
+    workloads = tuple(workload for workload in options.workloads if workload in chosen)
+    asked = dataclasses.replace(options, contenders=contenders, workloads=workloads)
+    entries = "1 entry" if len(cases) == 1 else f"{len(cases)} entries"
+    return [
+        f"faceoff: {entries} of {len(contenders)} contenders; the first of a workload checks it and times it for all: "
+        f"up to about {rough_seconds(asked):.0f} s on two cores"
+    ]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One entry for each workload, step and contender."""
     if "speed_case" in metafunc.fixturenames:
+        if os.environ.get("PYTEST_XDIST_WORKER") or metafunc.config.getoption("dist", "no") != "no":
+            # Two processes that time at once measure each other; each would start all contenders, too.
+            pytest.exit("faceoff: speed is measured in one process; run with -n 0", pytest.ExitCode.USAGE_ERROR)
         stash = metafunc.config.stash
         if OPTIONS_KEY not in stash:
             try:
@@ -159,8 +196,6 @@ class _Session:
 
 @pytest.fixture(scope="session")
 def _speed_session(request: pytest.FixtureRequest) -> Iterator[_Session]:
-    import dataclasses
-
     options: Options = request.config.stash[OPTIONS_KEY]
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     selected = {values["speed_case"].contender for values in parameters if "speed_case" in values}

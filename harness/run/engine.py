@@ -130,6 +130,12 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
     return plan
 
 
+def rough_seconds(options: Options) -> float:
+    """How long agreement and speed of these may take on two cores; small models take less."""
+    plan = make_plan(options, speed=True, training=False, cold_start=False)
+    return sum(work.units for work in plan.values()) + START_UNITS * len(options.contenders)
+
+
 def choose_tasks(options: Options) -> list[TrainingTask]:
     """The tasks that a run was asked for: long ones when a number of steps was given, else those of the main job.
 

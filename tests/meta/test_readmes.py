@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.reference import reference
+from harness.pytest_plugin import OPTIONS
 from harness.workloads.presets import PRESETS
 from tests.meta.test_imports import ROOMS
 
@@ -77,7 +78,7 @@ def test_named_modules_are_there(name):
 
 @pytest.mark.parametrize("name", names())
 def test_options_and_presets_are_those_of_the_command(name):
-    known = reference()
+    known = reference() + "\n".join(f"--faceoff-{option}" for option in OPTIONS)
     for span in spans((ROOT / name).read_text()):
         if not FOREIGN.search(span):
             for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", span):

@@ -61,7 +61,15 @@ def test_no_time_is_refused(seconds):
 
 @pytest.mark.parametrize(
     ("option", "said"),
-    [("--faceoff-models=lstmm", "lstmm"), ("--faceoff-seed=x", "'x'"), ("--faceoff-preset=none", "none")],
+    [
+        ("--faceoff-models=lstmm", "lstmm"),
+        ("--faceoff-seed=x", "'x'"),
+        ("--faceoff-preset=none", "none"),
+        ("--faceoff-batch-size=two", "two"),
+        ("--faceoff-threads=0", "threads"),
+        ("--faceoff-timeout=-1", "timeout"),
+        ("--faceoff-workload=no-such", "no-such"),
+    ],
 )
 def test_a_typing_error_in_an_option_is_one_line(option, said, tmp_path):
     (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
@@ -74,6 +82,17 @@ def test_a_typing_error_in_an_option_is_one_line(option, said, tmp_path):
     assert len(lines) == 1
     assert lines[0].startswith("ERROR: faceoff: ")
     assert said in lines[0]
+
+
+def test_under_xdist_it_refuses_in_one_line(tmp_path):
+    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "test_a.py"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "Traceback" not in run.stdout + run.stderr
+    assert "faceoff: speed is measured in one process; run with -n 0" in run.stdout + run.stderr
 
 
 def test_a_settings_file_that_is_damaged_shows_no_traceback_either(tmp_path):
