@@ -9,7 +9,7 @@ from harness.report.norms import norms_text
 from harness.report.sections import setting_of
 from harness.report.speed import SpeedGroup
 from harness.report.text import counted, listed, printable, with_interval
-from harness.report.words import OUTCOMES, contender_names, describe_workload
+from harness.report.words import NOT_OFFERED, OUTCOMES, contender_names, describe_workload
 from harness.results.records import Comparison, Result
 
 
@@ -123,7 +123,7 @@ class Headline:
 
 def headline(result: Result) -> Headline:
     """Whether all contenders agree with the reference, from the recorded outcomes."""
-    checks = [check for check in result.agreements if check.outcome != "not_offered"]
+    checks = [check for check in result.agreements if check.outcome != NOT_OFFERED]
     if not checks:
         return Headline("none", "–", "Agreement with the reference was not checked in this run.")
     models = {describe_workload(check.workload).model_key for check in checks}
@@ -196,7 +196,10 @@ class Problem:
 
 
 def problems(result: Result) -> list[Problem]:
-    """What is missing, crashed, timed out, ran out of memory or disagrees, with reason and next step."""
+    """What is missing, crashed, timed out, ran out of memory or disagrees, with reason and next step.
+
+    What is not offered is no problem: see `not_offered`.
+    """
     absent: dict[tuple[str, str, str], Problem] = {}
     known: set[tuple[str, str]] = set()
     for info in result.contenders:
@@ -206,6 +209,8 @@ def problems(result: Result) -> list[Problem]:
             absent.setdefault(key, Problem([], *key)).contenders.append(info.contender)
     found: dict[tuple[str, str, str], Problem] = {}
     for contender, outcome, reason, again, place in _failures(result):
+        if outcome == NOT_OFFERED:
+            continue
         # Where the whole contender is already listed with this outcome, each of its cases would only repeat it.
         if (contender, outcome) not in known:
             problem = found.setdefault((contender, outcome, reason), Problem([contender], outcome, reason, again))
@@ -213,11 +218,20 @@ def problems(result: Result) -> list[Problem]:
     return [*absent.values(), *found.values()]
 
 
+def not_offered(result: Result) -> dict[str, list[str]]:
+    """What frameworks do not offer of what was asked: each reason, with the contenders that it is of."""
+    found: dict[str, dict[str, None]] = {}
+    for contender, outcome, reason, *_ in _failures(result):
+        if outcome == NOT_OFFERED:
+            found.setdefault(reason.removeprefix(f"{contender}: "), {})[contender] = None
+    return {reason: list(names) for reason, names in found.items()}
+
+
 def concerned(result: Result) -> dict[str, list[str]]:
-    """Each outcome but `ok` that occurred, with the contenders that it befell."""
+    """Each outcome that is a problem, with the contenders that it befell."""
     found: dict[str, dict[str, None]] = {}
     for record in (*result.contenders, *result.records):
-        if record.outcome != "ok":
+        if record.outcome not in ("ok", NOT_OFFERED):
             found.setdefault(record.outcome, {})[record.contender] = None
     return {outcome: list(names) for outcome, names in found.items()}
 

@@ -132,7 +132,7 @@ def _view(
     details = sections.agreement_details(result, prefix)
     tasks = sections.training_tasks(result)
     norm_groups = norms.norm_groups(result)
-    failed, passed = sections.by_outcome(sections.case_rows(result))
+    failed, passed, lacking = sections.by_outcome(sections.case_rows(result))
     return {
         "prefix": prefix,
         "name": name,
@@ -146,6 +146,7 @@ def _view(
         "more_answers": len(groups) - len(shown),
         "problems": answer.problems(result),
         "concerned": answer.concerned(result),
+        "not_offered": answer.not_offered(result),
         "outcome_counts": answer.outcome_counts(result),
         "matrix": None if many_checks else sections.agreement_matrix(result, prefix),
         "limits": sections.limits(result),
@@ -213,6 +214,7 @@ def _view(
         "ledger": sections.ledger(result),
         "packed": _packed(result),
         "failed": failed,
+        "lacking": lacking,
         "passed": passed,
     }
 

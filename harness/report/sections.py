@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.report.norms import norms_text
 from harness.report.text import NOT_FINITE, clip, exact, finite, flatten, percent, significant
-from harness.report.words import WorkloadText, contender_names, describe_workload, setting_text
+from harness.report.words import NOT_OFFERED, WorkloadText, contender_names, describe_workload, setting_text
 from harness.results.agreements import Agreement, Quantity
 from harness.results.costs import ColdStart
 from harness.results.records import Result
@@ -386,7 +386,12 @@ def case_rows(result: Result) -> list[CaseRow]:
     return rows
 
 
-def by_outcome(rows: Iterable[CaseRow]) -> tuple[list[CaseRow], list[CaseRow]]:
-    """The rows that did not end ok, and those that did."""
-    rows = list(rows)
-    return [row for row in rows if row.outcome != "ok"], [row for row in rows if row.outcome == "ok"]
+def by_outcome(rows: Iterable[CaseRow]) -> tuple[list[CaseRow], list[CaseRow], list[CaseRow]]:
+    """The rows that did not end ok, those that did, and those of what is not offered."""
+    failed: list[CaseRow] = []
+    passed: list[CaseRow] = []
+    lacking: list[CaseRow] = []
+    parts = {"ok": passed, NOT_OFFERED: lacking}
+    for row in rows:
+        parts.get(row.outcome, failed).append(row)
+    return failed, passed, lacking

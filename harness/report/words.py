@@ -43,6 +43,7 @@ class OutcomeWords:
     level: str
 
 
+NOT_OFFERED = "not_offered"
 OUTCOMES = {
     "ok": OutcomeWords("✓", "ok", "good"),
     "disagrees": OutcomeWords("✗", "disagrees", "bad"),
@@ -51,7 +52,7 @@ OUTCOMES = {
     "crashed": OutcomeWords("!", "crashed", "warn"),
     "unsupported": OutcomeWords("–", "unsupported", "none"),
     "missing": OutcomeWords("–", "missing", "none"),
-    "not_offered": OutcomeWords("–", "not offered", "none"),
+    NOT_OFFERED: OutcomeWords("–", "not offered", "none"),
 }
 
 

@@ -67,6 +67,9 @@ def test_what_it_does_not_offer_is_not_asked_of_it_and_is_no_failure(faceoff: An
     page = (tmp_path / "out" / "page.html").read_text()
     assert "not offered" in page
     assert "Plain NumPy offers no lstm models here" in page
+    # It is an answer, and no problem.
+    assert "What did not end ok" not in page
+    assert "Not ok" not in page
 
 
 def test_it_runs_beside_the_project_s_own(faceoff: Any, tmp_path: Path, lightest: Contender) -> None:
