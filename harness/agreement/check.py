@@ -37,15 +37,18 @@ from harness.agreement.noise import (
     task_key,
 )
 from harness.agreement.quantities import (
+    EVERYTHING,
     OUTPUTS,
     TRAINING_STEP,
     Detail,
     contender_quantities,
+    offered,
     reference_quantities,
     stage_of,
 )
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender, Workload
+from harness.frameworks.manifest import Offer
 from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import passes_at_once, reason_of
 from harness.pool.worker import Worker
@@ -153,21 +156,30 @@ class Expected:
 
         return noise_from(exact.values, run_all(run, passes_at_once(self.task.workload)), dtype)
 
-    def judge(self, got: Values, dtype: str) -> tuple[list[Quantity], str]:
-        """Every quantity against the reference's, and what has to be known of an agreement that holds."""
-        quantities = compare_all(self.values(dtype), got, dtype, self.noise(dtype))
+    def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
+        """Every quantity against the reference's, and what has to be known of an agreement that holds.
+
+        Args:
+            got: the contender's values.
+            dtype: working dtype.
+            offer: what its framework has; no more is expected of it.
+        """
+        expected = offered(self.values(dtype), offer)
+        quantities = compare_all(expected, got, dtype, self.noise(dtype))
         notes = []
+        if offer.steps != EVERYTHING.steps:
+            notes.append(f"checked in what it offers: {' and '.join(offer.steps)}")
         if not all(quantity.agrees for quantity in quantities):
             # Draws of their own for equal values are right nearly always, and tell more surely; see `Rounded`.
             noise = self.larger_noise(dtype)
-            quantities = compare_all(self.values(dtype), got, dtype, noise)
+            quantities = compare_all(expected, got, dtype, noise)
             if not all(quantity.agrees for quantity in quantities):
                 settled = self.settle(quantities, got, dtype, noise)
                 if settled:
                     quantities = settled.quantities
                     notes.append(settled.note)
             if not all(quantity.agrees for quantity in quantities):
-                grown = compare_all(self.values(dtype), got, dtype, self.grown_noise(dtype))
+                grown = compare_all(expected, got, dtype, self.grown_noise(dtype))
                 if all(quantity.agrees for quantity in grown):
                     quantities = grown
                     notes.append(GROWS)
@@ -240,8 +252,9 @@ def check_agreement(
     agreement = blank(task.workload, contender, dtype, again, situation)
     try:
         with busy:
-            got = contender_quantities(worker, task, contender.mode, dtype, detail, built)
-        agreement.quantities, agreement.note = expected().judge(got, dtype)
+            offer = FRAMEWORKS[contender.framework].can
+            got = contender_quantities(worker, task, contender.mode, dtype, detail, built, offer)
+        agreement.quantities, agreement.note = expected().judge(got, dtype, offer)
         if detail == "steps":
             agreement.path = path_of(agreement.quantities)
         if not all(quantity.agrees for quantity in agreement.quantities):

@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.agreement.noise import Values
 from harness.core.weights import Weights, is_statistic
+from harness.frameworks.manifest import Offer
 from harness.pool.worker import Worker
 from harness.reference import ReferenceModel
 from harness.reference.arithmetic import Arithmetic
@@ -30,6 +31,7 @@ RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optim
 OUTPUTS = "outputs"
 RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
+EVERYTHING = Offer()
 TRAINING_STEP = "training step"
 """How the parts of the reference's computation are named that are training steps, with a number from 1 on."""
 
@@ -53,54 +55,68 @@ class Held(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a model showed of training.
+
+    Args:
+        losses: before each step.
+        held: after steps, by their number; the last one at least.
+        outputs: on the first batch, after training.
+        stepped: the weights after one more step from the starting weights, on the first batch.
+    """
+
+    losses: np.ndarray
+    held: Mapping[int, Held]
+    outputs: np.ndarray
+    stepped: Weights
+
+
+@dataclass(frozen=True)
 class Found:
     """Everything that one model showed of a task.
 
     Args:
         layers: outputs of every layer by mode, `inference` and `training`; may be empty.
         outputs: on the first batch.
-        gradients: loss and gradients on the first batch, as `Model.canonical`.
         unchanged: the weights after those.
-        losses: before each training step.
-        held: after training steps, by their number; the last one at least.
-        trained_outputs: on the first batch, after training.
         reset: what the model holds after a reset to the starting weights.
         reset_outputs: as `outputs`, after that reset.
+        gradients: loss and gradients on the first batch, as `Model.canonical`; None where they are not offered.
         reset_gradients: as `gradients`, after that reset.
-        stepped: the weights after one more training step, on the first batch.
+        trained: what training does; None where it is not offered.
     """
 
     layers: Mapping[str, Values]
     outputs: np.ndarray
-    gradients: Mapping[str, Any]
     unchanged: Weights
-    losses: np.ndarray
-    held: Mapping[int, Held]
-    trained_outputs: np.ndarray
     reset: Held
     reset_outputs: np.ndarray
-    reset_gradients: Mapping[str, Any]
-    stepped: Weights
+    gradients: Mapping[str, Any] | None
+    reset_gradients: Mapping[str, Any] | None
+    trained: Trained | None
 
     def named(self, starting: Weights) -> Values:
         """All quantities in order; `starting` are the weights in the model's own dtype."""
-        steps = len(self.losses)
         found = self._layer_outputs("inference")
         found[OUTPUTS] = self.outputs
         found.update(self._layer_outputs("training"))
-        found.update(named_gradients(self.gradients))
+        if self.gradients is not None:
+            found.update(named_gradients(self.gradients))
         found[UNCHANGED] = flat(self.unchanged)
-        for step, held in self.held.items():
-            found.update(held.named(after_steps(step)))
-        found[LOSSES] = self.losses
-        found[f"outputs {after_steps(steps)}"] = self.trained_outputs
+        if self.trained is not None:
+            for step, held in self.trained.held.items():
+                found.update(held.named(after_steps(step)))
+            found[LOSSES] = self.trained.losses
+            found[f"outputs {after_steps(len(self.trained.losses))}"] = self.trained.outputs
         # A difference, because this one has to be exact: the reference's is zero and has no noise.
         found[RESET_WEIGHTS] = _change(flat(starting), flat(self.reset.weights))
         if self.reset.state:
             found[RESET_STATE] = np.concatenate([flat(arrays) for arrays in self.reset.state.values()])
         found[RESET_OUTPUTS] = self.reset_outputs
-        found[RESET_GRADIENTS] = flat(named_gradients(self.reset_gradients))
-        found[RESET_STEP] = flat(self.stepped)
+        if self.reset_gradients is not None:
+            found[RESET_GRADIENTS] = flat(named_gradients(self.reset_gradients))
+        if self.trained is not None:
+            found[RESET_STEP] = flat(self.trained.stepped)
         return found
 
     def _layer_outputs(self, mode: str) -> Values:
@@ -175,19 +191,44 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
         # The gradients of the first step are the gradients by the starting weights.
         gradients=opening.gradients,
         unchanged=unchanged,
-        losses=np.array(losses),
-        held=held if detail == "steps" else {last: held[last]},
-        trained_outputs=model.forward(first),
+        trained=Trained(
+            losses=np.array(losses),
+            held=held if detail == "steps" else {last: held[last]},
+            outputs=model.forward(first),
+            stepped=held[1].weights,
+        ),
         reset=fresh,
         reset_outputs=opening.logits if outputs is None else outputs,
         reset_gradients=opening.gradients,
-        stepped=held[1].weights,
     ).named(unchanged)
 
 
+def offered(values: Values, offer: Offer) -> Values:
+    """Those of the quantities that a framework with this offer is asked for."""
+    training = "training" in offer.steps
+    return {
+        name: value
+        for name, value in values.items()
+        if {
+            "inference": offer.trace or not name.startswith("output of "),
+            "gradients": "gradients" in offer.steps and (offer.trace or not name.startswith("output of ")),
+            "training": training,
+        }[_step_of(name)]
+    }
+
+
+def _step_of(name: str) -> str:
+    """The step that a quantity is of."""
+    if name in (RESET_STATE, RESET_STEP) or stage_of(name) == "training" or TRAINING_STEP in name:
+        return "training"
+    of_gradients = name == "loss" or name == RESET_GRADIENTS or stage_of(name) == "gradients"
+    return "gradients" if of_gradients or name.endswith("(training)") else "inference"
+
+
 def contender_quantities(
-    worker: Worker, task: Task, mode: str, dtype: str, detail: Detail = "whole", built: bool = False
-) -> Values:
+    worker: Worker, task: Task, mode: str, dtype: str, detail: Detail = "whole", built: bool = False,
+    offer: Offer = EVERYTHING,
+) -> Values:  # fmt: skip
     """All quantities of `task` by a contender; its model stays built, with trained weights. Raises WorkerError.
 
     Args:
@@ -197,16 +238,19 @@ def contender_quantities(
         dtype: working dtype.
         detail: which quantities there are.
         built: it holds a model of this very workload, which a reset gives the starting weights.
+        offer: what its framework has; no more is asked of it.
     """
     weights = task.cast_weights(dtype)
     if built:
         worker.request("reset", weights=weights)
     else:
         worker.request("build", workload=task.workload.replace(dtype=dtype).to_json(), mode=mode, weights=weights)
-    return built_quantities(worker, task, dtype, detail)
+    return built_quantities(worker, task, dtype, detail, offer)
 
 
-def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "whole") -> Values:
+def built_quantities(
+    worker: Worker, task: Task, dtype: str, detail: Detail = "whole", offer: Offer = EVERYTHING
+) -> Values:
     """All quantities of `task` by a contender whose model is built and holds the starting weights.
 
     What a model remembers of another call must not show. So calls on another batch come before the one that is compared
@@ -216,34 +260,36 @@ def built_quantities(worker: Worker, task: Task, dtype: str, detail: Detail = "w
     other = len(batches) - 1
     worker.request("load", batches=[batch.to_json() for batch in batches])
     layers = {}
-    if detail != "whole":
-        layers = {mode: traced(worker, training=mode == "training") for mode in ("inference", "training")}
+    differentiates, trains = ("gradients" in offer.steps), ("training" in offer.steps)
+    if detail != "whole" and offer.trace:
+        modes = ("inference", "training") if differentiates else ("inference",)
+        layers = {mode: traced(worker, training=mode == "training") for mode in modes}
     outputs = worker.request("forward", indices=[other, 0, other])["outputs"][1]
-    gradients = worker.request("gradients", index=0, before=other, after=other)
+    gradients = worker.request("gradients", index=0, before=other, after=other) if differentiates else None
     unchanged = worker.request("weights")
-    losses, held = [], {}
-    for indices in _train_requests(len(batches), detail):
+    losses, held, trained = [], {}, None
+    for indices in _train_requests(len(batches), detail) if trains else ():
         losses.append(worker.request("train", indices=indices)["losses"])
-        held[indices[-1] + 1] = _held(worker)
+        held[indices[-1] + 1] = _held(worker, trains)
     trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
-    worker.request("first_call", step="gradients")
+    if differentiates:
+        worker.request("first_call", step="gradients")
     worker.request("reset", weights=starting)
-    reset = _held(worker)
+    reset = _held(worker, trains)
     reset_outputs = worker.request("forward", indices=[0])["outputs"][0]
-    reset_gradients = worker.request("gradients", index=0)
-    worker.request("train", indices=[0])
+    reset_gradients = worker.request("gradients", index=0) if differentiates else None
+    if trains:
+        worker.request("train", indices=[0])
+        trained = Trained(np.concatenate(losses), held, trained_outputs, worker.request("weights"))
     return Found(
         layers=layers,
         outputs=outputs,
         gradients=gradients,
         unchanged=unchanged,
-        losses=np.concatenate(losses),
-        held=held,
-        trained_outputs=trained_outputs,
+        trained=trained,
         reset=reset,
         reset_outputs=reset_outputs,
         reset_gradients=reset_gradients,
-        stepped=worker.request("weights"),
     ).named(starting)
 
 
@@ -252,8 +298,8 @@ def traced(worker: Worker, training: bool, fine: bool = False) -> Values:
     return dict(worker.request("trace", index=0, training=training, **({"fine": True} if fine else {}))["values"])
 
 
-def _held(worker: Worker) -> Held:
-    return Held(worker.request("weights"), worker.request("optimiser_state"))
+def _held(worker: Worker, trains: bool) -> Held:
+    return Held(worker.request("weights"), worker.request("optimiser_state") if trains else {})
 
 
 def _train_requests(steps: int, detail: Detail) -> Sequence[list[int]]:

@@ -127,6 +127,8 @@ def results_stay(subject: Subject) -> None:
         raise Broken("outputs: the same call gave another value")
     if np.array_equal(first, other):
         raise Broken("outputs: another batch gave the same value")
+    if "gradients" not in subject.framework.can.steps:
+        return
     one = named_gradients(subject.ask("gradients", index=0))
     _same(one, named_gradients(subject.ask("gradients", index=0, before=1, after=1)), "gradients between others", 1e-4)
 
@@ -147,7 +149,14 @@ def training_moves(subject: Subject) -> None:
 
 def reset_is_whole(subject: Subject) -> None:
     """`reset` brings back weights, outputs and a fresh state of every optimiser."""
-    for kind in subject.framework.can.optimisers:
+    weights, _ = subject.build()
+    before = subject.ask("forward", indices=[0])["outputs"][0]
+    subject.ask("reset", weights={name: value / 2 for name, value in weights.items()})
+    if np.array_equal(before, subject.ask("forward", indices=[0])["outputs"][0]):
+        raise Broken("outputs: the same after a reset to other weights")
+    subject.ask("reset", weights=weights)
+    _same({"outputs": before}, {"outputs": subject.ask("forward", indices=[0])["outputs"][0]}, "after a reset", 1e-6)
+    for kind in subject.framework.can.optimisers if "training" in subject.framework.can.steps else ():
         rule = Optimiser(kind)
         weights, _ = subject.build(optimiser=rule)
         if tuple(state := subject.ask("optimiser_state")) != rule.state_names:
@@ -165,7 +174,7 @@ def reset_is_whole(subject: Subject) -> None:
 def trace_has_all_names(subject: Subject) -> None:
     """Intermediate values by name, in order; asking for them changes nothing."""
     weights, _ = subject.build()
-    for training in (False, True):
+    for training in (False, True) if "gradients" in subject.framework.can.steps else (False,):
         names = [name for name, _ in subject.ask("trace", index=0, training=training, fine=True)["values"]]
         if names != (expected := list(trace_names(subject.sized.model, fine=True))):
             raise Broken(f"trace: got {names}, expected {expected}")
@@ -175,7 +184,7 @@ def trace_has_all_names(subject: Subject) -> None:
 def timed_calls_compute(subject: Subject) -> None:
     """A timed round takes longer with more calls, keeps to one thread, and leaves a value."""
     subject.build()
-    for step in ("inference", "gradients", "training"):
+    for step in subject.framework.can.steps:
         ones = [subject.ask("time", step=step, warmup=2, iterations=1, start=0) for _ in range(10)]
         many = subject.ask("time", step=step, warmup=0, iterations=MANY, start=1)
         # The shortest of several: a single call may be held up.
@@ -246,7 +255,7 @@ def nothing_more_works(subject: Subject) -> None:
         *(
             (kind, _workload(subject.sized, subject.widest).replace(optimiser=Optimiser(kind)))
             for kind in OPTIMISERS
-            if kind not in can.optimisers
+            if kind not in can.optimisers and "training" in can.steps
         ),
     ]
     for what, workload in tried:
@@ -255,10 +264,25 @@ def nothing_more_works(subject: Subject) -> None:
         try:
             worker.request("build", workload=workload.to_json(), mode=subject.contender.mode, weights=weights)
             worker.request("load", batches=[batch.to_json() for batch in batches])
-            worker.request("train", indices=[0])
+            worker.request("forward", indices=[0])
+            if "training" in can.steps:
+                worker.request("train", indices=[0])
         except WorkerError:
             continue
-        raise Broken(f"{what} work, and the manifest does not say so: add them to [can], or refuse them")
+        raise Broken(f"{what}: they work, and the manifest does not say so: add them to [can], or refuse them")
+    for step, kind, body in (
+        ("gradients", "gradients", {"index": 0}),
+        ("training", "train", {"indices": [0]}),
+        ("trace", "trace", {"index": 0, "training": False}),
+    ):
+        if step in can.steps or (step == "trace" and can.trace):
+            continue
+        subject.build()
+        try:
+            subject.ask(kind, **body)
+        except WorkerError:
+            continue
+        raise Broken(f"{step}: works, and the manifest does not say so: add it to [can], or refuse it")
 
 
 def _workload(sized: Sized, dtype: str) -> Workload:
@@ -271,6 +295,14 @@ OF_EACH_MODEL: tuple[Callable[[Subject], None], ...] = (
     timed_calls_compute, dtypes_are_what_they_say, memory_is_given_back,
 )  # fmt: skip
 OF_ONE_MODEL: tuple[Callable[[Subject], None], ...] = (starts_as_declared, bad_input_is_refused, nothing_more_works)
+
+
+def is_asked(check: Callable[[Subject], None], framework: Framework) -> bool:
+    """Whether a check is of something that a framework declares."""
+    wanted: dict[Any, str] = {gradients_change_nothing: "gradients", training_moves: "training"}
+    if check is trace_has_all_names:
+        return framework.can.trace
+    return wanted.get(check, "inference") in framework.can.steps
 
 
 def name_of(check: Callable[[Subject], None]) -> str:

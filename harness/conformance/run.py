@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.conformance.checks import OF_EACH_MODEL, OF_ONE_MODEL, Broken, Subject, files_in, name_of
+from harness.conformance.checks import OF_EACH_MODEL, OF_ONE_MODEL, Broken, Subject, files_in, is_asked, name_of
 from harness.core.errors import WorkerError
 from harness.core.spec import Contender
 from harness.frameworks.configuration import Configuration, read_configuration
@@ -114,7 +114,8 @@ def check_framework(
                     reporter.stage(str(contender))
                     for number, sized in enumerate(models):
                         subject = Subject(framework, contender, partial(pool.worker, contender), sized)
-                        for check in (*OF_EACH_MODEL, *(OF_ONE_MODEL if number == 0 else ())):
+                        asked = (*OF_EACH_MODEL, *(OF_ONE_MODEL if number == 0 else ()))
+                        for check in (check for check in asked if is_asked(check, framework)):
                             model = sized.model.kind if check in OF_EACH_MODEL else ""
                             found.rows.append(_asked(check, subject, model))
                             reporter.advance(CHECK_UNITS, f"{contender}, {model}: {name_of(check)}")

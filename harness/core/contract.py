@@ -1,7 +1,8 @@
 """What a framework supplies: a Runtime that builds Models. The verbs cut where the clock starts and stops.
 
 `impls/<framework>/__init__.py` binds `RUNTIME`, an instance of its Runtime. An implementation that lacks a method is
-refused by that method's name when it is made (`abc`).
+refused by that method's name when it is made (`abc`). Gradients, training and the outputs of layers are offered or not,
+as the framework's manifest says (`[can]`); their methods refuse unless they are written.
 
 Two additions to a minimal interface, each for a reason: `Model.reset` starts again from given weights without compiling
 anew, and `Model.canonical` maps gradients to canonical names outside the timed call. The device's own clock is
@@ -14,6 +15,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
+from harness.core.errors import UnsupportedError
 from harness.core.spec import Workload
 from harness.core.weights import Batch, Weights
 
@@ -94,38 +96,38 @@ class Model(ABC):
     def forward(self, batch: Any) -> Any:
         """The logits, in inference mode: running statistics, no backward pass recorded, the weights now held."""
 
-    @abstractmethod
     def gradients(self, batch: Any) -> Any:
         """Loss and gradients, in training mode (batch statistics), as native values for `canonical`.
 
         By every trained weight and every input (`x` and the initial states). Changes no weight or running statistic.
         """
+        raise UnsupportedError("no gradients", where=type(self).__name__)
 
-    @abstractmethod
     def train_step(self, batch: Any) -> Any:
         """One optimiser step in place, running statistics updated too; returns the loss before the step."""
+        raise UnsupportedError("no training", where=type(self).__name__)
 
     @abstractmethod
     def weights(self) -> Weights:
         """Weights and running statistics now held: canonical names and layouts, NumPy, copies; bfloat16 as float32."""
 
-    @abstractmethod
     def optimiser_state(self) -> Dict[str, Weights]:
         """What the optimiser now holds, by `Optimiser.state_names`: one array for every trained weight, as `weights`.
 
         Each as `harness.reference.optimiser` means it. Zeros before the first step, made or not.
         """
+        raise UnsupportedError("no training", where=type(self).__name__)
 
     @abstractmethod
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes canonical weights and a fresh optimiser state; compiled code stays."""
 
-    @abstractmethod
     def canonical(self, gradients: Any) -> Dict[str, Any]:
         """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy.
 
         None in the place of a gradient that is not there, because the loss does not depend on what it is by.
         """
+        raise UnsupportedError("no gradients", where=type(self).__name__)
 
     def working_bytes(self, step: str, batch: Any) -> Optional[int]:
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
@@ -134,12 +136,12 @@ class Model(ABC):
         """
         return None
 
-    @abstractmethod
     def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:
         """Intermediate values by the fine `harness.core.weights.trace_names`, canonical layouts, NumPy.
 
         A second run outside the timed graph; `training` selects batch statistics. Changes nothing.
         """
+        raise UnsupportedError("no outputs of layers", where=type(self).__name__)
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:

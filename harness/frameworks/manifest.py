@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.core.error_words import ErrorWords
 from harness.core.errors import InputError
@@ -134,11 +134,26 @@ class CompiledFiles(_Part):
 
 
 class Offer(_Part):
-    """What a framework can do. What it does not offer is not asked of it; what it offers and cannot do is a failure."""
+    """What a framework can do. What it does not offer is not asked of it; what it offers and cannot do is a failure.
+
+    Attributes:
+        models, dtypes, optimisers: that it has.
+        steps: `inference`, with the gradients too, or all three.
+        trace: it gives the outputs of layers, by which the place of a fault is found.
+    """
 
     models: Kinds = MODEL_KINDS
+    steps: Steps = STEPS
     dtypes: Dtypes = DTYPES
     optimisers: Optimisers = OPTIMISERS
+    trace: bool = True
+
+    @field_validator("steps")
+    @classmethod
+    def _begin_with_inference(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
+        if set(steps) not in ({"inference"}, {"inference", "gradients"}, set(STEPS)):
+            raise ValueError("expected inference, inference and gradients, or all of " + ", ".join(STEPS))
+        return tuple(step for step in STEPS if step in steps)
 
 
 class Framework(_Part):
@@ -231,13 +246,20 @@ class Framework(_Part):
         """The environment variables by which it keeps compiled code in a folder."""
         return _filled(self.compile_cache, cache)
 
-    def lacks(self, workload: Workload) -> str:
-        """What it does not offer of a workload, in words; empty if it offers all of it."""
+    def lacks(self, workload: Workload, step: str = "inference") -> str:
+        """What it does not offer of a step of a workload, in words; empty if it offers all of it.
+
+        Args:
+            workload: its own step does not count, as several are asked of one model.
+            step: that is wanted.
+        """
+        if step not in self.can.steps:
+            return f"{self.title} offers no {step} here"
         if workload.model.kind not in self.can.models:
             return f"{self.title} offers no {workload.model.kind} models here"
         if workload.dtype not in self.can.dtypes:
             return f"{self.title} offers no {workload.dtype} here"
-        if workload.optimiser.kind not in self.can.optimisers:
+        if "training" in self.can.steps and workload.optimiser.kind not in self.can.optimisers:
             return f"{self.title} offers no {workload.optimiser.kind} here"
         return ""
 

@@ -172,9 +172,9 @@ class Pool:
             self._finish(contender)
         return self._workers[Seat(contender)]
 
-    def worker_for(self, contender: Contender, workload: Workload) -> Worker:
-        """The same for one workload; raises WorkerError too if the framework does not offer it, and asks no worker."""
-        require_offered(contender, workload)
+    def worker_for(self, contender: Contender, workload: Workload, step: str = "inference") -> Worker:
+        """The same for a step of a workload; raises WorkerError too if it is not offered, and asks no worker then."""
+        require_offered(contender, workload, step)
         return self.worker(contender)
 
     def release(self) -> None:
@@ -352,9 +352,9 @@ class Pool:
         return root
 
 
-def require_offered(contender: Contender, workload: Workload) -> None:
-    """Raises WorkerError, which says what it lacks, unless a contender's framework offers a workload."""
-    if lacking := FRAMEWORKS[contender.framework].lacks(workload):
+def require_offered(contender: Contender, workload: Workload, step: str = "inference") -> None:
+    """Raises WorkerError, which says what it lacks, unless a contender's framework offers a step of a workload."""
+    if lacking := FRAMEWORKS[contender.framework].lacks(workload, step):
         raise WorkerError(lacking, outcome="not_offered", where=str(contender))
 
 

@@ -246,7 +246,10 @@ class Engine:
                     ready.wait()
 
         def judge(contender: Contender, expected: Callable[[], ExpectedTraining]) -> TrainingRun:
-            worker, turn = partial(self._pool.worker_for, contender, task.workload), self._computing.turn(contender)
+            worker, turn = (
+                partial(self._pool.worker_for, contender, task.workload, "training"),
+                self._computing.turn(contender),
+            )
             again, seed = self._options.again_training(task.workload, contender), self._options.seed
             return judge_training(worker, contender, task, seed, expected, preparing(contender), turn, again=again)
 
@@ -276,7 +279,7 @@ class Engine:
             for dtype in dtypes:
                 workload = next(w for w in options.workloads if w.model.kind == kind)
                 again = options.again(workload, contender, dtype) + " --gradient-norms"
-                worker = partial(self._pool.worker_for, contender, workload.replace(dtype=dtype))
+                worker = partial(self._pool.worker_for, contender, workload.replace(dtype=dtype), "gradients")
                 # So small that it is mostly calling, on one thread.
                 turn = self._compiling.turn(contender)
                 found += judge_norms(worker, contender, expected, dtype, again=again, busy=turn)

@@ -8,6 +8,7 @@ from harness.agreement.timed_check import TimedExpected, timed_values
 from harness.core.errors import WorkerError
 from harness.core.spec import Case, Contender, Workload
 from harness.frameworks.contenders import settings_in_force
+from harness.frameworks.registry import FRAMEWORKS
 from harness.pool.memory import as_outcome, reason_of
 from harness.pool.worker import Worker
 from harness.pool.workers import Pool, Seat
@@ -115,6 +116,8 @@ class Timing:
             if own and not elsewhere and agreement.outcome != "ok" and case.outcome == "ok":
                 case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
                 case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
+        if lacking := FRAMEWORKS[contender.framework].lacks(workload, workload.step):
+            case.outcome, case.reason = "not_offered", lacking
         hung = hung_in(self._result, workload, contender)
         if hung and case.outcome == "ok":
             case.outcome, case.reason = "timeout", f"not run: there was no answer in time in {hung}"

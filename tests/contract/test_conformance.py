@@ -93,7 +93,7 @@ def test_each_broken_promise_is_named(author: Author, there: str, written: str, 
 
 def test_what_works_and_is_not_declared_is_named(author: Author) -> None:
     edit(author.manifest, '["float64", "float32"]', '["float64"]')
-    assert "float32 work" in author.broken()["nothing more works"]
+    assert "float32: they work" in author.broken()["nothing more works"]
 
 
 def test_what_is_declared_and_does_not_work_is_named(author: Author) -> None:
