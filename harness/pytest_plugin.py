@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -142,16 +141,16 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One entry for each workload, step and contender."""
     if "speed_case" in metafunc.fixturenames:
-        if os.environ.get("PYTEST_XDIST_WORKER") or metafunc.config.getoption("dist", "no") != "no":
+        if hasattr(metafunc.config, "workerinput") or metafunc.config.getoption("dist", "no") != "no":
             # Two processes that time at once measure each other; each would start all contenders, too.
-            pytest.exit("faceoff: speed is measured in one process; run with -n 0", pytest.ExitCode.USAGE_ERROR)
+            pytest.fail("faceoff: speed is measured in one process; run with -n 0", pytrace=False)
         stash = metafunc.config.stash
         if OPTIONS_KEY not in stash:
             try:
                 stash[OPTIONS_KEY] = _options(metafunc.config)
             except pytest.UsageError as error:
                 # By now pytest would show where in this file it was raised.
-                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+                pytest.fail(str(error), pytrace=False)
         options = stash[OPTIONS_KEY]
         cases = [
             SpeedCase(workload.replace(step=step), contender)

@@ -63,12 +63,12 @@ def test_a_table_goes_through_a_link(capsys):
 
 
 def test_a_settings_file_that_is_a_link_stays_one():
-    from harness.frameworks.making import _name_interpreter
+    from harness.frameworks.environments import name_interpreter
 
     Path("dotfiles").mkdir()
     Path("dotfiles/faceoff.toml").write_text("timeout_s = 300\n")
     Path("faceoff.toml").symlink_to("dotfiles/faceoff.toml")
-    _name_interpreter("jax", Path("/opt/python"))
+    name_interpreter("jax", "/opt/python")
     assert Path("faceoff.toml").is_symlink()
     assert "/opt/python" in Path("dotfiles/faceoff.toml").read_text()
 
