@@ -184,7 +184,7 @@ def noise_from(exact: Values, of_runs: Sequence[Mapping[str, Distance]], dtype: 
     """The noise that the `distances` of all runs make, by quantity.
 
     Never finer than the rounding of the result itself: half a unit in the last place of a value of the quantity's size,
-    or the whole value where that is below the smallest normal number.
+    and no less than the smallest normal number, but where the value is zero.
     """
     return {name: _noise(value, [run[name] for run in of_runs], dtype) for name, value in exact.items()}
 
@@ -193,7 +193,9 @@ def _noise(exact: np.ndarray, runs: Sequence[Distance], dtype: str) -> Noise:
     held = storage_dtype(dtype)
     left_out = np.unique(np.concatenate([np.flatnonzero(~np.isfinite(exact)), *(run.left_out for run in runs)]))
     size = np.abs(np.where(np.isfinite(exact), exact, 0.0))
-    own = np.maximum(UNIT_ROUNDOFF[held] * size, np.minimum(size, lost_below(held)))
+    # What decays below the smallest normal number may vanish, or come to rest above what it would decay to: times 0.99
+    # rounds to itself there.
+    own = np.maximum(UNIT_ROUNDOFF[held] * size, np.where(size > 0, lost_below(held), 0.0))
     whole = np.array([run.whole for run in runs])
     slices = []
     for axis, (floor, *parts) in enumerate(zip(rms_of_slices(own), *(run.slices for run in runs), strict=True)):

@@ -95,6 +95,11 @@ CASES = (
         situation="saturated", optimiser=Optimiser("adam", 0.0626, beta1=0.682, beta2=0.9989, epsilon=1.63e-10),
     ),
     Once(
+        "what decays comes to rest among the subnormal numbers", LstmSpec(28, 9, 3, 743), 3, 1027969999,
+        "pytorch:eager", "float32", situation="constant",
+        optimiser=Optimiser("adam", 0.0676, beta1=0.647, beta2=0.99364, epsilon=2.73e-10),
+    ),
+    Once(
         "a running sum stalls in bfloat16", LstmSpec(224, 17, 52, 8, many_to_many=True), 189, 1977479877,
         "tensorflow:eager", "bfloat16", situation="constant", optimiser=Optimiser("sgd", 0.0394),
     ),
