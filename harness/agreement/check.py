@@ -166,7 +166,7 @@ class Expected:
         """
         expected = offered(self.values(dtype), offer)
         quantities = compare_all(expected, got, dtype, self.noise(dtype))
-        notes = []
+        notes, chaotic = [], False
         if offer.steps != EVERYTHING.steps:
             notes.append(f"checked in what it offers: {' and '.join(offer.steps)}")
         if not all(quantity.agrees for quantity in quantities):
@@ -180,16 +180,16 @@ class Expected:
                     notes.append(settled.note)
             if not all(quantity.agrees for quantity in quantities):
                 grown = compare_all(expected, got, dtype, self.grown_noise(dtype))
-                if all(quantity.agrees for quantity in grown):
+                grows = all(quantity.agrees for quantity in grown)
+                chaotic = not grows and self._is_chaotic(dtype)
+                if grows or chaotic:
                     quantities = grown
-                    notes.append(GROWS)
-                elif self._is_chaotic(dtype):
-                    quantities = [_untold(quantity, self.values(dtype)) for quantity in grown]
-                    notes.append(CHAOTIC)
-                    return quantities, "; ".join(notes)
+                    notes.append(GROWS if grows else CHAOTIC)
             quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
+        if chaotic:
+            quantities = [_untold(quantity, expected) for quantity in quantities]
         return quantities, "; ".join(notes)
 
     def _is_chaotic(self, dtype: str) -> bool:

@@ -28,7 +28,7 @@ Detail = Literal["whole", "layers", "steps"]
 LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
-OUTPUTS = "outputs"
+OUTPUTS, OF_LAYER = "outputs", "output of "
 RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
 EVERYTHING = Offer()
@@ -120,7 +120,7 @@ class Found:
         return found
 
     def _layer_outputs(self, mode: str) -> Values:
-        return {f"output of {name} ({mode})": value for name, value in self.layers.get(mode, {}).items()}
+        return {f"{OF_LAYER}{name} ({mode})": value for name, value in self.layers.get(mode, {}).items()}
 
 
 def named_gradients(gradients: Mapping[str, Any]) -> Values:
@@ -205,15 +205,10 @@ def reference_quantities(task: Task, arithmetic: Arithmetic, detail: Detail = "w
 
 def offered(values: Values, offer: Offer) -> Values:
     """Those of the quantities that a framework with this offer is asked for."""
-    training = "training" in offer.steps
     return {
         name: value
         for name, value in values.items()
-        if {
-            "inference": offer.trace or not name.startswith("output of "),
-            "gradients": "gradients" in offer.steps and (offer.trace or not name.startswith("output of ")),
-            "training": training,
-        }[_step_of(name)]
+        if _step_of(name) in offer.steps and (offer.trace or not name.startswith(OF_LAYER))
     }
 
 
@@ -271,7 +266,8 @@ def built_quantities(
     for indices in _train_requests(len(batches), detail) if trains else ():
         losses.append(worker.request("train", indices=indices)["losses"])
         held[indices[-1] + 1] = _held(worker, trains)
-    trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
+    if trains:
+        trained_outputs = worker.request("forward", indices=[0])["outputs"][0]
     if differentiates:
         worker.request("first_call", step="gradients")
     worker.request("reset", weights=starting)

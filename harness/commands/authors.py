@@ -48,7 +48,7 @@ def check(name: str, agreement: bool, as_json: bool, quiet: bool) -> int:
     if as_json:
         click.echo(found.model_dump_json(indent=1))
         return found.exit_status
-    if found.level == "missing":
+    if found.reason:
         click.echo(f"{name} is missing: {found.reason}; {found.next_step}")
         return found.exit_status
     console = Console()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import tomlkit
-
 from harness.core.errors import InputError
-from harness.frameworks.manifest import FILE
-from harness.frameworks.registry import CONFIG_FILE, FRAMEWORKS
+from harness.frameworks.configuration import read_configuration
+from harness.frameworks.environments import name_framework
+from harness.frameworks.manifest import FILE, NAME
+from harness.frameworks.registry import FRAMEWORKS
 from harness.results.file import write_text
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -28,7 +28,7 @@ def draft(name: str, folder: Path | None = None) -> Path:
     Raises:
         InputError: a name that cannot be one or is taken, or a folder that is there already.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(NAME, name):
         expected = "small letters, digits and underscores, such as my_framework"
         raise InputError("no name for a framework", where="name", got=repr(name), expected=expected)
     if name in FRAMEWORKS or name in FRAMEWORKS.broken:
@@ -37,17 +37,11 @@ def draft(name: str, folder: Path | None = None) -> Path:
     if folder.exists():
         raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")
     manifest = (TEMPLATE / FILE).read_text(encoding="utf-8").replace("NAME", name)
-    path = Path(CONFIG_FILE)
-    try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
-    except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:
-        raise InputError("cannot be read", where=CONFIG_FILE, got=str(error), next_step="mend or remove it") from None
+    # Found out before anything is written.
+    read_configuration()
     folder.mkdir(parents=True)
     write_text(folder / FILE, manifest)
     write_text(folder / "__init__.py", (TEMPLATE / "__init__.py").read_text(encoding="utf-8"))
-    place = tomlkit.table()
-    place["path"] = str(folder)
-    document.setdefault("frameworks", tomlkit.table(is_super_table=True))[name] = place
-    write_text(path, tomlkit.dumps(document))
+    name_framework(name, folder)
     FRAMEWORKS.forget()
     return folder

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -58,7 +57,7 @@ class Conformance(BaseModel):
         framework: its label.
         folder: where it lies.
         versions: distribution to version.
-        level: `missing` where it is not installed; nothing was asked then.
+        reason, next_step: why it is not installed, and what installs it; nothing was asked then.
         meaning_checked_in: the widest dtype in which it was held against the reference.
     """
 
@@ -67,7 +66,6 @@ class Conformance(BaseModel):
     framework: str
     folder: str
     versions: dict[str, str]
-    level: Literal["missing", "checked"] = "checked"
     reason: str = ""
     next_step: str = ""
     meaning_checked_in: str = ""
@@ -76,7 +74,7 @@ class Conformance(BaseModel):
     @property
     def exit_status(self) -> int:
         """0 every promise is kept, 1 one is not, 3 it is not installed."""
-        if self.level == "missing":
+        if self.reason:
             return 3
         return int(any(row.outcome != "ok" for row in self.rows))
 
@@ -104,7 +102,7 @@ def check_framework(
             installation = pool.installations[label]
             found = Conformance(framework=label, folder=str(framework.folder), versions=installation.versions)
             if not installation.installed:
-                update = {"level": "missing", "reason": installation.reason, "next_step": installation.next_step}
+                update = {"reason": installation.reason, "next_step": installation.next_step}
                 return found.model_copy(update=update)
             models = [sized for sized in PRESETS["small"].sized if sized.model.kind in framework.can.models]
             steps = len(contenders) * (len(models) * len(OF_EACH_MODEL) + len(OF_ONE_MODEL)) * CHECK_UNITS

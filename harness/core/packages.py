@@ -92,9 +92,12 @@ def _size(path: "metadata.PackagePath") -> int:
         return 0  # Listed, but not there: byte code that was never written.
 
 
-if __name__ == "__main__":
-    what, module, *names = sys.argv[1:]
+def answer(what: str, module: str, distributions: Sequence[str]) -> Any:
+    """What the function of this name finds: `look_up`, `disk_bytes` or `list_all`."""
     if what == "list_all":
-        print(json.dumps(list_all()))
-    else:
-        print(json.dumps(look_up(module, names) if what == "look_up" else disk_bytes(names)))
+        return list_all()
+    return look_up(module, distributions) if what == "look_up" else disk_bytes(distributions)
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer(sys.argv[1], sys.argv[2], sys.argv[3:])))

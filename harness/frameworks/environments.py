@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tomlkit
+from tomlkit.items import Table
 
 from harness.core.errors import HarnessError, InputError
 from harness.frameworks.configuration import Environment, read_configuration
@@ -139,8 +140,15 @@ def name_interpreter(framework: str, python: str) -> None:
     _set("interpreters", framework, python)
 
 
+def name_framework(name: str, folder: Path) -> None:
+    """Names the folder of a framework in `faceoff.toml`."""
+    place = tomlkit.table()
+    place["path"] = str(folder)
+    _set("frameworks", name, place)
+
+
 def _set(table: str, key: str, value: object) -> None:
     path = Path(CONFIG_FILE)
     document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
-    document.setdefault(table, tomlkit.table())[key] = value
+    document.setdefault(table, tomlkit.table(is_super_table=isinstance(value, Table)))[key] = value
     write_text(path, tomlkit.dumps(document))

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,10 @@ def find_installation(framework: Framework, configuration: Configuration) -> Ins
     python = framework.python or interpreter(framework.name, configuration)
     install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
     if framework.environment:
-        install = f"make it anew: faceoff env remove {framework.label}, then faceoff env create {framework.label}"
+        label = framework.label
+        install = f"make it anew: faceoff env remove {label}, then faceoff env create {label} with the same options"
     try:
-        answer = _ask(python, "look_up", framework)
+        answer = _ask(python, "look_up", framework.module, framework.distributions)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         step = install if framework.environment else f"check {variable_name(framework.name)} or {CONFIG_FILE}"
         return Installation(python, {}, f"interpreter {python} cannot be run: {_told(error)}", step)
@@ -79,11 +80,7 @@ def installed_in(python: str) -> dict[str, str]:
     Asked for once: nobody installs anything during a run.
     """
     try:
-        if python == sys.executable:
-            return packages.list_all()
-        command = [python, packages.__file__, "list_all", ""]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        return {str(name): str(version) for name, version in json.loads(told).items()}
+        return {str(name): str(version) for name, version in _ask(python, "list_all").items()}
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
         return {}
 
@@ -118,16 +115,14 @@ def _project() -> str:
 def installed_bytes(name: str, python: str) -> int | None:
     """Size on disk of a framework and all that it requires, for an interpreter; None when that cannot be found out."""
     try:
-        return int(_ask(python, "disk_bytes", FRAMEWORKS[name]))
+        return int(_ask(python, "disk_bytes", "", FRAMEWORKS[name].distributions))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
-def _ask(python: str, what: str, framework: Framework) -> Any:
-    """`look_up` or `disk_bytes` of `harness.core.packages` for an interpreter."""
+def _ask(python: str, what: str, module: str = "", distributions: Sequence[str] = ()) -> Any:
+    """What a function of `harness.core.packages` finds for an interpreter."""
     if python == sys.executable:
-        if what == "look_up":
-            return packages.look_up(framework.module, framework.distributions)
-        return packages.disk_bytes(framework.distributions)
-    command = [python, packages.__file__, what, framework.module, *framework.distributions]
+        return packages.answer(what, module, distributions)
+    command = [python, packages.__file__, what, module, *distributions]
     return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)

@@ -23,9 +23,10 @@ CACHE = "{cache}"
 # Between a framework and one of its environments.
 AT = "@"
 # What the manifest of a folder does not say: it belongs to whoever names the folder.
-NOT_TOLD = ("folder", "environment", "python", "installed")
+NOT_TOLD = ("folder", "environment", "python")
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Dashed = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Variables = Mapping[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
 
@@ -35,15 +36,21 @@ def _some_of(known: tuple[str, ...], where: str) -> Any:
 
     def check(names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in known:
-                raise ValueError(f"unknown {where} {name!r}, expected some of {', '.join(known)}")
+            _require_known(name, known, where)
         return names
 
     return AfterValidator(check)
 
 
+def _require_known(name: str, known: tuple[str, ...], where: str) -> str:
+    if name not in known:
+        raise ValueError(f"unknown {where} {name!r}, expected some of {', '.join(known)}")
+    return name
+
+
 Kinds = Annotated[tuple[str, ...], _some_of(MODEL_KINDS, "model")]
 Steps = Annotated[tuple[str, ...], _some_of(STEPS, "step")]
+Device = Annotated[str, AfterValidator(lambda name: _require_known(name, DEVICES, "device"))]
 Devices = Annotated[tuple[str, ...], _some_of(DEVICES, "device")]
 Dtypes = Annotated[tuple[str, ...], _some_of(DTYPES, "dtype")]
 Optimisers = Annotated[tuple[str, ...], _some_of(OPTIMISERS, "optimiser")]
@@ -66,7 +73,7 @@ class Mode(_Part):
     devices: Devices = DEVICES
     variables: Variables = {}
     compiles: Literal["nothing", "quickly", "slowly"] = "slowly"
-    compilers: Mapping[str, Literal["C", "C++"]] = {}
+    compilers: Mapping[Device, Literal["C", "C++"]] = {}
 
 
 class Setting(_Part):
@@ -183,7 +190,6 @@ class Framework(_Part):
         folder: where it lies.
         environment: one that was made for it beside its usual one; empty for the usual one.
         python: the interpreter of that environment; empty for the usual one.
-        installed: digest of what was installed in that environment when it was made; empty if nobody kept it.
     """
 
     contract: int
@@ -194,7 +200,7 @@ class Framework(_Part):
     needs: tuple[str, ...] = ()
     modes: Mapping[Dashed, Mode] = Field(min_length=1)
     variables: Variables = {}
-    variables_on: Mapping[str, Variables] = {}
+    variables_on: Mapping[Device, Variables] = {}
     compile_cache: Variables = {}
     caches_by_default: bool = False
     tilting: tuple[str, ...] = ()
@@ -209,7 +215,6 @@ class Framework(_Part):
     folder: Path = Path()
     environment: str = ""
     python: str = ""
-    installed: str = ""
 
     @property
     def label(self) -> str:

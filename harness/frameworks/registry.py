@@ -150,12 +150,10 @@ def _environment(label: str, told: Mapping[str, Any], found: Mapping[str, Framew
     framework = found[name]
     if isinstance(path := told.get("path"), str):
         framework = read_manifest(_beside(path))
-        if framework.name != name:
-            raise InputError("the folder is another framework's", where=where, got=framework.name, expected=name)
+        _require_name(name, framework, {}, where)
     # Not resolved, or it would be the interpreter that the environment was made from.
     python = str(_beside(str(told["python"]))) if told.get("python") else ""
-    installed = str(told.get("installed", ""))
-    return framework.model_copy(update={"environment": environment, "python": python, "installed": installed})
+    return framework.model_copy(update={"environment": environment, "python": python})
 
 
 def split_label(label: str, where: str) -> tuple[str, str]:

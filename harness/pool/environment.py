@@ -73,7 +73,7 @@ def describe_left_out(threads: int) -> str:
         for name, value in sorted(os.environ.items())
         if tilts(name)
         and not (name in THREAD_VARIABLES and value == str(threads))
-        and not (value and value.split() == _kept(name))
+        and not (value.split() == _kept(name) and any(name in f.kept_flags for f in FRAMEWORKS.values()))
     ]
     return f"variables that no framework gets, so that none is favoured: {', '.join(names)}" if names else ""
 

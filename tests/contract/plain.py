@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from harness.conformance.drafting import TEMPLATE
 from harness.frameworks.manifest import FILE
 
+ROOT = Path(__file__).resolve().parents[2]
 TITLE = "Plain NumPy"
+
+
+def faceoff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, run in a working folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def write_plain(folder: Path) -> Path:

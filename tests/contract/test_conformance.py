@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.conformance.checks import OF_EACH_MODEL, OF_ONE_MODEL, name_of
-from tests.contract.plain import edit
+from tests.contract.plain import edit, faceoff
 
-ROOT = Path(__file__).resolve().parents[2]
 FORWARD = "        return self._layers(batch[0])[-1]\n"
 
 
@@ -28,9 +25,7 @@ class Author:
         self.source, self.manifest = folder / "mine" / "__init__.py", folder / "mine" / "framework.toml"
 
     def faceoff(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "harness", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return faceoff(self.folder, *arguments)
 
     def broken(self, status: int = 1) -> dict[str, str]:
         """The promises that are not kept, with reasons; agreement is not asked for."""

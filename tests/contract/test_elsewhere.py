@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ import pytest
 from harness import load
 from harness.core.spec import Contender
 from tests.contract.plain import edit, write_plain
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.contract.plain import faceoff as run
 
 
 @pytest.fixture
@@ -24,13 +21,7 @@ def faceoff(tmp_path: Path) -> Any:
     write_plain(tmp_path / "plain")
     (tmp_path / "faceoff.toml").write_text('[frameworks.plain]\npath = "plain"\n')
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, "-m", "harness", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-
-    return run
+    return partial(run, tmp_path)
 
 
 def test_it_is_listed(faceoff: Any) -> None:

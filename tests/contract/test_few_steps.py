@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import load
-from tests.contract.plain import edit, write_plain
+from tests.contract.plain import edit, faceoff, write_plain
 
-ROOT = Path(__file__).resolve().parents[2]
 # The methods that only who trains has, and those that only who differentiates has.
 TRAINING = ("train_step", "_sgd", "_momentum", "_adam", "optimiser_state")
 GRADIENTS = ("gradients", "canonical")
@@ -42,12 +38,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, tuple[s
     edit(folder / "__init__.py", "for kind in self._rule.state_names", "for kind in ()")
     (tmp_path / "faceoff.toml").write_text('[frameworks.plain]\npath = "plain"\n')
     return tmp_path, steps
-
-
-def faceoff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 SMALL = ("--preset", "small", "--models", "dense", "--contenders", "plain", "--quiet", "--out", "out")

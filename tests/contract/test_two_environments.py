@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,8 @@ import pytest
 from harness import between_environments, load
 from harness.core.errors import InputError, ResultFileError
 from harness.frameworks.environments import FROZEN, describe_changes
-from tests.contract.plain import write_plain
+from tests.contract.plain import ROOT, faceoff, write_plain
 
-ROOT = Path(__file__).resolve().parents[2]
 OLD = "1.26.4"
 SMALL = ("--preset", "small", "--models", "dense", "--quiet")
 
@@ -47,9 +45,7 @@ class Workplace:
         subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True)
 
     def faceoff(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "harness", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return faceoff(self.folder, *arguments)
 
     def told(self) -> dict[str, Any]:
         return tomllib.loads(self.config.read_text())

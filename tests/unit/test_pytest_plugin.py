@@ -21,6 +21,15 @@ DEFAULTS = {
 }
 
 
+def run_pytest(folder, *options):
+    """Of a repository with one benchmark."""
+    (folder / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_a.py"],
+        capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 class Config:
     """Answers as pytest's configuration does."""
 
@@ -72,11 +81,7 @@ def test_no_time_is_refused(seconds):
     ],
 )
 def test_a_typing_error_in_an_option_is_one_line(option, said, tmp_path):
-    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", option, "test_a.py"],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    run = run_pytest(tmp_path, "-p", "no:xdist", option)
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
     lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
     assert len(lines) == 1
@@ -85,11 +90,7 @@ def test_a_typing_error_in_an_option_is_one_line(option, said, tmp_path):
 
 
 def test_under_xdist_it_refuses_in_one_line(tmp_path):
-    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "test_a.py"],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    run = run_pytest(tmp_path, "-n", "2")
     assert run.returncode != 0
     assert "Traceback" not in run.stdout + run.stderr
     assert "faceoff: speed is measured in one process; run with -n 0" in run.stdout + run.stderr
@@ -97,11 +98,7 @@ def test_under_xdist_it_refuses_in_one_line(tmp_path):
 
 def test_a_settings_file_that_is_damaged_shows_no_traceback_either(tmp_path):
     (tmp_path / "faceoff.toml").write_text("[interpreters\n")
-    (tmp_path / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "test_a.py"],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    run = run_pytest(tmp_path, "-p", "no:xdist")
     assert run.returncode != 0
     assert "Traceback" not in run.stdout + run.stderr
     assert "faceoff.toml: cannot be read" in run.stdout + run.stderr
