@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.spec import Contender
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.contenders import all_contenders
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.worker import Worker
-from harness.pool.workers import Pool
-from harness.system.interrupts import SIGNALS
+from faceoff.core.spec import Contender
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.worker import Worker
+from faceoff.pool.workers import Pool
+from faceoff.system.interrupts import SIGNALS
 
 # Two test processes share two cores; runs of the command in tests/contract use all threads.
 THREADS = 1

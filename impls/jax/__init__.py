@@ -1,5 +1,5 @@
 """JAX: Flax NNX layers, optax, compiled by XLA."""
 
-from impls.jax.runtime import JaxRuntime
+from .runtime import JaxRuntime
 
 RUNTIME = JaxRuntime()

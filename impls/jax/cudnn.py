@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental import rnn as cudnn
 
-from harness.core.spec import LstmSpec, Workload
-from impls.jax import lstm
+from faceoff.core.spec import LstmSpec, Workload
+
+from . import lstm
 
 NOT_SERVED = "as jit: what JAX has of cuDNN's recurrent layers is LSTM in float32 and TF32"
 LEDGER = {

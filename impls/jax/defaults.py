@@ -1,6 +1,6 @@
 """What JAX, Flax NNX and optax do when nothing but the sizes is given: small pieces, written as their users write them.
 
-The probes take and return what those of PyTorch do (`impls.pytorch.defaults`): kernels `(outputs, inputs)`,
+The probes take and return what those of PyTorch do (`impls/pytorch/defaults.py`): kernels `(outputs, inputs)`,
 gates stacked along the first axis. Flax keeps a matrix for each gate; they are stacked in the order in which its cell
 makes them. JAX works in float32 unless x64 is switched on, which only the optimisers do here, to show their formulas.
 """

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from harness.core.spec import DenseSpec
+from faceoff.core.spec import DenseSpec
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {"kernel": "one matrix product a layer", "layout": "kernels (input_size, output_size)"}

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from harness.core.spec import LstmSpec
-from impls.jax.gpu import on_gpu, steps_at_once
+from faceoff.core.spec import LstmSpec
+
+from .gpu import on_gpu, steps_at_once
 
 LEDGER = {
     "kernel": "scan over time, one matrix product a step (on a GPU unrolled, and one for all inputs first)",

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from harness.core.spec import Optimiser
+from faceoff.core.spec import Optimiser
 
 STATES = {"momentum": "trace", "first moment": "mu", "second moment": "nu"}
 

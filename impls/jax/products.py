@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from impls.jax.gpu import on_gpu
+from .gpu import on_gpu
 
 Sums = Callable[[jax.Array, jax.Array], jax.Array]
 

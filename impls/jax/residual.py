@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from harness.core.spec import ResidualSpec
-from harness.core.weights import weight_shapes
-from impls.jax.gpu import on_gpu
+from faceoff.core.spec import ResidualSpec
+from faceoff.core.weights import weight_shapes
+
+from .gpu import on_gpu
 
 LEDGER = {
     "kernel": "XLA convolutions, batch norm of XLA operations, variance in two passes (on a GPU in one)",

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from harness.core.spec import RnnSpec
-from impls.jax.gpu import on_gpu, steps_at_once
+from faceoff.core.spec import RnnSpec
+
+from .gpu import on_gpu, steps_at_once
 
 ACTIVATIONS = {"relu": nnx.relu, "tanh": nnx.tanh}
 LEDGER = {

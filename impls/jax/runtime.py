@@ -15,13 +15,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from harness.core.contract import Model, Runtime, Settings
-from harness.core.errors import UnsupportedError
-from harness.core.spec import RecurrentSpec, Workload, require_choice
-from harness.core.tuning import TUNED, is_tuned, kind_of
-from harness.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
-from impls.jax import cudnn, dense, lstm, residual, rnn, tuned
-from impls.jax.optimiser import held_state, make_optimiser
+from faceoff.core.contract import Model, Runtime, Settings
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import RecurrentSpec, Workload, require_choice
+from faceoff.core.tuning import TUNED, is_tuned, kind_of
+from faceoff.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
+
+from . import cudnn, dense, lstm, residual, rnn, tuned
+from .optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 

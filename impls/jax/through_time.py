@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from impls.jax.gpu import steps_at_once
-from impls.jax.products import over_time
+from .gpu import steps_at_once
+from .products import over_time
 
 SLOPES = {"tanh": lambda h: 1 - h * h, "relu": lambda h: (h > 0).astype(h.dtype)}
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from harness.core.spec import LstmSpec, RnnSpec
-from harness.core.tuning import BACKWARD, ONE_TANH, does
-from impls.jax import lstm, rnn, through_time
-from impls.jax.gpu import on_gpu
+from faceoff.core.spec import LstmSpec, RnnSpec
+from faceoff.core.tuning import BACKWARD, ONE_TANH, does
+
+from . import lstm, rnn, through_time
+from .gpu import on_gpu
 
 
 class Rnn(rnn.Network):

@@ -1,5 +1,5 @@
 """PyTorch: torch.nn modules, run operation by operation or compiled by TorchInductor."""
 
-from impls.pytorch.runtime import PyTorchRuntime
+from .runtime import PyTorchRuntime
 
 RUNTIME = PyTorchRuntime()

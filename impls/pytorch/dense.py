@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import nn
 
-from harness.core.spec import DenseSpec
+from faceoff.core.spec import DenseSpec
 
 LEDGER = {"layout": "weights (output_size, input_size)"}
 COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.core.spec import LstmSpec
+from faceoff.core.spec import LstmSpec
 
 LEDGER = {
     "layout": "sequences (batch_size, sequence_length, input_size), "

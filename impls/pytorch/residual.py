@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.core.errors import UnsupportedError
-from harness.core.spec import ResidualSpec
-from harness.core.weights import trace_names, weight_shapes
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import ResidualSpec
+from faceoff.core.weights import trace_names, weight_shapes
 
 LEDGER = {"layout": "channels_last: images NHWC and kernels OHWI in memory"}
 COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.core.spec import RnnSpec
+from faceoff.core.spec import RnnSpec
 
 LEDGER = {"layout": "sequences (batch_size, sequence_length, input_size), weights (hidden_size, input_size)"}
 # TorchDynamo does not enter nn.RNN; told to, it unrolls time: a tenth faster, but compiling grows with the time steps.

@@ -14,17 +14,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.core.contract import Model, Runtime, Settings
-from harness.core.errors import UnsupportedError
-from harness.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
-from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
-from harness.core.weights import Batch, Weights, check_weights, input_shapes, trainable_names
-from impls.pytorch import dense, lstm, residual, rnn, tuned
-from impls.pytorch.compiling import FrozenNetwork, OperationCounter, allow_many_sizes
-from impls.pytorch.gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
-from impls.pytorch.graphs import PlacedBatch, Step, StepGraphs
-from impls.pytorch.optimiser import held_state, is_fused, make_optimiser, state_tensors
-from impls.pytorch.tracing import depths, recorder, to_numpy
+from faceoff.core.contract import Model, Runtime, Settings
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
+from faceoff.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
+from faceoff.core.weights import Batch, Weights, check_weights, input_shapes, trainable_names
+
+from . import dense, lstm, residual, rnn, tuned
+from .compiling import FrozenNetwork, OperationCounter, allow_many_sizes
+from .gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
+from .graphs import PlacedBatch, Step, StepGraphs
+from .optimiser import held_state, is_fused, make_optimiser, state_tensors
+from .tracing import depths, recorder, to_numpy
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.core.spec import ModelSpec, RecurrentSpec
+from faceoff.core.spec import ModelSpec, RecurrentSpec
 
 
 def depths(spec: ModelSpec) -> Iterator[ModelSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from impls.pytorch import rnn
+from . import rnn
 
 
 class Rnn(rnn.Network):

@@ -5,11 +5,11 @@ import os
 # Keras chooses its backend once, while it is imported.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-from impls.tensorflow import gpu_libraries
+from . import gpu_libraries
 
 if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
     gpu_libraries.load_missing()
 
-from impls.tensorflow.runtime import TensorFlowRuntime
+from .runtime import TensorFlowRuntime
 
 RUNTIME = TensorFlowRuntime()

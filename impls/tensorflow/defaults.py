@@ -1,6 +1,6 @@
 """What TensorFlow and Keras do when nothing but the sizes is given: small pieces, written as their users write them.
 
-The probes take and return what those of PyTorch do (`impls.pytorch.defaults`): kernels `(outputs, inputs)`,
+The probes take and return what those of PyTorch do (`impls/pytorch/defaults.py`): kernels `(outputs, inputs)`,
 gates stacked along the first axis in the order in which Keras stores them.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from harness.core.spec import DenseSpec
+from faceoff.core.spec import DenseSpec
 
 
 class Network(keras.Model):

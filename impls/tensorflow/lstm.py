@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from harness.core.spec import LstmSpec
-from impls.tensorflow.recurrent import CUDNN_KERNEL, CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
+from faceoff.core.spec import LstmSpec
+
+from .recurrent import CUDNN_KERNEL, CudnnLayer, ProjectedLayer, by_cudnn, on_gpu
 
 # A graph grows with every time step, and so does the time to build it.
 UNROLL_LIMIT = 128

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from harness.core.spec import Optimiser
+from faceoff.core.spec import Optimiser
 
 
 class GradientDescent(keras.optimizers.SGD):

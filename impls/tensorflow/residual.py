@@ -7,8 +7,8 @@ import math
 import keras
 import tensorflow as tf
 
-from harness.core.spec import ResidualSpec
-from harness.core.weights import weight_shapes
+from faceoff.core.spec import ResidualSpec
+from faceoff.core.weights import weight_shapes
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

@@ -14,13 +14,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
 
-from harness.core.contract import Model, Runtime, Settings
-from harness.core.errors import UnsupportedError
-from harness.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
-from harness.core.tuning import TUNED, is_tuned, kind_of
-from harness.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trainable_names
-from impls.tensorflow import dense, gpu_libraries, lstm, residual, rnn
-from impls.tensorflow.optimiser import held_state, lacks_kernel, make_optimiser
+from faceoff.core.contract import Model, Runtime, Settings
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
+from faceoff.core.tuning import TUNED, is_tuned, kind_of
+from faceoff.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trainable_names
+
+from . import dense, gpu_libraries, lstm, residual, rnn
+from .optimiser import held_state, lacks_kernel, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 # What serves each model best in the mode `tuned`, which has oneDNN's kernels.

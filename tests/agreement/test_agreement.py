@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.core.spec import MODEL_KINDS, Contender
-from harness.pool.workers import Pool
-from harness.results.agreements import Agreement
-from harness.run.engine import Engine
-from harness.run.options import make_options
-from harness.run.progress import Reporter
-from harness.run.starting import blank_result
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.core.spec import MODEL_KINDS, Contender
+from faceoff.pool.workers import Pool
+from faceoff.results.agreements import Agreement
+from faceoff.run.engine import Engine
+from faceoff.run.options import make_options
+from faceoff.run.progress import Reporter
+from faceoff.run.starting import blank_result
 from tests.conftest import THREADS
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.

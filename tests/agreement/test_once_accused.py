@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.agreement.check import Expected, check_agreement
-from harness.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.pool.workers import Pool
-from harness.results.agreements import EVERYDAY
-from harness.workloads.situations import SITUATIONS
+from faceoff.agreement.check import Expected, check_agreement
+from faceoff.core.spec import Contender, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.pool.workers import Pool
+from faceoff.results.agreements import EVERYDAY
+from faceoff.workloads.situations import SITUATIONS
 
 pytestmark = pytest.mark.thorough
 

@@ -12,9 +12,9 @@ import socket
 import statistics
 import sys
 
-from harness.core.clock import monotonic_ns
-from harness.core.messages import Channel
-from harness.worker.server import Server
+from faceoff.core.clock import monotonic_ns
+from faceoff.core.messages import Channel
+from faceoff.worker.server import Server
 
 LIMIT_NS = 1000.0
 

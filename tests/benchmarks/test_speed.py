@@ -1,6 +1,6 @@
 """Every case as one benchmark entry: `pytest tests/benchmarks --benchmark-only`."""
 
-from harness.results.records import CaseResult
+from faceoff.results.records import CaseResult
 
 
 def test_speed(measured_case: CaseResult) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.report import write_page
+from faceoff.report import write_page
 from tests.unit.defaults.samples import atlas
 from tests.unit.pool import device_samples
 from tests.unit.results import hostile_samples, samples

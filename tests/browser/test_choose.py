@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness.core.spec import Workload
-from harness.report import write_page
-from harness.report.text import duration, significant, with_interval
-from harness.results.records import NoiseFloor, Result
-from harness.speed import ranking
-from harness.speed.criteria import measured
+from faceoff.core.spec import Workload
+from faceoff.report import write_page
+from faceoff.report.text import duration, significant, with_interval
+from faceoff.results.records import NoiseFloor, Result
+from faceoff.speed import ranking
+from faceoff.speed.criteria import measured
 from tests.browser.conftest import RESULTS, Opened
 from tests.unit.results import samples
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness import load
-from harness.report import write_page
+from faceoff import load
+from faceoff.report import write_page
 from tests.browser.conftest import RESULTS, SCHEMES, SIZES, Opened, draw_every_chart
 from tests.unit.report.test_many import many
 from tests.unit.results import samples

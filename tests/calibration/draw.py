@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.spec import (
+from faceoff.core.spec import (
     MODEL_KINDS,
     OPTIMISERS,
     DenseSpec,
@@ -25,9 +25,9 @@ from harness.core.spec import (
     RnnSpec,
     Workload,
 )
-from harness.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE
-from harness.workloads.task import Task
-from harness.workloads.work import count_work
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE
+from faceoff.workloads.task import Task
+from faceoff.workloads.work import count_work
 
 # Of a training step: the reference takes some five seconds for nine passes over three of them. Time steps of all layers
 # are capped too, as their arrays may be tiny and still take a millisecond each.

@@ -29,17 +29,17 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected, blank, check_agreement, ended
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.agreement.noise import NOISE_RUNS
-from harness.core.errors import HarnessError, InputError, WorkerError
-from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.contenders import all_contenders
-from harness.machine.description import describe_machine
-from harness.pool.workers import Pool
-from harness.results.agreements import EVERYDAY, Agreement
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected, blank, check_agreement, ended
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.agreement.noise import NOISE_RUNS
+from faceoff.core.errors import HarnessError, InputError, WorkerError
+from faceoff.core.spec import MODEL_KINDS, Contender, Workload
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.machine.description import describe_machine
+from faceoff.pool.workers import Pool
+from faceoff.results.agreements import EVERYDAY, Agreement
+from faceoff.workloads.task import Task
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, Drawn, draw, kind_of, task_of
 from tests.calibration.pieces import Piece, Pieces, add_options
 

@@ -29,11 +29,11 @@ import psutil
 from rich.console import Console
 from rich.progress import track
 
-from harness import load
-from harness.machine.description import describe_machine
-from harness.results.file import write_text
-from harness.results.records import Result
-from harness.run.journal import NAME, Contents, read
+from faceoff import load
+from faceoff.machine.description import describe_machine
+from faceoff.results.file import write_text
+from faceoff.results.records import Result
+from faceoff.run.journal import NAME, Contents, read
 
 LIMIT_S = 600.0
 SIGNALS = {"int": signal.SIGINT, "term": signal.SIGTERM, "hup": signal.SIGHUP, "kill": signal.SIGKILL}
@@ -50,7 +50,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "TMPDIR": str(temporary_folder(folder))}
     with log_of(folder).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", *arguments], stdout=log, stderr=log, env=environment,
+            [sys.executable, "-m", "faceoff", *arguments], stdout=log, stderr=log, env=environment,
             # Started in the background of a script it would ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip

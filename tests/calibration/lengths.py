@@ -28,14 +28,14 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.core.errors import HarnessError
-from harness.core.spec import LstmSpec, Optimiser, RecurrentSpec, RnnSpec, Workload
-from harness.frameworks.contenders import all_contenders
-from harness.machine.description import describe_machine
-from harness.pool.workers import Pool
-from harness.workloads.situations import EVERYDAY, SITUATIONS
+from faceoff.agreement.check import Expected
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.core.errors import HarnessError
+from faceoff.core.spec import LstmSpec, Optimiser, RecurrentSpec, RnnSpec, Workload
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.machine.description import describe_machine
+from faceoff.pool.workers import Pool
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS
 from tests.calibration.draw import log_uniform
 from tests.calibration.false_alarms import judge, open_pool
 from tests.calibration.pieces import Piece, Pieces, add_options

@@ -18,12 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness import agree
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.agreement.noise import NOISE_RUNS
-from harness.core.spec import MODEL_KINDS, Workload
-from harness.results.records import Result
-from harness.results.trainings import TrainingRun
+from faceoff import agree
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.agreement.noise import NOISE_RUNS
+from faceoff.core.spec import MODEL_KINDS, Workload
+from faceoff.results.records import Result
+from faceoff.results.trainings import TrainingRun
 
 LOSS_LIMIT = 1e-8
 

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.workloads.presets import PUBLISHED_V100_MS
+from faceoff.workloads.presets import PUBLISHED_V100_MS
 
-FACEOFF = ("-m", "harness")
+FACEOFF = ("-m", "faceoff")
 # What a run ends with that came to its end: all well, disagreements or bars that were missed, cases that did not run.
 FINISHED = (0, 1, 3)
 # Between the signal and the last word of a run.

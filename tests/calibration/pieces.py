@@ -15,21 +15,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.core.errors import InputError
+from faceoff.core.errors import InputError
 
 # What decides whether a contender agrees; how a run is timed, kept and shown is left out.
 JUDGING = (
-    "harness/agreement/check.py",
-    "harness/agreement/comparison.py",
-    "harness/core",
-    "harness/agreement/findings.py",
-    "harness/agreement/flips.py",
-    "harness/agreement/noise.py",
-    "harness/agreement/quantities.py",
-    "harness/reference",
-    "harness/workloads/situations.py",
-    "harness/workloads/task.py",
-    "harness/worker",
+    "harness/faceoff/agreement/check.py",
+    "harness/faceoff/agreement/comparison.py",
+    "harness/faceoff/core",
+    "harness/faceoff/agreement/findings.py",
+    "harness/faceoff/agreement/flips.py",
+    "harness/faceoff/agreement/noise.py",
+    "harness/faceoff/agreement/quantities.py",
+    "harness/faceoff/reference",
+    "harness/faceoff/workloads/situations.py",
+    "harness/faceoff/workloads/task.py",
+    "harness/faceoff/worker",
     "impls",
     "tests/calibration/draw.py",
 )

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.agreement.check import Expected, check_agreement
-from harness.agreement.quantities import contender_quantities
-from harness.core.precision import storage_dtype
-from harness.core.spec import Contender
-from harness.reference.rounding import SMALLEST_NORMAL
-from harness.results.agreements import Agreement
+from faceoff.agreement.check import Expected, check_agreement
+from faceoff.agreement.quantities import contender_quantities
+from faceoff.core.precision import storage_dtype
+from faceoff.core.spec import Contender
+from faceoff.reference.rounding import SMALLEST_NORMAL
+from faceoff.results.agreements import Agreement
 from tests.meta.faults.fault import Fault
 from tests.meta.faults.runner import Runner
 

@@ -28,10 +28,10 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from harness.agreement.check import Expected
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.core.errors import HarnessError
-from harness.core.spec import (
+from faceoff.agreement.check import Expected
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.core.errors import HarnessError
+from faceoff.core.spec import (
     DenseSpec,
     LstmSpec,
     ModelSpec,
@@ -40,10 +40,10 @@ from harness.core.spec import (
     RnnSpec,
     Workload,
 )
-from harness.machine.description import describe_machine
-from harness.report.sight import MEASURED
-from harness.workloads.situations import SITUATIONS
-from harness.workloads.work import count_work
+from faceoff.machine.description import describe_machine
+from faceoff.report.sight import MEASURED
+from faceoff.workloads.situations import SITUATIONS
+from faceoff.workloads.work import count_work
 from tests.calibration.draw import draw, log_uniform
 from tests.calibration.pieces import Piece, Pieces, add_options
 from tests.calibration.planting import Planter

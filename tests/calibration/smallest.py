@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.agreement.check import Expected
-from harness.agreement.noise import Values, rms
-from harness.agreement.quantities import reference_quantities
-from harness.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
-from harness.core.weights import round_to
-from harness.reference.arithmetic import noise_generator
-from harness.reference.rounding import stochastic
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected
+from faceoff.agreement.noise import Values, rms
+from faceoff.agreement.quantities import reference_quantities
+from faceoff.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
+from faceoff.core.weights import round_to
+from faceoff.reference.arithmetic import noise_generator
+from faceoff.reference.rounding import stochastic
+from faceoff.workloads.task import Task
 
 # Beside those of the noise, which are numbered from 0.
 CONTENDERS_RUN = 1000

@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import bench
-from harness.results.file import write_text
-from harness.results.records import Result
-from harness.speed.rounds import WAIT_SHARE
+from faceoff import bench
+from faceoff.results.file import write_text
+from faceoff.results.records import Result
+from faceoff.speed.rounds import WAIT_SHARE
 
 LEAST_AGREEING = 0.95
 WAITS_BY_ITSELF = ("pytorch", "tensorflow")

@@ -31,24 +31,24 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from harness.core.errors import DeviceError, InputError, WorkerError
-from harness.core.spec import MODEL_KINDS, Contender, Workload
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.contenders import parse_contenders, parse_frameworks
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
-from harness.machine.description import describe_machine
-from harness.machine.processor import usable_cores
-from harness.pool.devices import parse_device, resolve_device
-from harness.pool.workers import Pool, Seat
-from harness.results.file import write_text
-from harness.speed.budget import BUDGETS
-from harness.speed.measure import measure, precision_of
-from harness.speed.rounds import Rounds
-from harness.speed.statistics import adjusted, verdict
-from harness.speed.stopping import Question
-from harness.workloads.presets import choose
-from harness.workloads.task import Task
+from faceoff.core.errors import DeviceError, InputError, WorkerError
+from faceoff.core.spec import MODEL_KINDS, Contender, Workload
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.contenders import parse_contenders, parse_frameworks
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.machine.description import describe_machine
+from faceoff.machine.processor import usable_cores
+from faceoff.pool.devices import parse_device, resolve_device
+from faceoff.pool.workers import Pool, Seat
+from faceoff.results.file import write_text
+from faceoff.speed.budget import BUDGETS
+from faceoff.speed.measure import measure, precision_of
+from faceoff.speed.rounds import Rounds
+from faceoff.speed.statistics import adjusted, verdict
+from faceoff.speed.stopping import Question
+from faceoff.workloads.presets import choose
+from faceoff.workloads.task import Task
 
 PROCESSES = 6
 CONTENDERS_OF_A_SET = 3

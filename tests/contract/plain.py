@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.conformance.drafting import TEMPLATE
-from harness.frameworks.manifest import FILE
+from faceoff.conformance.drafting import TEMPLATE
+from faceoff.frameworks.manifest import FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = "Plain NumPy"
@@ -16,8 +16,8 @@ TITLE = "Plain NumPy"
 
 def faceoff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command, run in a working folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "harness", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "harness")}
+    command = [sys.executable, "-m", "faceoff", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import bench
-from harness.core.spec import Contender
-from harness.results.records import Result
+from faceoff import bench
+from faceoff.core.spec import Contender
+from faceoff.results.records import Result
 
 
 def sweep(

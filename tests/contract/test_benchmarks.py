@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.spec import Contender
+from faceoff.core.spec import Contender
 
 pytestmark = pytest.mark.thorough
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.spec import Contender
+from faceoff.core.spec import Contender
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST = """
@@ -27,7 +27,7 @@ def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     # These tests may themselves run in one process of several, in which pytest-benchmark would not measure.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--benchmark-only", *more]
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = str(ROOT / "harness")
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 

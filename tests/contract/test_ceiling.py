@@ -2,8 +2,8 @@
 
 import math
 
-from harness.core.spec import DenseSpec, Workload
-from harness.speed.ceiling import copy_rate, measure_ceiling
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.speed.ceiling import copy_rate, measure_ceiling
 
 
 def test_every_framework_that_is_there_makes_a_product_and_memory_is_copied(every_worker):

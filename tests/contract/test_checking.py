@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.agreement.check import Expected
-from harness.agreement.noise import Values
-from harness.agreement.timed_check import TimedExpected
-from harness.core.spec import Contender
-from harness.pool import memory
-from harness.run import checking
+from faceoff.agreement.check import Expected
+from faceoff.agreement.noise import Values
+from faceoff.agreement.timed_check import TimedExpected
+from faceoff.core.spec import Contender
+from faceoff.pool import memory
+from faceoff.run import checking
 from tests.contract.sweeps import outcomes, sweep
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.conformance.checks import OF_EACH_MODEL, OF_ONE_MODEL, name_of
+from faceoff.conformance.checks import OF_EACH_MODEL, OF_ONE_MODEL, name_of
 from tests.contract.plain import edit, faceoff
 
 FORWARD = "        return self._layers(batch[0])[-1]\n"

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from harness.agreement.quantities import named_gradients
-from harness.core.errors import WorkerError
-from harness.core.spec import OPTIMISERS, Contender, Optimiser, Workload
-from harness.core.weights import seeded_weights, trace_names, trainable_names
-from harness.frameworks.contenders import all_contenders
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.worker import Worker
-from harness.workloads.presets import PRESETS
-from harness.workloads.task import Task
+from faceoff.agreement.quantities import named_gradients
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import OPTIMISERS, Contender, Optimiser, Workload
+from faceoff.core.weights import seeded_weights, trace_names, trainable_names
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.worker import Worker
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.task import Task
 
 SGD = Optimiser()
 # Process id to what was built in it last.

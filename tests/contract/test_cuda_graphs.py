@@ -9,10 +9,10 @@ pytestmark = pytest.mark.thorough
 STEPS = """
 import numpy as np
 import torch
-from harness.core.contract import Settings
-from harness.core.spec import OPTIMISERS, Optimiser, Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.workloads.presets import PRESETS
+from faceoff.core.contract import Settings
+from faceoff.core.spec import OPTIMISERS, Optimiser, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.workloads.presets import PRESETS
 from impls.pytorch import RUNTIME, graphs
 from impls.pytorch.runtime import PyTorchModel
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender
-from harness.defaults.asking import Asker, Observed, RefusalError
-from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT
-from harness.defaults.run import find_defaults, observe, observe_products, outcome_of
-from harness.frameworks.configuration import Configuration, read_configuration
-from harness.frameworks.installations import variable_name
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.workers import Pool
-from harness.run.progress import Reporter
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender
+from faceoff.defaults.asking import Asker, Observed, RefusalError
+from faceoff.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT
+from faceoff.defaults.run import find_defaults, observe, observe_products, outcome_of
+from faceoff.frameworks.configuration import Configuration, read_configuration
+from faceoff.frameworks.installations import variable_name
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.workers import Pool
+from faceoff.run.progress import Reporter
 
 pytestmark = pytest.mark.thorough
 

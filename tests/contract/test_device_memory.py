@@ -4,9 +4,9 @@ from tests.contract.programs import printed
 
 PLAN = """
 import numpy as np
-from harness.core.contract import Settings
-from harness.core.spec import DenseSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
+from faceoff.core.contract import Settings
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
 from impls.jax import RUNTIME
 
 RUNTIME.configure(Settings(device="cpu", threads=1))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness import load
-from harness.core.spec import Contender
+from faceoff import load
+from faceoff.core.spec import Contender
 from tests.contract.plain import edit, write_plain
 from tests.contract.plain import faceoff as run
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.cli import main
-from harness.core.errors import HarnessError
-from harness.frameworks import making as making_environments
-from harness.frameworks.configuration import read_configuration
-from harness.frameworks.making import create, requirements
-from harness.frameworks.registry import FRAMEWORKS
+from faceoff.commands.cli import main
+from faceoff.core.errors import HarnessError
+from faceoff.frameworks import making as making_environments
+from faceoff.frameworks.configuration import read_configuration
+from faceoff.frameworks.making import create, requirements
+from faceoff.frameworks.registry import FRAMEWORKS
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import load
+from faceoff import load
 from tests.contract.plain import edit, faceoff, write_plain
 
 # The methods that only who trains has, and those that only who differentiates has.

@@ -6,22 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.core.spec import Workload
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.contenders import all_contenders
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.devices import ask_frameworks
-from harness.pool.workers import Pool, Seat
-from harness.run.engine import Engine
-from harness.run.options import make_options
-from harness.run.progress import Reporter
-from harness.run.starting import blank_result, make_pool
-from harness.speed.budget import Budget
-from harness.speed.ceiling import measure_ceiling
-from harness.speed.measure import measure, summarise
-from harness.speed.stopping import between_contenders
-from harness.workloads.presets import PRESETS
-from harness.workloads.task import Task
+from faceoff.core.spec import Workload
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.devices import ask_frameworks
+from faceoff.pool.workers import Pool, Seat
+from faceoff.run.engine import Engine
+from faceoff.run.options import make_options
+from faceoff.run.progress import Reporter
+from faceoff.run.starting import blank_result, make_pool
+from faceoff.speed.budget import Budget
+from faceoff.speed.ceiling import measure_ceiling
+from faceoff.speed.measure import measure, summarise
+from faceoff.speed.stopping import between_contenders
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.task import Task
 
 pytestmark = pytest.mark.gpu
 

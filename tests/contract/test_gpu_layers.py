@@ -11,9 +11,9 @@ FLAT_WEIGHTS = """
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from jax.experimental import rnn as kernel
-from harness.core.spec import DenseSpec, LstmSpec
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.core.spec import Workload
+from faceoff.core.spec import DenseSpec, LstmSpec
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.core.spec import Workload
 from impls.jax import cudnn, lstm
 
 def stated(x, h, c, weights, lengths, input_size, hidden_size, num_layers, dropout, bidirectional):
@@ -52,9 +52,9 @@ print("same")
 
 COMPARISON = """
 import numpy as np
-from harness.core.contract import Settings
-from harness.core.spec import LstmSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
+from faceoff.core.contract import Settings
+from faceoff.core.spec import LstmSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
 
 SIZES = dict(input_size=5, hidden_size=8, output_size=4, sequence_length=5, num_layers=2)
 SPECS = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import load
-from harness.agreement.gradient_norms import (
+from faceoff import load
+from faceoff.agreement.gradient_norms import (
     SPECS,
     SPECTRAL_RADII,
     ExpectedNorms,
@@ -19,10 +19,10 @@ from harness.agreement.gradient_norms import (
     settings,
     steps_left,
 )
-from harness.core.spec import Contender
-from harness.frameworks.contenders import all_contenders
-from harness.pool.worker import Worker
-from harness.results.trainings import GradientNorms
+from faceoff.core.spec import Contender
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.pool.worker import Worker
+from faceoff.results.trainings import GradientNorms
 from tests.contract.test_runs import finish, kill_at_work, progress, running, wait_for, workers
 
 pytestmark = pytest.mark.thorough

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
 
 pytestmark = pytest.mark.thorough
 

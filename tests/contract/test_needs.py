@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.inventory import take_inventory
-from harness.core.spec import Contender
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool import needs
-from harness.pool.needs import find_compiler_lack, find_lack, may_execute
-from harness.worker.failures import describe_error
+from faceoff.commands.inventory import take_inventory
+from faceoff.core.spec import Contender
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool import needs
+from faceoff.pool.needs import find_compiler_lack, find_lack, may_execute
+from faceoff.worker.failures import describe_error
 from tests.conftest import new_pool
 
 COMPILE = Contender("pytorch", "compile")
@@ -121,7 +121,7 @@ def test_doctor_says_it_and_one_line_where_there_is_no_gpu():
     environment = {**os.environ, **bare, "CXX": "no-such-compiler", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).resolve().parents[2]
     run = subprocess.run(
-        [sys.executable, "-m", "harness", "doctor"], capture_output=True, text=True, env=environment, cwd=root
+        [sys.executable, "-m", "faceoff", "doctor"], capture_output=True, text=True, env=environment, cwd=root
     )
     assert run.returncode == 3
     if "no GPU" in run.stdout:

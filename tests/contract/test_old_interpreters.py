@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.core.clock import monotonic_ns
-from harness.core.messages import Channel, Message
-from harness.core.spec import DenseSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.pool.workers import PACKAGES_ROOT
+from faceoff.core.clock import monotonic_ns
+from faceoff.core.messages import Channel, Message
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.pool.workers import PACKAGE
 
 pytestmark = pytest.mark.thorough
 
@@ -30,7 +30,7 @@ WORKLOAD = Workload(DenseSpec((4, 3)), 2)
 # A framework that needs nothing but NumPy: one layer, and every kind of value that a reply holds.
 MADE_UP = """
 import numpy as np
-from harness.core.contract import Model, Runtime
+from faceoff.core.contract import Model, Runtime
 
 
 class Plain(Runtime):
@@ -97,15 +97,16 @@ def old_numpy(request, tmp_path):
 
 def test_a_worker_serves_every_request(old_numpy, tmp_path):
     python, folder, version = old_numpy
-    made_up = tmp_path / "packages" / "impls" / "made_up"
+    made_up = tmp_path / "made_up"
     made_up.mkdir(parents=True)
     made_up.joinpath("__init__.py").write_text(MADE_UP)
-    (tmp_path / "packages" / "harness").symlink_to(PACKAGES_ROOT / "harness")
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / PACKAGE.name).symlink_to(PACKAGE)
     ours, theirs = socket.socketpair()
-    arguments = [str(theirs.fileno()), "made_up", str(os.getpid()), str(monotonic_ns()), "1", "jax"]
+    arguments = [str(theirs.fileno()), str(made_up), str(os.getpid()), str(monotonic_ns()), "1", "jax"]
     with theirs, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [python, "-m", "harness.worker", *arguments],
+            [python, "-m", "faceoff.worker", *arguments],
             env={**os.environ, "PYTHONPATH": f"{tmp_path}/packages:{folder}"},
             pass_fds=[theirs.fileno()], stdout=log, stderr=log,
         )  # fmt: skip

@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.agreement.check import Expected
-from harness.agreement.timed_check import TimedExpected
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender, DenseSpec, Workload
-from harness.pool.worker import Worker
-from harness.pool.workers import Pool
-from harness.run import checking
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected
+from faceoff.agreement.timed_check import TimedExpected
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender, DenseSpec, Workload
+from faceoff.pool.worker import Worker
+from faceoff.pool.workers import Pool
+from faceoff.run import checking
+from faceoff.workloads.task import Task
 from tests.contract.sweeps import outcomes, sweep
 
 pytestmark = pytest.mark.thorough

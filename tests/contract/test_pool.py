@@ -13,18 +13,18 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender, Workload
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation, variable_name
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool import memory
-from harness.pool import worker as live_worker
-from harness.pool.worker import Worker
-from harness.pool.workers import Pool, Seat
-from harness.worker.failures import describe_error
-from harness.workloads.presets import choose
-from harness.workloads.task import Task
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender, Workload
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation, variable_name
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool import memory
+from faceoff.pool import worker as live_worker
+from faceoff.pool.worker import Worker
+from faceoff.pool.workers import Pool, Seat
+from faceoff.worker.failures import describe_error
+from faceoff.workloads.presets import choose
+from faceoff.workloads.task import Task
 from tests.conftest import new_pool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,7 +262,7 @@ def test_only_the_awake_worker_runs_while_it_is_timed(lightest, tmp_path, every_
 def test_a_worker_dies_with_its_parent(lightest, tmp_path):
     """The parent is killed with SIGKILL while its worker is paused: nothing is left."""
     script = (
-        "import sys, time; from pathlib import Path; from harness.core.spec import Contender; "
+        "import sys, time; from pathlib import Path; from faceoff.core.spec import Contender; "
         "from tests.conftest import new_pool; chosen = Contender.parse(sys.argv[1]); "
         "pool = new_pool([chosen], Path(sys.argv[2])); worker = pool.worker(chosen); worker.pause(); "
         "print(worker.process_id, flush=True); time.sleep(600)"
@@ -290,7 +290,7 @@ def test_an_interpreter_that_does_not_exist_is_missing(lightest, tmp_path, monke
 
 
 def test_another_interpreter_runs_the_framework_with_its_own_packages(lightest, tmp_path, monkeypatch):
-    """A worker of another interpreter sees `harness` and `impls`, and of packages only its own: here, none."""
+    """A worker of another interpreter sees Face-off, and of packages only its own: here, none."""
     import venv
 
     venv.create(tmp_path / "bare", with_pip=False)

@@ -2,8 +2,8 @@
 
 import signal
 
-from harness import load
-from harness.run.journal import NAME, read
+from faceoff import load
+from faceoff.run.journal import NAME, read
 from tests.contract.test_runs import finish, running, wait_for
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import load
-from harness.core.spec import Contender
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation, variable_name
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.environment import tilts
+from faceoff import load
+from faceoff.core.spec import Contender
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation, variable_name
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.environment import tilts
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 240
@@ -39,7 +39,7 @@ def pair() -> tuple[Contender, Contender]:
 @contextmanager
 def running(out: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The command, started; whatever happens, nothing of it is left behind."""
-    command = [sys.executable, "-m", "harness", *arguments, "--out", str(out)]
+    command = [sys.executable, "-m", "faceoff", *arguments, "--out", str(out)]
     # What is set where the tests run, a run would tell of.
     shell = {name: value for name, value in os.environ.items() if not tilts(name)}
     with (out.parent / "stderr.txt").open("w") as errors:
@@ -72,8 +72,8 @@ def workers(run: subprocess.Popen[str]) -> dict[str, int]:
     found = {}
     for process in psutil.Process(run.pid).children():
         command = process.cmdline()
-        if "harness.worker" in command:
-            found[command[command.index("harness.worker") + 2]] = process.pid
+        if "faceoff.worker" in command:
+            found[command[command.index("faceoff.worker") + 2]] = process.pid
     return found
 
 
@@ -190,9 +190,9 @@ def test_compiling_alone_leaves_compiled_code_and_nothing_else(tmp_path):
     if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
         pytest.skip("needs PyTorch")
     chosen = ["--preset", "small", "--models", "dense", "--contenders", "pytorch:compile"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "harness"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     run = subprocess.run(
-        [sys.executable, "-m", "harness", "compare", "--compile-only", *chosen, "--quiet"],
+        [sys.executable, "-m", "faceoff", "compare", "--compile-only", *chosen, "--quiet"],
         capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr

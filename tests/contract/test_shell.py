@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness import agree, load
+from faceoff import agree, load
 
 pytestmark = pytest.mark.thorough
 
@@ -48,7 +48,7 @@ def test_no_setting_of_shell_or_home_reaches_a_framework(monkeypatch, tmp_path, 
 @pytest.mark.parametrize("gone", ["2>/dev/full", ">&- 2>&-"])
 def test_a_run_outlives_whoever_watched_it(gone, lightest, tmp_path):
     command = f"agree --preset small --models dense --contenders {lightest} --out '{tmp_path}/a run'"
-    run = subprocess.run(["bash", "-c", f"exec {sys.executable} -m harness {command} {gone}"], timeout=300)
+    run = subprocess.run(["bash", "-c", f"exec {sys.executable} -m faceoff {command} {gone}"], timeout=300)
     assert run.returncode == 0
     result = load(tmp_path / "a run" / "result.json")
     assert {agreement.outcome for agreement in result.agreements} == {"ok"}

@@ -6,10 +6,10 @@ import statistics
 
 import pytest
 
-from harness.core.spec import Contender, DenseSpec, Workload
-from harness.pool.worker import Worker
-from harness.speed.rounds import WAIT_SHARE, Rounds, find_row, run_row
-from harness.workloads.task import Task
+from faceoff.core.spec import Contender, DenseSpec, Workload
+from faceoff.pool.worker import Worker
+from faceoff.speed.rounds import WAIT_SHARE, Rounds, find_row, run_row
+from faceoff.workloads.task import Task
 
 WORKLOAD = Workload(DenseSpec((512, 1024, 10)), 64)
 CALLS, ROUNDS = 10, 30

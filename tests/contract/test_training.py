@@ -7,12 +7,12 @@ import functools
 
 import pytest
 
-from harness.agreement.gradient_norms import choose_contenders
-from harness.agreement.training import ExpectedTraining, judge_training
-from harness.core.spec import OPTIMISERS, Contender
-from harness.frameworks.contenders import all_contenders
-from harness.pool.worker import Worker
-from harness.workloads.trainings import TrainingTask, make_long_tasks
+from faceoff.agreement.gradient_norms import choose_contenders
+from faceoff.agreement.training import ExpectedTraining, judge_training
+from faceoff.core.spec import OPTIMISERS, Contender
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.pool.worker import Worker
+from faceoff.workloads.trainings import TrainingTask, make_long_tasks
 
 pytestmark = pytest.mark.thorough
 

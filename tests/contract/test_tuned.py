@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import DEVICES, Contender, LstmSpec, RnnSpec, Workload
-from harness.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
-from harness.frameworks.contenders import parse_contenders
-from harness.frameworks.manifest import ALLOCATOR
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.workers import Pool
-from harness.run.engine import Engine, run
-from harness.run.options import make_options
-from harness.run.progress import Reporter
-from harness.run.starting import blank_result
-from harness.workloads.presets import PRESETS
+from faceoff.core.errors import InputError
+from faceoff.core.spec import DEVICES, Contender, LstmSpec, RnnSpec, Workload
+from faceoff.core.tuning import BACKWARD, ONE_TANH, TUNED, left_out, without
+from faceoff.frameworks.contenders import parse_contenders
+from faceoff.frameworks.manifest import ALLOCATOR
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.workers import Pool
+from faceoff.run.engine import Engine, run
+from faceoff.run.options import make_options
+from faceoff.run.progress import Reporter
+from faceoff.run.starting import blank_result
+from faceoff.workloads.presets import PRESETS
 from tests.conftest import new_pool
 
 pytestmark = pytest.mark.thorough

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness import between_environments, load
-from harness.core.errors import InputError, ResultFileError
-from harness.frameworks.environments import FROZEN, describe_changes
+from faceoff import between_environments, load
+from faceoff.core.errors import InputError, ResultFileError
+from faceoff.frameworks.environments import FROZEN, describe_changes
 from tests.contract.plain import ROOT, faceoff, write_plain
 
 OLD = "1.26.4"

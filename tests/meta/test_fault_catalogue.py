@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.results.agreements import Agreement
+from faceoff.results.agreements import Agreement
 from tests.meta.faults import jax, jax_habits, pytorch, pytorch_habits, tensorflow, tensorflow_habits
 from tests.meta.faults.fault import MODELS, Fault
 from tests.meta.faults.runner import Runner, is_installed

@@ -5,6 +5,7 @@ and `faceoff agree` is run from it. `test_fault_catalogue.py` has many more faul
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
 
 pytestmark = pytest.mark.thorough
 
@@ -47,6 +48,11 @@ def copy_sources(tree: Path) -> None:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def environment_of(tree: Path) -> dict[str, str]:
+    """The variables with which the command runs from the copy."""
+    return {**os.environ, "PYTHONPATH": str(tree / "harness")}
+
+
 def plant(tree: Path, contender: str, file: str, there: str, written: str) -> None:
     """Copies the sources to `tree` and replaces text in one file of the contender's implementation."""
     copy_sources(tree)
@@ -60,8 +66,8 @@ def agree(tree: Path, contender: str, model: str) -> tuple[int, dict, str]:
     """Runs the check from `tree`; returns exit status, result and what was printed."""
     options = ["--preset", "small", "--models", model, "--contenders", contender, "--dtype", "float64"]
     run = subprocess.run(
-        [sys.executable, "-m", "harness", "agree", *options, "--out", str(tree / "out"), "--quiet"],
-        cwd=tree, capture_output=True, text=True, timeout=240, check=False,
+        [sys.executable, "-m", "faceoff", "agree", *options, "--out", str(tree / "out"), "--quiet"],
+        cwd=tree, env=environment_of(tree), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (tree / "out" / "result.json").exists(), run.stderr
     return run.returncode, json.loads((tree / "out" / "result.json").read_text())["faceoff"], run.stdout

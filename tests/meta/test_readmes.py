@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.reference import reference
-from harness.pytest_plugin import OPTIONS
-from harness.workloads.presets import PRESETS
+from faceoff.commands.reference import reference
+from faceoff.pytest_plugin import OPTIONS
+from faceoff.workloads.presets import PRESETS
 from tests.meta.test_imports import ROOMS
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONT = ROOT / "README.md"
 # Written by hand; the reference of the command line is generated.
 READMES = [FRONT, *(ROOT / folder / "README.md" for folder in (
-    "harness", "harness/agreement", "harness/speed", "harness/defaults", "harness/report", "impls", "reports", "tests",
+    "harness", *(f"harness/faceoff/{room}" for room in ("agreement", "speed", "defaults", "report")),
+    "impls", "reports", "tests",
 ))]  # fmt: skip
 FOLDERS = ("harness/", "impls/", "reports/published/", "tests/", ".ci/")
 # Code with options of other programs, and options of studies.
@@ -72,8 +73,9 @@ def test_named_files_are_there(name):
 @pytest.mark.parametrize("name", names())
 def test_named_modules_are_there(name):
     for span in spans((ROOT / name).read_text()):
-        for word in re.findall(r"-m ((?:tests|harness)(?:\.\w+)*)", span):
-            assert (ROOT / word.replace(".", "/")).is_dir() or (ROOT / f"{word.replace('.', '/')}.py").is_file(), word
+        for word in re.findall(r"-m ((?:tests|faceoff)(?:\.\w+)*)", span):
+            path = (ROOT / "harness" if word.startswith("faceoff") else ROOT) / word.replace(".", "/")
+            assert path.is_dir() or path.with_name(f"{path.name}.py").is_file(), word
 
 
 @pytest.mark.parametrize("name", names())
@@ -89,12 +91,12 @@ def test_options_and_presets_are_those_of_the_command(name):
 
 def test_every_file_is_reached_from_the_front_door():
     text = FRONT.read_text()
-    for path in [*READMES[1:], ROOT / "harness" / "commands" / "README.md"]:
+    for path in [*READMES[1:], ROOT / "harness" / "faceoff" / "commands" / "README.md"]:
         assert f"({path.relative_to(ROOT)})" in text
 
 
 def test_every_room_is_described():
-    rows = re.findall(r"^\| `harness/(\w+)` \|", (ROOT / "harness" / "README.md").read_text(), re.M)
+    rows = re.findall(r"^\| `faceoff/(\w+)` \|", (ROOT / "harness" / "README.md").read_text(), re.M)
     assert tuple(rows) == ROOMS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.workloads.situations import EVERYDAY, SITUATIONS
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS
 from tests.meta.faults import pytorch_habits
 from tests.meta.faults.fault import Fault
 from tests.meta.faults.runner import Runner, is_installed

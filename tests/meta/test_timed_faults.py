@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
-from tests.meta.test_faults import copy_sources
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
+from tests.meta.test_faults import copy_sources, environment_of
 
 pytestmark = pytest.mark.thorough
 
@@ -44,7 +44,7 @@ FAULTS = {
 SOURCE = '''
 
 import torch
-from impls.pytorch.graphs import PlacedBatch
+from .graphs import PlacedBatch
 
 
 def part(batch, rows):
@@ -213,8 +213,8 @@ def run(tmp_path_factory):
     options = ["--preset", "small", "--models", "dense", "--contenders", "pytorch:eager", "--steps", ",".join(STEPS)]
     options += ["--batch-size", ",".join(map(str, FAULTS)), "--budget", "quick", "--threads", "1", "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "bench", *options, "--out", str(tree / "out")],
-        cwd=tree, capture_output=True, text=True, timeout=600, check=False,
+        [sys.executable, "-m", "faceoff", "bench", *options, "--out", str(tree / "out")],
+        cwd=tree, env=environment_of(tree), capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert (tree / "out" / "result.json").exists(), done.stderr
     cases = json.loads((tree / "out" / "result.json").read_text())["faceoff"]["cases"]

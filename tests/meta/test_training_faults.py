@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.agreement.training import ExpectedTraining
-from harness.workloads.trainings import TrainingTask, make_long_tasks
+from faceoff.agreement.training import ExpectedTraining
+from faceoff.workloads.trainings import TrainingTask, make_long_tasks
 from tests.meta.faults.fault import Fault, in_optimiser, in_runtime
 from tests.meta.faults.runner import SEED, Runner, is_installed
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.commands.cli import main
-from harness.results.file import save
+from faceoff.commands.cli import main
+from faceoff.results.file import save
 
 
 @pytest.fixture

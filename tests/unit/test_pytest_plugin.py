@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.pytest_plugin import _budget
-from harness.speed.budget import Budget
+from faceoff.core.errors import InputError
+from faceoff.pytest_plugin import _budget
+from faceoff.speed.budget import Budget
 
 ROOT = Path(__file__).resolve().parents[2]
 # As pytest-benchmark has them unless they are given.
@@ -26,7 +26,7 @@ def run_pytest(folder, *options):
     (folder / "test_a.py").write_text("def test_speed(measured_case):\n    pass\n")
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_a.py"],
-        capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "harness")},
     )  # fmt: skip
 
 

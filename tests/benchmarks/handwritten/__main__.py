@@ -25,18 +25,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import HarnessError, InputError
-from harness.core.spec import STEPS, Contender, Workload
-from harness.frameworks.caches import cache_directory
-from harness.frameworks.configuration import Configuration, read_configuration
-from harness.frameworks.contenders import parse_contenders
-from harness.frameworks.installations import find_installation, interpreter
-from harness.frameworks.registry import FRAMEWORKS
-from harness.machine.processor import describe_processor
-from harness.pool.devices import AUTO, parse_device
-from harness.pool.environment import worker_environment
-from harness.results.file import write_text
-from harness.workloads.presets import PRESETS, choose
+from faceoff.core.errors import HarnessError, InputError
+from faceoff.core.spec import STEPS, Contender, Workload
+from faceoff.frameworks.caches import cache_directory
+from faceoff.frameworks.configuration import Configuration, read_configuration
+from faceoff.frameworks.contenders import parse_contenders
+from faceoff.frameworks.installations import find_installation, interpreter
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.machine.processor import describe_processor
+from faceoff.pool.devices import AUTO, parse_device
+from faceoff.pool.environment import worker_environment
+from faceoff.results.file import write_text
+from faceoff.workloads.presets import PRESETS, choose
 
 LIMIT = 1.10
 INTERRUPTED = 130

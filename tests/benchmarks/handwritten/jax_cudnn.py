@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import rnn as cudnn
 
-from harness.core.spec import LstmSpec, ModelSpec, Workload
+from faceoff.core.spec import LstmSpec, ModelSpec, Workload
 
 Arrays = dict[str, jax.Array]
 FLAT = "layers.flat"

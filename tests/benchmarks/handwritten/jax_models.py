@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from harness.core.errors import UnsupportedError
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch, is_statistic
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch, is_statistic
 from tests.benchmarks.handwritten import jax_cudnn
 
 Arrays = dict[str, jax.Array]

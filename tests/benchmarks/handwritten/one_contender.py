@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.contract import Runtime, Settings
-from harness.core.errors import HarnessError
-from harness.core.spec import Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.worker.failures import describe_error
-from harness.worker.server import VERBS
+from faceoff.core.contract import Runtime, Settings
+from faceoff.core.errors import HarnessError
+from faceoff.core.spec import Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.worker.failures import describe_error
+from faceoff.worker.server import VERBS
 
 MIN_ROUND_S = 0.02
 # Largest distance between both versions, as a share of the largest value: finds other models, not other roundings.

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.core.errors import UnsupportedError
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch
 from tests.benchmarks.handwritten.cuda_graphs import captured
 
 Placed = tuple[list[Tensor], Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from harness.core.spec import LstmSpec, RecurrentSpec, RnnSpec
+from faceoff.core.spec import LstmSpec, RecurrentSpec, RnnSpec
 from tests.benchmarks.handwritten.tensorflow_update import Tensors
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
 from tests.benchmarks.handwritten.tensorflow_update import Placed, Steps, Tensors, Update, mean_loss
 
 

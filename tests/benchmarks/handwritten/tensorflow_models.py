@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness.core.errors import UnsupportedError
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch, is_statistic
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch, is_statistic
 from tests.benchmarks.handwritten import tensorflow_cudnn
 from tests.benchmarks.handwritten.tensorflow_eager import eager_steps
 from tests.benchmarks.handwritten.tensorflow_update import Placed, Steps, Tensors, Update, mean_loss, on_gpu

@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from harness.core.errors import UnsupportedError
-from harness.core.spec import Optimiser
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import Optimiser
 
 Tensors = dict[str, tf.Tensor]
 Placed = tuple[Tensors, tf.Tensor]

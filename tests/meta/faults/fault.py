@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser
-from harness.workloads.presets import PRESETS
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser
+from faceoff.workloads.presets import PRESETS
 
 IMPLEMENTATIONS = Path(__file__).resolve().parents[3] / "impls"
 BATCH_SIZE = 6
@@ -36,7 +36,7 @@ class Fault:
         place: how `first_difference` has to begin.
         optimiser: the kind that training uses.
         dtype: in which the fault shows; `float32` means that it shows in no wider one.
-        situation: the weights and inputs that let it show: a key of `harness.workloads.situations.SITUATIONS`.
+        situation: the weights and inputs that let it show: a key of `faceoff.workloads.situations.SITUATIONS`.
     """
 
     name: str

@@ -12,21 +12,21 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
-from harness.agreement.check import Expected, check_agreement
-from harness.agreement.training import ExpectedTraining, judge_training
-from harness.core.clock import monotonic_ns
-from harness.core.messages import Channel
-from harness.core.spec import Contender, Optimiser, Workload
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS, hidden_modules
-from harness.pool.environment import worker_environment
-from harness.pool.worker import Worker
-from harness.results.agreements import EVERYDAY, Agreement
-from harness.results.trainings import TrainingRun
-from harness.workloads.situations import SITUATIONS
-from harness.workloads.task import Task
-from harness.workloads.trainings import TrainingTask
+from faceoff.agreement.check import Expected, check_agreement
+from faceoff.agreement.training import ExpectedTraining, judge_training
+from faceoff.core.clock import monotonic_ns
+from faceoff.core.messages import Channel
+from faceoff.core.spec import Contender, Optimiser, Workload
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS, hidden_modules
+from faceoff.pool.environment import worker_environment
+from faceoff.pool.worker import Worker
+from faceoff.results.agreements import EVERYDAY, Agreement
+from faceoff.results.trainings import TrainingRun
+from faceoff.workloads.situations import SITUATIONS
+from faceoff.workloads.task import Task
+from faceoff.workloads.trainings import TrainingTask
 from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 
 ROOT = IMPLEMENTATIONS.parent
@@ -102,15 +102,14 @@ class Runner:
 
     def _load(self, chosen: Contender, fault: Fault | None) -> Worker:
         """A worker that runs a fresh copy of the implementation, with `fault` planted in it or unharmed."""
-        root = self._folder / f"{chosen.framework}-{next(self._copies)}"
-        folder = root / "impls" / chosen.framework
+        folder = self._folder / f"{chosen.framework}-{next(self._copies)}"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(IMPLEMENTATIONS / chosen.framework, folder, ignore=ignored)
         if fault is not None:
             fault.plant(folder)
         worker = self._worker(chosen)
         errors = FRAMEWORKS[chosen.framework].errors.to_json()
-        reply = worker.request("reload", root=str(root), errors=errors, **SETTINGS)
+        reply = worker.request("reload", folder=str(folder), errors=errors, **SETTINGS)
         assert Path(reply["loaded"]) == folder / "runtime.py"
         return worker
 
@@ -128,7 +127,8 @@ class Runner:
         cache = self._folder / "compiled"
         cache.mkdir(exist_ok=True)
         environment = worker_environment(contender, SETTINGS["threads"], cache)
-        environment.update(PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "harness")])
+        environment.update(PYTHONPATH=paths, PYTHONDONTWRITEBYTECODE="1", **QUICK_COMPILING)
         others = ",".join(hidden_modules(contender.framework))
         ours, theirs = socket.socketpair()
         log_path = self._folder / f"{contender.framework}.txt"

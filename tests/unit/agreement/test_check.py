@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from harness.agreement.check import Expected, name_precision_findings
-from harness.agreement.comparison import NOISE_LIMIT, compare_all, compare_quantity
-from harness.agreement.noise import Noise, SliceNoise, distance_of, noise_of, rms
-from harness.agreement.quantities import reference_quantities
-from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import round_to
-from harness.reference.arithmetic import Exact, noise_generator
-from harness.reference.rounding import Rounded
-from harness.results.agreements import Agreement
-from harness.workloads.presets import PRESETS
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected, name_precision_findings
+from faceoff.agreement.comparison import NOISE_LIMIT, compare_all, compare_quantity
+from faceoff.agreement.noise import Noise, SliceNoise, distance_of, noise_of, rms
+from faceoff.agreement.quantities import reference_quantities
+from faceoff.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import round_to
+from faceoff.reference.arithmetic import Exact, noise_generator
+from faceoff.reference.rounding import Rounded
+from faceoff.results.agreements import Agreement
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.task import Task
 
 REFERENCE = np.random.default_rng(0).standard_normal((4, 5))
 

@@ -5,27 +5,28 @@ import functools
 import numpy as np
 import pytest
 
-from harness.agreement.findings import MISSING_GRADIENT, explained, unfinished
-from harness.core.error_words import ErrorWords
-from harness.core.errors import FindingError, WorkerError
-from harness.frameworks.registry import FRAMEWORKS
-from harness.results.agreements import Quantity
-from harness.worker.failures import describe_error
-from harness.worker.findings import as_array, as_arrays, as_gradients, as_losses
+from faceoff.agreement.findings import MISSING_GRADIENT, explained, unfinished
+from faceoff.core.error_words import ErrorWords
+from faceoff.core.errors import FindingError, WorkerError
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.results.agreements import Quantity
+from faceoff.worker.failures import describe_error
+from faceoff.worker.findings import as_array, as_arrays, as_gradients, as_losses
+from faceoff.worker.loading import PACKAGE
 
 # Of all frameworks: what one says means the same of another.
 WORDS = functools.reduce(ErrorWords.with_those_of, (framework.errors for framework in FRAMEWORKS.values()))
 
 
-def raised_in(path: str, statement: str, **names: object) -> Exception:
-    """The exception of a statement that stands in the second line of the file at `path`."""
+def raised_in(module: str, statement: str, **names: object) -> Exception:
+    """The exception of a statement that stands in the second line of `model.py`, which is called `module`."""
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        exec(compile(f"\n{statement}", path, "exec"), names)
+        exec(compile(f"\n{statement}", "/tree/model.py", "exec"), {"__name__": module, **names})
     return caught.value
 
 
-def outcome_of(statement: str, path: str = "/tree/impls/made_up/model.py", **names: object) -> tuple[str, str]:
-    said = describe_error(raised_in(path, statement, **names), WORDS)
+def outcome_of(statement: str, module: str = f"{PACKAGE}.model", **names: object) -> tuple[str, str]:
+    said = describe_error(raised_in(module, statement, **names), WORDS)
     return said["outcome"], said["reason"]
 
 
@@ -86,7 +87,7 @@ def test_an_error_of_mixed_values_inside_an_implementation_is_a_finding_about_it
 
 @pytest.mark.parametrize(("kind", "text", "what"), FINDINGS, ids=lambda value: str(value)[:40])
 def test_the_same_error_elsewhere_is_a_crash(kind, text, what):
-    assert outcome_of(f'raise {kind}("{text}")', "/tree/harness/worker/other.py")[0] == "crashed"
+    assert outcome_of(f'raise {kind}("{text}")', "faceoff.worker.other")[0] == "crashed"
 
 
 class InvalidArgumentError(Exception):
@@ -121,7 +122,7 @@ def test_a_name_that_an_implementation_lacks_is_a_finding_unless_it_is_missed_in
     outcome, reason = outcome_of(statement)
     assert (outcome, reason.partition(":")[0]) == ("disagrees", what)
     deep = compile(f"def call():\n    {statement}", "/site-packages/framework/internal.py", "exec")
-    inside: dict = {}
+    inside: dict = {"__name__": "framework.internal"}
     exec(deep, inside)
     assert outcome_of("call()", call=inside["call"])[0] == "crashed"
 

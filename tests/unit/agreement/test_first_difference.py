@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.agreement.check import Expected
-from harness.agreement.comparison import compare_all
-from harness.agreement.first_difference import ALONE, find_first_difference
-from harness.agreement.quantities import RESET_GRADIENTS, RESET_OUTPUTS, contender_quantities
-from harness.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
-from harness.core.weights import Batch
-from harness.reference import ReferenceModel
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected
+from faceoff.agreement.comparison import compare_all
+from faceoff.agreement.first_difference import ALONE, find_first_difference
+from faceoff.agreement.quantities import RESET_GRADIENTS, RESET_OUTPUTS, contender_quantities
+from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
+from faceoff.core.weights import Batch
+from faceoff.reference import ReferenceModel
+from faceoff.workloads.task import Task
 
 DENSE = Task.seeded(Workload(DenseSpec((4, 5, 3)), 6, optimiser=Optimiser("momentum")), 2)
 LSTM = Task.seeded(Workload(LstmSpec(3, 5, 4, 6, num_layers=2), 4), 2)

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from harness.agreement.check import Expected, check_agreement
-from harness.agreement.findings import MISSING_GRADIENT
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender
+from faceoff.agreement.check import Expected, check_agreement
+from faceoff.agreement.findings import MISSING_GRADIENT
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender
 from tests.unit.agreement.test_first_difference import (
     DENSE,
     LSTM,

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from harness.agreement.check import Expected
-from harness.agreement.flips import Settled
-from harness.agreement.noise import Values
-from harness.agreement.quantities import reference_quantities, stage_of
-from harness.core.spec import DenseSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch
-from harness.reference.arithmetic import Exact, noise_generator
-from harness.reference.branches import Branches, NearZero
-from harness.reference.following import Observed
-from harness.reference.rounding import Rounded
-from harness.workloads.task import Task
+from faceoff.agreement.check import Expected
+from faceoff.agreement.flips import Settled
+from faceoff.agreement.noise import Values
+from faceoff.agreement.quantities import reference_quantities, stage_of
+from faceoff.core.spec import DenseSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch
+from faceoff.reference.arithmetic import Exact, noise_generator
+from faceoff.reference.branches import Branches, NearZero
+from faceoff.reference.following import Observed
+from faceoff.reference.rounding import Rounded
+from faceoff.workloads.task import Task
 
 SPECS = {"dense": DenseSpec((6, 9, 7, 4)), "residual": ResidualSpec(6, 6, 2, (3, 4), 1, 5)}
 

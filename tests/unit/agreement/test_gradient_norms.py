@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.agreement.gradient_norms import (
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.agreement.gradient_norms import (
     FEW_STEPS_LEFT,
     FORGET_BIASES,
     SPECS,
@@ -26,11 +26,11 @@ from harness.agreement.gradient_norms import (
     settings,
     steps_left,
 )
-from harness.core.errors import InputError, WorkerError
-from harness.core.spec import Contender, LstmSpec, RnnSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.reference import ReferenceModel, lstm
-from harness.results.trainings import GradientNorms
+from faceoff.core.errors import InputError, WorkerError
+from faceoff.core.spec import Contender, LstmSpec, RnnSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.reference import ReferenceModel, lstm
+from faceoff.results.trainings import GradientNorms
 
 every_kind = pytest.mark.parametrize("kind", SPECS)
 MOMENTS = [60 - left for left in STEPS_LEFT]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.agreement.check import CHAOTIC, Expected
-from harness.core.spec import DenseSpec, LstmSpec, Optimiser, RnnSpec, Workload
-from harness.workloads.situations import SITUATIONS
+from faceoff.agreement.check import CHAOTIC, Expected
+from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, RnnSpec, Workload
+from faceoff.workloads.situations import SITUATIONS
 
 CHAOS = Workload(RnnSpec(13, 16, 9, 246, 3, many_to_many=True), 2, optimiser=Optimiser("sgd", 1e-4))
 

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from harness.agreement import noise
-from harness.agreement.check import Expected
-from harness.agreement.noise import remembered, task_key
-from harness.core.spec import DenseSpec, Workload
-from harness.workloads.task import Task
+from faceoff.agreement import noise
+from faceoff.agreement.check import Expected
+from faceoff.agreement.noise import remembered, task_key
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.workloads.task import Task
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ import functools
 import numpy as np
 import pytest
 
-from harness.agreement import timed_check
-from harness.agreement.check import Expected
-from harness.agreement.noise import NOISE_RUNS
-from harness.agreement.quantities import RESET_STEP, named_gradients, reference_quantities
-from harness.agreement.timed_check import (
+from faceoff.agreement import timed_check
+from faceoff.agreement.check import Expected
+from faceoff.agreement.noise import NOISE_RUNS
+from faceoff.agreement.quantities import RESET_STEP, named_gradients, reference_quantities
+from faceoff.agreement.timed_check import (
     LAST_LOSS,
     LOSSES,
     MOST_COPIES,
@@ -20,13 +20,13 @@ from harness.agreement.timed_check import (
     examples_compared,
     is_judged_whole,
 )
-from harness.core.spec import DenseSpec, LstmSpec, Optimiser, Workload
-from harness.core.weights import round_to
-from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact, noise_generator
-from harness.reference.rounding import Rounded
-from harness.workloads.presets import PRESETS
-from harness.workloads.task import Task
+from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, Workload
+from faceoff.core.weights import round_to
+from faceoff.reference import ReferenceModel
+from faceoff.reference.arithmetic import Exact, noise_generator
+from faceoff.reference.rounding import Rounded
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.task import Task
 
 MODELS = {sized.model.kind: sized.model for sized in PRESETS["small"].sized}
 STEPS = ("inference", "gradients", "training")
@@ -159,7 +159,7 @@ def test_who_forgets_a_quantity_is_told_of_it():
 
 def test_of_a_batch_too_large_for_caches_one_step_is_judged(monkeypatch):
     assert len(timed().task.batches) == 3
-    monkeypatch.setattr("harness.pool.memory.LARGE_BATCH_BYTES", 0)
+    monkeypatch.setattr("faceoff.pool.memory.LARGE_BATCH_BYTES", 0)
     expected = timed()
     assert len(expected.task.batches) == 1
     got = returned(expected, "training", "float32")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.agreement.comparison import NOISE_LIMIT
-from harness.agreement.training import (
+from faceoff.agreement.comparison import NOISE_LIMIT
+from faceoff.agreement.training import (
     AMPLIFICATION,
     ExpectedTraining,
     Trained,
@@ -21,14 +21,14 @@ from harness.agreement.training import (
     loss_noise,
     train_reference,
 )
-from harness.core.errors import InputError
-from harness.core.spec import OPTIMISERS
-from harness.reference import Arithmetic, Exact, Rounded, noise_generator
-from harness.reference.optimiser import UpdateRule
-from harness.results.trainings import TrainingRun
-from harness.run.engine import choose_tasks
-from harness.run.options import make_options
-from harness.workloads.trainings import TrainingTask, make_long_tasks
+from faceoff.core.errors import InputError
+from faceoff.core.spec import OPTIMISERS
+from faceoff.reference import Arithmetic, Exact, Rounded, noise_generator
+from faceoff.reference.optimiser import UpdateRule
+from faceoff.results.trainings import TrainingRun
+from faceoff.run.engine import choose_tasks
+from faceoff.run.options import make_options
+from faceoff.workloads.trainings import TrainingTask, make_long_tasks
 
 SEED = 5
 LONG, SHORT = 200, 6
@@ -105,7 +105,7 @@ def test_a_wrong_constant_of_the_optimiser_is_found(optimiser: str, changes: dic
 def test_a_weight_decay_that_nobody_asked_for_is_found(monkeypatch: pytest.MonkeyPatch, optimiser: str) -> None:
     task, expected = task_and_expected("dense", optimiser, "float64")
     narrow, narrow_expected = task_and_expected("dense", optimiser, "float32")
-    monkeypatch.setattr("harness.reference.model.UpdateRule", Decaying)
+    monkeypatch.setattr("faceoff.reference.model.UpdateRule", Decaying)
     decayed = train_reference(task, SEED, Exact())
     run = judge(task, expected, decayed)
     assert run.outcome == "disagrees"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from harness.frameworks.installations import Installation
+from faceoff.frameworks.installations import Installation
 from tests.benchmarks.handwritten import __main__ as benchmark
 from tests.benchmarks.handwritten import one_contender
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.frameworks.contenders import all_contenders
+from faceoff.core.errors import InputError
+from faceoff.frameworks.contenders import all_contenders
 from tests.calibration import throughput
 from tests.calibration.verdicts import CONTENDERS_OF_A_SET, count, earlier, missed, sets_of, share
 from tests.unit.results import samples

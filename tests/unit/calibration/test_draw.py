@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import LstmSpec, RecurrentSpec, Workload
-from harness.frameworks.contenders import all_contenders
-from harness.workloads.situations import EVERYDAY, SITUATIONS
-from harness.workloads.work import count_work
+from faceoff.core.errors import InputError
+from faceoff.core.spec import LstmSpec, RecurrentSpec, Workload
+from faceoff.frameworks.contenders import all_contenders
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS
+from faceoff.workloads.work import count_work
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, draw, log_uniform, task_of, within_cap
 from tests.calibration.false_alarms import SLOW_TO_COMPILE, repeat, summarise, taking_part
 from tests.calibration.pieces import Pieces, parse_part

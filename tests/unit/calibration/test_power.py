@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, Workload
-from harness.workloads.task import Task
-from harness.workloads.work import count_work
+from faceoff.core.spec import DenseSpec, LstmSpec, ResidualSpec, Workload
+from faceoff.workloads.task import Task
+from faceoff.workloads.work import count_work
 from tests.calibration.power import FEWEST, MOST_FLOPS, draw_workload, is_placed, pieces_of, resized, summarise
 from tests.calibration.smallest import KINDS, Right, fits, smallest
 from tests.meta.faults.fault import MODELS

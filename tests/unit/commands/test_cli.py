@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.cli import main
-from harness.machine.description import describe_machine
-from harness.results.file import save
+from faceoff.commands.cli import main
+from faceoff.machine.description import describe_machine
+from faceoff.results.file import save
 from tests.unit.results.samples import main_job
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -174,13 +174,13 @@ def test_every_command_has_help(command, capsys):
 
 
 def test_the_module_is_the_same_command():
-    run = subprocess.run([sys.executable, "-m", "harness", "--version"], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-m", "faceoff", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("faceoff")
 
 
 @pytest.mark.parametrize("arguments", [["compare", "--preset", "small"], ["report", "result.json"]], ids=" ".join)
 def test_an_interpreter_that_leaves_docstrings_out_is_told_before_anything_is_run(arguments):
-    command = [sys.executable, "-OO", "-m", "harness", *arguments]
+    command = [sys.executable, "-OO", "-m", "faceoff", *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.startswith("faceoff: PYTHONOPTIMIZE, or -OO: no charts")
@@ -198,14 +198,14 @@ def test_the_list_tells_how_to_install_what_is_missing_to_the_last_bracket(capsy
     told = {"runs": False, "reason": "no [/x]", "versions": {}, "gpu": "pip install 'a[b]'", "next_step": ""}
     told["lacks"] = {}
     found = {"machine": describe_machine(), "cards": [], "no_card": "", "frameworks": {"jax": told}}
-    monkeypatch.setattr("harness.commands.inventory.diagnose", lambda: found)
+    monkeypatch.setattr("faceoff.commands.inventory.diagnose", lambda: found)
     _, out, _ = run(["doctor"], capsys)
     assert "no: no [/x]" in out
     assert "pip install 'a[b]'" in out
 
 
 def test_an_atlas_that_cannot_be_written_is_found_out_before_anything_is_run(capsys, empty_folder, monkeypatch):
-    monkeypatch.setattr("harness.defaults.find_defaults", lambda *arguments, **options: pytest.fail("it was run"))
+    monkeypatch.setattr("faceoff.defaults.find_defaults", lambda *arguments, **options: pytest.fail("it was run"))
     (empty_folder / "file").write_text("")
     status, _, err = run(["defaults", "--out", "file/atlas.json"], capsys)
     assert status == 2

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from harness.commands.option_types import MOST_SIZE, Sizes
+from faceoff.commands.option_types import MOST_SIZE, Sizes
 
 
 def sizes(text):

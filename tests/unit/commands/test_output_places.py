@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.cli import main
-from harness.core.errors import InputError
-from harness.results.file import save
-from harness.run.out_folder import prepare_folder
+from faceoff.commands.cli import main
+from faceoff.core.errors import InputError
+from faceoff.results.file import save
+from faceoff.run.out_folder import prepare_folder
 from tests.unit.results.samples import main_job
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -63,7 +63,7 @@ def test_a_table_goes_through_a_link(capsys):
 
 
 def test_a_settings_file_that_is_a_link_stays_one():
-    from harness.frameworks.environments import name_interpreter
+    from faceoff.frameworks.environments import name_interpreter
 
     Path("dotfiles").mkdir()
     Path("dotfiles/faceoff.toml").write_text("timeout_s = 300\n")
@@ -93,9 +93,11 @@ def test_where_no_folder_can_be_made_is_said():
 
 
 def test_processes_that_begin_in_one_second_have_a_folder_each():
-    code = "from harness.run.out_folder import prepare_folder; print(prepare_folder(None))"
+    code = "from faceoff.run.out_folder import prepare_folder; print(prepare_folder(None))"
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)})
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT / "harness")}
+        )
         for _ in range(3)
     ]
     assert len({process.communicate()[0] for process in processes}) == 3

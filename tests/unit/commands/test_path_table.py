@@ -6,20 +6,20 @@ from contextlib import nullcontext
 import pytest
 from rich.console import Console
 
-from harness.agreement.check import Expected, check_agreement
-from harness.agreement.quantities import (
+from faceoff.agreement.check import Expected, check_agreement
+from faceoff.agreement.quantities import (
     RESET_STATE,
     RESET_STEP,
     RESET_WEIGHTS,
     contender_quantities,
     reference_quantities,
 )
-from harness.commands.path_table import path_line, print_paths
-from harness.core.spec import Contender, LstmSpec, Optimiser, Workload
-from harness.reference.arithmetic import Exact
-from harness.results.agreements import Agreement
-from harness.run.options import make_options
-from harness.workloads.task import Task
+from faceoff.commands.path_table import path_line, print_paths
+from faceoff.core.spec import Contender, LstmSpec, Optimiser, Workload
+from faceoff.reference.arithmetic import Exact
+from faceoff.results.agreements import Agreement
+from faceoff.run.options import make_options
+from faceoff.workloads.task import Task
 from tests.unit.agreement.test_first_difference import (
     DENSE,
     NoGradientBehind,

@@ -5,12 +5,12 @@ import os
 import click
 import pytest
 
-from harness.commands import reference
-from harness.commands.cli import cli
+from faceoff.commands import reference
+from faceoff.commands.cli import cli
 
 
 def test_the_file_is_what_the_command_says():
-    again = "run `python -m harness.commands.reference`"
+    again = "run `python -m faceoff.commands.reference`"
     assert reference.PATH.read_text(encoding="utf-8") == reference.reference(), again
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from harness.core import cgroups
-from harness.core.cgroups import limited_groups, processor_quota, throttled_s
-from harness.core.errors import ResultFileError
-from harness.differences.changes import diff
-from harness.machine import processor
-from harness.machine.description import describe_machine
-from harness.machine.processor import allowed_cores, usable_cores
-from harness.run.options import make_options
+from faceoff.core import cgroups
+from faceoff.core.cgroups import limited_groups, processor_quota, throttled_s
+from faceoff.core.errors import ResultFileError
+from faceoff.differences.changes import diff
+from faceoff.machine import processor
+from faceoff.machine.description import describe_machine
+from faceoff.machine.processor import allowed_cores, usable_cores
+from faceoff.run.options import make_options
 from tests.unit.results.samples import main_job
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from harness.core.clock import monotonic_ns, tick_s
+from faceoff.core.clock import monotonic_ns, tick_s
 
 
 def test_the_tick_of_a_coarse_clock_is_its_step_however_often_it_is_read():

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.errors import MessageError
-from harness.core.messages import ARRAY_DTYPES, MAGIC, Channel, ChannelClosedError, ChannelTimeoutError, Message
+from faceoff.core.errors import MessageError
+from faceoff.core.messages import ARRAY_DTYPES, MAGIC, Channel, ChannelClosedError, ChannelTimeoutError, Message
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.core import packages
+from faceoff.core import packages
 
 
 def make_distribution(folder, name, size, requires=(), version="1.0"):

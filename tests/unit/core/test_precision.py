@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from harness.agreement.noise import NOISE_RUNS, rms
-from harness.agreement.quantities import reference_quantities
-from harness.core.errors import InputError
-from harness.core.precision import DTYPES, storage_dtype
-from harness.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
-from harness.core.weights import round_to
-from harness.reference import Exact, Rounded, noise_generator
-from harness.reference.rounding import Mixed, stochastic
-from harness.workloads.task import Task
+from faceoff.agreement.noise import NOISE_RUNS, rms
+from faceoff.agreement.quantities import reference_quantities
+from faceoff.core.errors import InputError
+from faceoff.core.precision import DTYPES, storage_dtype
+from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
+from faceoff.core.weights import round_to
+from faceoff.reference import Exact, Rounded, noise_generator
+from faceoff.reference.rounding import Mixed, stochastic
+from faceoff.workloads.task import Task
 
 DENSE = DenseSpec((12, 16, 5))
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import (
+from faceoff.core.errors import InputError
+from faceoff.core.spec import (
     Case,
     Contender,
     DenseSpec,
@@ -17,7 +17,7 @@ from harness.core.spec import (
     Workload,
     model_from_json,
 )
-from harness.workloads.presets import PRESETS
+from faceoff.workloads.presets import PRESETS
 
 SPECS = [
     DenseSpec((4, 3)),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import (
+from faceoff.core.errors import InputError
+from faceoff.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import (
     Batch,
     check_batch,
     check_weights,

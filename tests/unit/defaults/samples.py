@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.defaults import Atlas, Effect, Finding
-from harness.defaults.atlas import make_row
+from faceoff.defaults import Atlas, Effect, Finding
+from faceoff.defaults.atlas import make_row
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from harness.core.errors import WorkerError
-from harness.core.spec import LstmSpec
-from harness.core.weights import seeded_weights
-from harness.defaults import Atlas, Effect, Finding, print_atlas
-from harness.defaults.asking import Observed
-from harness.defaults.atlas import make_row
-from harness.defaults.effects import RESIDUAL, TRAINING, EffectFinder, array_spread, effect_of_draws, spread_of
-from harness.defaults.fitting import FitError
-from harness.defaults.initialisation import canonical_recurrent, find_gates, find_orthogonality
-from harness.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT, activation_forms, gelu
-from harness.defaults.run import make_rows
-from harness.defaults.table import effect_words
-from harness.defaults.units import unit_effects
-from harness.reference import ReferenceModel
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import LstmSpec
+from faceoff.core.weights import seeded_weights
+from faceoff.defaults import Atlas, Effect, Finding, print_atlas
+from faceoff.defaults.asking import Observed
+from faceoff.defaults.atlas import make_row
+from faceoff.defaults.effects import RESIDUAL, TRAINING, EffectFinder, array_spread, effect_of_draws, spread_of
+from faceoff.defaults.fitting import FitError
+from faceoff.defaults.initialisation import canonical_recurrent, find_gates, find_orthogonality
+from faceoff.defaults.layers import CONVOLUTION, PRECISION_ON_GPU, PRODUCT, activation_forms, gelu
+from faceoff.defaults.run import make_rows
+from faceoff.defaults.table import effect_words
+from faceoff.defaults.units import unit_effects
+from faceoff.reference import ReferenceModel
 from tests.unit.reference.steps import lstm_step
 
 

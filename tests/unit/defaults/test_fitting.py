@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.defaults.fitting import FitError, Form, Sample, fit_epsilon, fit_family, fit_forms, fit_variance
-from harness.defaults.optimisers import RULES, fit_optimiser, fit_rate, known_gradients, known_rates, walk
+from faceoff.defaults.fitting import FitError, Form, Sample, fit_epsilon, fit_family, fit_forms, fit_variance
+from faceoff.defaults.optimisers import RULES, fit_optimiser, fit_rate, known_gradients, known_rates, walk
 
 TRUTH = {
     "momentum": {"momentum": 0.87},

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from harness.defaults.fitting import FitError, Sample
-from harness.defaults.initialisation import (
+from faceoff.defaults.fitting import FitError, Sample
+from faceoff.defaults.initialisation import (
     ATTEMPTS,
     RECURRENT_SIZES,
     STRIDE,

@@ -7,10 +7,10 @@ import random
 
 import numpy as np
 
-from harness.results.agreements import Agreement
-from harness.results.records import Result
-from harness.speed.measure import summarise
-from harness.speed.rounds import Rounds
+from faceoff.results.agreements import Agreement
+from faceoff.results.records import Result
+from faceoff.speed.measure import summarise
+from faceoff.speed.rounds import Rounds
 from tests.unit.results.samples import MODELS, case, contender, empty, quantities, workload
 
 CONTENDERS = ("pytorch:eager", "pytorch:compile", "jax:jit")

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from harness import diff
-from harness.core.errors import InputError
-from harness.differences.records import Diff
-from harness.differences.text import escape_markdown, to_markdown
-from harness.results.file import save
-from harness.results.records import NoiseFloor
+from faceoff import diff
+from faceoff.core.errors import InputError
+from faceoff.differences.records import Diff
+from faceoff.differences.text import escape_markdown, to_markdown
+from faceoff.results.file import save
+from faceoff.results.records import NoiseFloor
 from tests.unit.differences.samples import LSTM, RNN, agreement, find, run_of
 from tests.unit.results.hostile_samples import HOSTILE
 from tests.unit.results.samples import workload
@@ -200,7 +200,7 @@ class TestFormats:
 
     def test_a_locale_that_cannot_write_a_microsecond_loses_no_answer(self, tmp_path):
         save(run_of(1, {(LSTM, "pytorch:eager"): 1e-3}), tmp_path / "a.json")
-        command = [sys.executable, "-m", "harness", "diff", "a.json", "a.json"]
+        command = [sys.executable, "-m", "faceoff", "diff", "a.json", "a.json"]
         environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
         run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert run.returncode == 0, run.stderr

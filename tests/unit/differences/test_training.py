@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness import diff
-from harness.core.errors import ResultFileError
+from faceoff import diff
+from faceoff.core.errors import ResultFileError
 from tests.unit.results.samples import long_training
 
 

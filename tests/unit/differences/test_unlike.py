@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from harness import diff
-from harness.commands.cli import main
-from harness.core.errors import ResultFileError
-from harness.results.file import save
+from faceoff import diff
+from faceoff.commands.cli import main
+from faceoff.core.errors import ResultFileError
+from faceoff.results.file import save
 from tests.unit.differences.samples import LSTM, RNN, find, run_of
 from tests.unit.results.samples import empty, main_job, workload
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
-from harness.frameworks.configuration import read_configuration
-from harness.frameworks.contenders import all_contenders, parse_contenders
-from harness.frameworks.manifest import FILE, read_manifest
-from harness.frameworks.registry import FRAMEWORKS, OURS, hidden_modules
-from harness.run.options import make_options
+from faceoff.core.errors import InputError
+from faceoff.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
+from faceoff.frameworks.configuration import read_configuration
+from faceoff.frameworks.contenders import all_contenders, parse_contenders
+from faceoff.frameworks.manifest import FILE, read_manifest
+from faceoff.frameworks.registry import FRAMEWORKS, OURS, hidden_modules
+from faceoff.run.options import make_options
 
 PLAIN = """
 contract = 1

@@ -4,20 +4,20 @@ import random
 
 import pytest
 
-from harness.commands.summary import print_summary
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender, DenseSpec, RnnSpec, Workload
-from harness.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
-from harness.frameworks.contenders import settings_in_force
-from harness.frameworks.manifest import ALLOCATOR
-from harness.frameworks.registry import FRAMEWORKS
-from harness.pool.environment import worker_environment
-from harness.results.records import Result, TunedSetting
-from harness.run.engine import Engine
-from harness.run.options import make_options
-from harness.run.progress import Reporter
-from harness.run.starting import make_pool
-from harness.speed.measure import record_setting
+from faceoff.commands.summary import print_summary
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender, DenseSpec, RnnSpec, Workload
+from faceoff.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of, left_out, without
+from faceoff.frameworks.contenders import settings_in_force
+from faceoff.frameworks.manifest import ALLOCATOR
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.pool.environment import worker_environment
+from faceoff.results.records import Result, TunedSetting
+from faceoff.run.engine import Engine
+from faceoff.run.options import make_options
+from faceoff.run.progress import Reporter
+from faceoff.run.starting import make_pool
+from faceoff.speed.measure import record_setting
 from tests.unit.report.pages import page_of
 from tests.unit.results import samples
 
@@ -51,7 +51,7 @@ def test_a_setting_is_named_where_it_changes_anything():
 
 def test_mkl_is_told_of_avx2_only_where_it_would_not_see_it(monkeypatch):
     for amd in (True, False):
-        monkeypatch.setattr("harness.frameworks.manifest.is_amd_with_avx2", lambda amd=amd: amd)
+        monkeypatch.setattr("faceoff.frameworks.manifest.is_amd_with_avx2", lambda amd=amd: amd)
         assert ("mkl-avx2" in {setting.name for setting in FRAMEWORKS["pytorch"].tuned_settings()}) is amd
 
 

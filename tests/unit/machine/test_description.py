@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.machine.description import name_processor
+from faceoff.machine.description import name_processor
 
 EPYC = {"brand_raw": "AMD EPYC", "family": 25, "model": 17, "flags": ["sse2", "avx", "avx2", "avx512f"]}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.core.spec import LstmSpec
-from harness.results.costs import CardUse
-from harness.results.records import CaseResult, Process, Result, Speed
+from faceoff.core.spec import LstmSpec
+from faceoff.results.costs import CardUse
+from faceoff.results.records import CaseResult, Process, Result, Speed
 from tests.unit.results.samples import contender, workload
 
 LSTM = LstmSpec(64, 256, 10, 25)

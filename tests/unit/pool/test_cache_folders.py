@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.caches import cache_root, compile_cache_root
-from harness.frameworks.configuration import read_configuration
+from faceoff.frameworks.caches import cache_root, compile_cache_root
+from faceoff.frameworks.configuration import read_configuration
 
 
 def test_a_cache_folder_that_is_not_absolute_is_ignored(monkeypatch, tmp_path):

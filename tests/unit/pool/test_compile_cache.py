@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.frameworks.manifest import CompiledFiles
-from harness.pool.compile_cache import remove_damaged
+from faceoff.frameworks.manifest import CompiledFiles
+from faceoff.pool.compile_cache import remove_damaged
 
 WHOLE = Path(_ctypes.__file__)
 PACKED = zlib.compress(random.Random(0).randbytes(5000))

@@ -5,18 +5,18 @@ import dataclasses
 import pynvml
 import pytest
 
-from harness.commands.inventory import _seen, _told
-from harness.core.errors import DeviceError, InputError
-from harness.core.spec import Contender
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.contenders import all_contenders, parse_contenders, parse_frameworks
-from harness.machine import cards
-from harness.machine.cards import find_cards, open_card
-from harness.machine.visible_cards import visible_cards
-from harness.pool import devices
-from harness.pool.devices import Answer, device_name, parse_device, resolve_device
-from harness.pool.environment import worker_environment
-from harness.results.costs import CardInfo
+from faceoff.commands.inventory import _seen, _told
+from faceoff.core.errors import DeviceError, InputError
+from faceoff.core.spec import Contender
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.contenders import all_contenders, parse_contenders, parse_frameworks
+from faceoff.machine import cards
+from faceoff.machine.cards import find_cards, open_card
+from faceoff.machine.visible_cards import visible_cards
+from faceoff.pool import devices
+from faceoff.pool.devices import Answer, device_name, parse_device, resolve_device
+from faceoff.pool.environment import worker_environment
+from faceoff.results.costs import CardInfo
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from harness.core.spec import Contender
-from harness.pool.environment import THREAD_VARIABLES, describe_left_out, worker_environment
+from faceoff.core.spec import Contender
+from faceoff.pool.environment import THREAD_VARIABLES, describe_left_out, worker_environment
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import DenseSpec, LstmSpec, Workload
-from harness.pool import memory
-from harness.workloads.task import Task
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import DenseSpec, LstmSpec, Workload
+from faceoff.pool import memory
+from faceoff.workloads.task import Task
 
 SMALL = Workload(DenseSpec((4, 3, 2)), 5)
 GIB = 2**30

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from harness.core.spec import LstmSpec
-from harness.core.weights import Batch, seeded_weights
-from harness.reference import ReferenceModel
+from faceoff.core.spec import LstmSpec
+from faceoff.core.weights import Batch, seeded_weights
+from faceoff.reference import ReferenceModel
 
 
 def lstm_step(order: tuple[str, ...]) -> dict[str, np.ndarray]:

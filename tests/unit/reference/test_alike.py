@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.reference.arithmetic import noise_generator, unit_roundoff
-from harness.reference.draws import DrawsByValue
-from harness.reference.rounding import Rounded, stochastic
+from faceoff.reference.arithmetic import noise_generator, unit_roundoff
+from faceoff.reference.draws import DrawsByValue
+from faceoff.reference.rounding import Rounded, stochastic
 
 NARROW = ("float32", "bfloat16", "float16")
 UNIFORM = np.random.default_rng(10).uniform(1, 2, 20_000)

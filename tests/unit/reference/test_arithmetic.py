@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.precision import DTYPES, storage_dtype
-from harness.reference import Exact, Rounded, noise_generator, unit_roundoff
-from harness.reference.draws import Draws
-from harness.reference.following import FollowedArray, for_many_products, sum_of_products
+from faceoff.core.errors import InputError
+from faceoff.core.precision import DTYPES, storage_dtype
+from faceoff.reference import Exact, Rounded, noise_generator, unit_roundoff
+from faceoff.reference.draws import Draws
+from faceoff.reference.following import FollowedArray, for_many_products, sum_of_products
 
 U32 = 2.0**-24
 

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch, seeded_batch, seeded_weights, trace_names
-from harness.reference import ReferenceModel
-from harness.reference.convolution import convolve, convolve_backward
+from faceoff.core.errors import InputError
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch, seeded_batch, seeded_weights, trace_names
+from faceoff.reference import ReferenceModel
+from faceoff.reference.convolution import convolve, convolve_backward
 
 BATCH_SIZE = 3
 RESIDUAL = ResidualSpec(5, 6, 2, (2, 3), 2, output_size=3, epsilon=1e-3)
@@ -59,7 +59,7 @@ def test_convolution_of_a_few_images_at_a_time_is_that_of_all(rows_size: int, mo
     x, weight = rng.standard_normal((5, 4, 4, 2)), rng.standard_normal((3, 3, 3, 2))
     grad = rng.standard_normal((5, 2, 2, 3))
     whole = convolve(x, weight, 2), *convolve_backward(grad, x, weight, 2)
-    monkeypatch.setattr("harness.reference.convolution.ROWS_SIZE", rows_size)
+    monkeypatch.setattr("faceoff.reference.convolution.ROWS_SIZE", rows_size)
     pieces = convolve(x, weight, 2), *convolve_backward(grad, x, weight, 2)
     for expected, got in zip(whole, pieces, strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import Batch, input_shapes, seeded_batch, seeded_weights, trainable_names
-from harness.reference import ReferenceModel
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import Batch, input_shapes, seeded_batch, seeded_weights, trainable_names
+from faceoff.reference import ReferenceModel
 
 SPECS: list[ModelSpec] = [
     DenseSpec((4, 8, 6, 3)),
@@ -85,7 +85,7 @@ def test_gradients_and_loss_and_step_agree_on_what_they_share(spec: ModelSpec) -
 
 
 def test_a_gate_swapped_in_the_backward_pass_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.reference import lstm
+    from faceoff.reference import lstm
 
     gates = lstm._gates
 

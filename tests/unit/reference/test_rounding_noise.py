@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.reference import Arithmetic, Exact, ReferenceModel, Rounded, noise_generator
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.reference import Arithmetic, Exact, ReferenceModel, Rounded, noise_generator
 
 SPECS: list[ModelSpec] = [
     DenseSpec((64, 48, 32, 10)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.reference.summation import stalled_sum_errors
+from faceoff.reference.summation import stalled_sum_errors
 
 # Of float16, whose additions NumPy makes one after the other.
 U = 2.0**-11

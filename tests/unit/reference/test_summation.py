@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.reference.arithmetic import noise_generator
-from harness.reference.following import sum_of_products
-from harness.reference.rounding import Rounded
-from harness.reference.summation import NaiveProduct, naive_sum_errors
+from faceoff.reference.arithmetic import noise_generator
+from faceoff.reference.following import sum_of_products
+from faceoff.reference.rounding import Rounded
+from faceoff.reference.summation import NaiveProduct, naive_sum_errors
 
 COUNT = 20_000
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
-from harness.core.weights import is_statistic, seeded_batch, seeded_weights, trainable_names
-from harness.reference import Exact, ReferenceModel
-from harness.reference.convolution import convolve
-from harness.reference.optimiser import UpdateRule
+from faceoff.core.spec import OPTIMISERS, DenseSpec, LstmSpec, Optimiser, ResidualSpec, Workload
+from faceoff.core.weights import is_statistic, seeded_batch, seeded_weights, trainable_names
+from faceoff.reference import Exact, ReferenceModel
+from faceoff.reference.convolution import convolve
+from faceoff.reference.optimiser import UpdateRule
 
 
 def walk(optimiser: Optimiser, gradients: list[float]) -> list[float]:

@@ -6,8 +6,8 @@ import functools
 import json
 from typing import Any
 
-from harness.report import render
-from harness.results.records import Result
+from faceoff.report import render
+from faceoff.results.records import Result
 from tests.unit.report.html_tree import Element, parse
 from tests.unit.results import hostile_samples, samples
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.report.baselines import ratios_by_baseline
-from harness.report.speed import speed_groups
-from harness.report.text import with_interval
-from harness.speed.statistics import Precision, Sample, adjusted, verdict
+from faceoff.report.baselines import ratios_by_baseline
+from faceoff.report.speed import speed_groups
+from faceoff.report.text import with_interval
+from faceoff.speed.statistics import Precision, Sample, adjusted, verdict
 from tests.unit.results import samples
 
 NAMES = ("pytorch:eager", "jax:jit", "tensorflow:xla")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.commands.cli import cli
-from harness.core.errors import InputError, ResultFileError
-from harness.defaults import load_atlas
-from harness.report import to_csv, to_markdown, write_charts
-from harness.report.defaults import effects_chart, largest_effects
-from harness.report.page import render
-from harness.results.file import save
+from faceoff.commands.cli import cli
+from faceoff.core.errors import InputError, ResultFileError
+from faceoff.defaults import load_atlas
+from faceoff.report import to_csv, to_markdown, write_charts
+from faceoff.report.defaults import effects_chart, largest_effects
+from faceoff.report.page import render
+from faceoff.results.file import save
 from tests.unit.defaults.samples import HOSTILE, atlas
 from tests.unit.results import samples
 

@@ -6,15 +6,15 @@ import re
 import pytest
 import vl_convert
 
-from harness.core.spec import DenseSpec, LstmSpec
-from harness.report import render
-from harness.report.charts import time_axis
-from harness.report.choose import choose
-from harness.report.devices import crossings
-from harness.report.overview import MOST_WORKLOADS
-from harness.report.speed import speed_groups
-from harness.report.words import identify
-from harness.results.records import NoiseFloor
+from faceoff.core.spec import DenseSpec, LstmSpec
+from faceoff.report import render
+from faceoff.report.charts import time_axis
+from faceoff.report.choose import choose
+from faceoff.report.devices import crossings
+from faceoff.report.overview import MOST_WORKLOADS
+from faceoff.report.speed import speed_groups
+from faceoff.report.words import identify
+from faceoff.results.records import NoiseFloor
 from tests.unit.pool.device_samples import JIT, joined, result, with_card
 from tests.unit.report.html_tree import parse
 from tests.unit.report.pages import chart_rows, charts_of

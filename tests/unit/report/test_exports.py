@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.commands.cli import cli
-from harness.core.errors import InputError
-from harness.report import to_csv, to_markdown, write_charts
-from harness.report.exports import COLUMNS
-from harness.results.file import save
-from harness.results.records import NoiseFloor
+from faceoff.commands.cli import cli
+from faceoff.core.errors import InputError
+from faceoff.report import to_csv, to_markdown, write_charts
+from faceoff.report.exports import COLUMNS
+from faceoff.results.file import save
+from faceoff.results.records import NoiseFloor
 from tests.unit.results import hostile_samples, samples
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.history import histories, history_chart
-from harness.report.page import render
-from harness.report.words import identify
-from harness.results.records import Result
+from faceoff.report.history import histories, history_chart
+from faceoff.report.page import render
+from faceoff.report.words import identify
+from faceoff.results.records import Result
 from tests.unit.results.samples import dated
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, Workload
-from harness.report import render
-from harness.report.overview import MOST_RECORDS, MOST_WORKLOADS
-from harness.results.records import NoiseFloor, Result
+from faceoff.core.spec import DenseSpec, LstmSpec, Workload
+from faceoff.report import render
+from faceoff.report.overview import MOST_RECORDS, MOST_WORKLOADS
+from faceoff.results.records import NoiseFloor, Result
 from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import chart_rows, charts_of, page_of

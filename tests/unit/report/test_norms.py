@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.summary import print_summary
-from harness.differences.sides import Side
-from harness.report import norms, render
-from harness.results.file import load, save
-from harness.results.records import Result
-from harness.results.trainings import GradientNorms
+from faceoff.commands.summary import print_summary
+from faceoff.differences.sides import Side
+from faceoff.report import norms, render
+from faceoff.results.file import load, save
+from faceoff.results.records import Result
+from faceoff.results.trainings import GradientNorms
 from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import chart_rows, charts_of, page_of

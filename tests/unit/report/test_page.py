@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.report import render, write_page
-from harness.report.text import clip, duration, moment, printable, significant, time_unit, value_text, with_interval
-from harness.report.words import identify
-from harness.results.records import Result
+from faceoff.core.errors import InputError
+from faceoff.report import render, write_page
+from faceoff.report.text import clip, duration, moment, printable, significant, time_unit, value_text, with_interval
+from faceoff.report.words import identify
+from faceoff.results.records import Result
 from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element, parse
 from tests.unit.report.pages import chart_rows, charts_of, page_of

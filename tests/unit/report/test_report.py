@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from harness.results.costs import Ceiling
-from harness.results.records import NoiseFloor
+from faceoff.results.costs import Ceiling
+from faceoff.results.records import NoiseFloor
 from tests.unit.report import pages as report_pages
 from tests.unit.report.html_tree import Element
 from tests.unit.report.pages import card, chart_rows, charts_of, page_of

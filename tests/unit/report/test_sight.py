@@ -2,8 +2,8 @@
 
 import json
 
-from harness.report import sight
-from harness.report.sight import MEASURED, Smallest, smallest_faults
+from faceoff.report import sight
+from faceoff.report.sight import MEASURED, Smallest, smallest_faults
 
 
 def test_every_kind_has_what_was_measured_in_both_dtypes():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.summary import print_summary
-from harness.report.exports import to_markdown
-from harness.results.records import NoiseFloor, Result
+from faceoff.commands.summary import print_summary
+from faceoff.report.exports import to_markdown
+from faceoff.results.records import NoiseFloor, Result
 from tests.unit.report.pages import card, page_of
 from tests.unit.results import samples
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.results.costs import BreakEven
-from harness.results.records import Result, TunedSetting
+from faceoff.results.costs import BreakEven
+from faceoff.results.records import Result, TunedSetting
 from tests.unit.results.samples import MODELS, main_job
 
 HOSTILE = (

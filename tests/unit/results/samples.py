@@ -6,11 +6,11 @@ import math
 import random
 from typing import Any
 
-from harness.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.results.agreements import Agreement, Quantity
-from harness.results.costs import Ceiling, ColdStart
-from harness.results.records import CaseResult, Comparison, ContenderInfo, Process, Result, Speed
-from harness.results.trainings import GradientNorms, TrainingRun
+from faceoff.core.spec import OPTIMISERS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.results.agreements import Agreement, Quantity
+from faceoff.results.costs import Ceiling, ColdStart
+from faceoff.results.records import CaseResult, Comparison, ContenderInfo, Process, Result, Speed
+from faceoff.results.trainings import GradientNorms, TrainingRun
 
 MODELS: tuple[ModelSpec, ...] = (
     DenseSpec((3072, 512, 512, 10)),

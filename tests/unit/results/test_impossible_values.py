@@ -5,10 +5,10 @@ import zlib
 
 import pytest
 
-from harness.commands.cli import main
-from harness.core.errors import ResultFileError
-from harness.results.file import KEY, load, save
-from harness.results.records import NoiseFloor
+from faceoff.commands.cli import main
+from faceoff.core.errors import ResultFileError
+from faceoff.results.file import KEY, load, save
+from faceoff.results.records import NoiseFloor
 from tests.unit.results.samples import main_job
 
 IMPOSSIBLE = [

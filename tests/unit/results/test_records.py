@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from harness.commands.summary import print_summary
-from harness.core.errors import InputError, ResultFileError
-from harness.results.file import load, save, write_text
-from harness.results.records import SCHEMA_VERSION, NoiseFloor
+from faceoff.commands.summary import print_summary
+from faceoff.core.errors import InputError, ResultFileError
+from faceoff.results.file import load, save, write_text
+from faceoff.results.records import SCHEMA_VERSION, NoiseFloor
 from tests.unit.results.samples import main_job
 
 

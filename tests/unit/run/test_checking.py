@@ -2,13 +2,13 @@
 
 from types import SimpleNamespace
 
-import harness.run.checking
-from harness.agreement.timed_check import examples_compared
-from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
-from harness.results.agreements import Agreement
-from harness.results.records import CaseResult
-from harness.run.checking import Checking, outcomes_of_last, ran_out_at
-from harness.run.timing import hung_in
+import faceoff.run.checking
+from faceoff.agreement.timed_check import examples_compared
+from faceoff.core.spec import Contender, DenseSpec, LstmSpec, Workload
+from faceoff.results.agreements import Agreement
+from faceoff.results.records import CaseResult
+from faceoff.run.checking import Checking, outcomes_of_last, ran_out_at
+from faceoff.run.timing import hung_in
 from tests.unit.results.samples import empty
 
 MODEL = DenseSpec((4, 3))
@@ -81,7 +81,7 @@ def test_a_batch_too_large_for_caches_is_made_once_and_after_the_last_ones_have_
         asked.append((batches, dict(checking._expected)))
         raise MemoryError("9 GiB")
 
-    monkeypatch.setattr(harness.run.checking, "require_memory", require)
+    monkeypatch.setattr(faceoff.run.checking, "require_memory", require)
     checking = object.__new__(Checking)
     checking._options = SimpleNamespace(
         command="bench",

@@ -7,16 +7,16 @@ import os
 
 import pytest
 
-from harness.commands.summary import print_summary
-from harness.core.errors import InputError, ResultFileError
-from harness.results.records import NoiseFloor, Result
-from harness.run.engine import make_plan
-from harness.run.identity import identify, require_same, require_same_settings
-from harness.run.journal import LISTS, NAME, Begin, Journal, Mark, Unit, read, resume_command, to_line
-from harness.run.options import make_options
-from harness.run.resuming import resumed_options
-from harness.run.starting import blank_result
-from harness.speed.measure import decide
+from faceoff.commands.summary import print_summary
+from faceoff.core.errors import InputError, ResultFileError
+from faceoff.results.records import NoiseFloor, Result
+from faceoff.run.engine import make_plan
+from faceoff.run.identity import identify, require_same, require_same_settings
+from faceoff.run.journal import LISTS, NAME, Begin, Journal, Mark, Unit, read, resume_command, to_line
+from faceoff.run.options import make_options
+from faceoff.run.resuming import resumed_options
+from faceoff.run.starting import blank_result
+from faceoff.speed.measure import decide
 from tests.unit.results.samples import main_job
 
 MACHINE = {"processor": "abacus", "cores": 2, "memory_bytes": 8 << 30}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.commands.cli import main
-from harness.differences.changes import diff
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.registry import FRAMEWORKS
-from harness.results.file import save
+from faceoff.commands.cli import main
+from faceoff.differences.changes import diff
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.results.file import save
 from tests.unit.results.samples import empty, main_job, missing
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from harness.run import side_by_side
+from faceoff.run import side_by_side
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have policies of their own on Linux alone")
 

@@ -4,18 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.agreement.check import disagreement_message, name_precision_findings
-from harness.commands.summary import _agreement_lines
-from harness.core.errors import InputError
-from harness.core.spec import OPTIMISERS, Contender, Workload
-from harness.differences.sides import Side
-from harness.report import overview, sections
-from harness.report.answer import problems
-from harness.results.agreements import Agreement, Quantity
-from harness.run.identity import asked_for, keywords_of
-from harness.run.options import make_options
-from harness.workloads.presets import PRESETS, Sized
-from harness.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE, by_default
+from faceoff.agreement.check import disagreement_message, name_precision_findings
+from faceoff.commands.summary import _agreement_lines
+from faceoff.core.errors import InputError
+from faceoff.core.spec import OPTIMISERS, Contender, Workload
+from faceoff.differences.sides import Side
+from faceoff.report import overview, sections
+from faceoff.report.answer import problems
+from faceoff.results.agreements import Agreement, Quantity
+from faceoff.run.identity import asked_for, keywords_of
+from faceoff.run.options import make_options
+from faceoff.workloads.presets import PRESETS, Sized
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE, by_default
 from tests.unit.results.samples import empty
 
 JAX = Contender("jax", "jit")

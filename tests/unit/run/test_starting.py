@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.starting import without_home
+from faceoff.run.starting import without_home
 
 
 def test_the_users_folder_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 import threading
 import time
 
-from harness.core.spec import Contender
-from harness.run.turns import Turns
+from faceoff.core.spec import Contender
+from faceoff.run.turns import Turns
 
 CHEAP, DEAR, NEW = (Contender("pytorch", mode) for mode in ("eager", "compile", "other"))
 

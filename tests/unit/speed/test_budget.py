@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.core.errors import InputError
-from harness.speed.budget import BUDGETS, Budget, parse_budget
+from faceoff.core.errors import InputError
+from faceoff.speed.budget import BUDGETS, Budget, parse_budget
 
 
 def test_a_name_gives_its_budget():

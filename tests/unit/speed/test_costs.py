@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.core.spec import DenseSpec, Workload
-from harness.results.costs import ColdStart
-from harness.results.records import CaseResult, Speed
-from harness.speed.costs import find_break_evens
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.results.costs import ColdStart
+from faceoff.results.records import CaseResult, Speed
+from faceoff.speed.costs import find_break_evens
 
 WORKLOAD = Workload(DenseSpec((4, 3)), 2, step="inference")
 

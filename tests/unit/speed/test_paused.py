@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.core import messages
-from harness.core.messages import Channel, ChannelTimeoutError, Message
-from harness.speed.rounds import Rounds, run_round
+from faceoff.core import messages
+from faceoff.core.messages import Channel, ChannelTimeoutError, Message
+from faceoff.speed.rounds import Rounds, run_round
 from tests.unit.speed.test_rounds import Answering
 
 ROOT = Path(__file__).resolve().parents[3]
 # Answers after half a second of its own running, as a worker would; both are stopped together.
 WAITING = """
 import os, socket, sys, time
-from harness.core.messages import Channel, Message
+from faceoff.core.messages import Channel, Message
 ours, theirs = socket.socketpair()
 if os.fork() == 0:
     for _ in range(10):
@@ -63,7 +63,7 @@ def test_a_limit_longer_than_any_run_is_no_error():
 
 STOPPED = """
 import os, subprocess, time
-from harness.worker.accounting import Accounting, count_continuations
+from faceoff.worker.accounting import Accounting, count_continuations
 count_continuations()
 before = Accounting.read()
 subprocess.run(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 0.2; kill -CONT {os.getpid()}"])

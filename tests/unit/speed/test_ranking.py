@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from harness.report.text import with_interval
-from harness.results.records import NoiseFloor
-from harness.speed.criteria import Costs, Measured, measured, step_error
-from harness.speed.ranking import (
+from faceoff.report.text import with_interval
+from faceoff.results.records import NoiseFloor
+from faceoff.speed.criteria import Costs, Measured, measured, step_error
+from faceoff.speed.ranking import (
     BUSY_WIDENING,
     CRITERIA,
     MOST_IF_BUSY,
@@ -27,7 +27,7 @@ from harness.speed.ranking import (
     leaders_by_weight,
     rank,
 )
-from harness.speed.statistics import TIE_MARGIN
+from faceoff.speed.statistics import TIE_MARGIN
 from tests.unit.results import samples
 
 LATENCY = {"latency": 1.0}

@@ -6,13 +6,13 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender, DenseSpec, Workload
-from harness.machine.cards import Reading
-from harness.speed.budget import Budget
-from harness.speed.measure import compare_speeds, compare_tuned, summarise
-from harness.speed.rounds import Rounds, Row, end_rounds, run_round, run_row, settling_calls, warm_up
-from harness.speed.statistics import unsteadiness
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender, DenseSpec, Workload
+from faceoff.machine.cards import Reading
+from faceoff.speed.budget import Budget
+from faceoff.speed.measure import compare_speeds, compare_tuned, summarise
+from faceoff.speed.rounds import Rounds, Row, end_rounds, run_round, run_row, settling_calls, warm_up
+from faceoff.speed.statistics import unsteadiness
 
 LENGTH_S = 0.01
 

@@ -8,12 +8,12 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender
-from harness.pool.workers import Seat
-from harness.speed.budget import Budget
-from harness.speed.measure import measure
-from harness.speed.stopping import between_contenders
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender
+from faceoff.pool.workers import Seat
+from faceoff.speed.budget import Budget
+from faceoff.speed.measure import measure
+from faceoff.speed.stopping import between_contenders
 
 A, B, C = (Contender("pytorch", mode) for mode in ("eager", "compile", "a"))
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.speed.rounds import Rounds
-from harness.speed.seen_before import LONGER, find_remembered
+from faceoff.core.errors import WorkerError
+from faceoff.speed.rounds import Rounds
+from faceoff.speed.seen_before import LONGER, find_remembered
 from tests.unit.agreement.test_timed_check import returned, timed
 
 EXPECTED = timed("dense", 6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.speed.spread import Error, ProcessSpread, Side, combined
+from faceoff.speed.spread import Error, ProcessSpread, Side, combined
 
 CONFIDENCE = 0.95
 

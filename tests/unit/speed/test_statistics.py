@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.speed.statistics import Precision, Sample, adjusted, drift, verdict
+from faceoff.speed.statistics import Precision, Sample, adjusted, drift, verdict
 
 PASSES = 12
 TRIALS = 120

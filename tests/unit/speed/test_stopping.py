@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.core.spec import Contender
-from harness.pool.workers import Seat
-from harness.speed.budget import Budget
-from harness.speed.statistics import Precision, Sample
-from harness.speed.stopping import Question, between_contenders
-from harness.speed.stopping import undecided as still_undecided
+from faceoff.core.spec import Contender
+from faceoff.pool.workers import Seat
+from faceoff.speed.budget import Budget
+from faceoff.speed.statistics import Precision, Sample
+from faceoff.speed.stopping import Question, between_contenders
+from faceoff.speed.stopping import undecided as still_undecided
 
 A, B, C, D = (Contender("pytorch", mode) for mode in ("eager", "compile", "a", "b"))
 BUDGET = Budget()

@@ -6,11 +6,11 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from harness.core.errors import WorkerError
-from harness.core.spec import Contender, DenseSpec, LstmSpec, Workload
-from harness.speed.budget import Budget
-from harness.speed.measure import ROWS_SHARE, compare_speeds, precision_of, summarise, throughput_of
-from harness.speed.rounds import (
+from faceoff.core.errors import WorkerError
+from faceoff.core.spec import Contender, DenseSpec, LstmSpec, Workload
+from faceoff.speed.budget import Budget
+from faceoff.speed.measure import ROWS_SHARE, compare_speeds, precision_of, summarise, throughput_of
+from faceoff.speed.rounds import (
     LEAST_ROWS,
     LONGEST_ROW_S,
     MOST_ALIVE_BYTES,
@@ -21,7 +21,7 @@ from harness.speed.rounds import (
     run_row,
     warm_up,
 )
-from harness.workloads.work import result_bytes
+from faceoff.workloads.work import result_bytes
 from tests.unit.speed.test_schedule import SimulatedWorker, passes, run
 
 EAGER, JIT = Contender("pytorch", "eager"), Contender("jax", "jit")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.cli import main
-from harness.core.errors import HarnessError
-from harness.frameworks import making as making_environments
-from harness.frameworks.configuration import Configuration
-from harness.frameworks.installations import find_installation
-from harness.frameworks.making import create
-from harness.frameworks.registry import FRAMEWORKS
-from harness.system.advice import install_command, to_go_on
+from faceoff.commands.cli import main
+from faceoff.core.errors import HarnessError
+from faceoff.frameworks import making as making_environments
+from faceoff.frameworks.configuration import Configuration
+from faceoff.frameworks.installations import find_installation
+from faceoff.frameworks.making import create
+from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.system.advice import install_command, to_go_on
 from tests.unit.results.test_impossible_values import line
 
 ROOT = Path(__file__).resolve().parents[3]

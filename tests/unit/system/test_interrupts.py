@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.summary import print_summary, way_on
-from harness.results.records import Result
-from harness.run.journal import NAME
-from harness.system.interrupts import SIGNALS, held_off, interrupt, listen
+from faceoff.commands.summary import print_summary, way_on
+from faceoff.results.records import Result
+from faceoff.run.journal import NAME
+from faceoff.system.interrupts import SIGNALS, held_off, interrupt, listen
 from tests.unit.results.samples import empty, main_job
 from tests.unit.results.test_impossible_values import line
 
@@ -47,7 +47,7 @@ def test_what_whoever_started_the_process_ignores_stays_ignored():
 # The last thing that a process does; a signal then used to end it with the signal's own status.
 AT_THE_END = """
 import atexit, os, signal, sys, time
-from harness.commands.cli import main
+from faceoff.commands.cli import main
 class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)

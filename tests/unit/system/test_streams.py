@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.results.file import save
+from faceoff.results.file import save
 from tests.unit.differences.samples import run_of
 
 FULL = "/dev/full"
@@ -15,7 +15,7 @@ needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason=f"no {FULL} her
 
 def shell(text, **options):
     """Runs a command line in bash, `faceoff` being this one; exit status, standard output and standard error."""
-    text = f'set -o pipefail; faceoff() {{ {sys.executable} -m harness "$@"; }}; {text}'
+    text = f'set -o pipefail; faceoff() {{ {sys.executable} -m faceoff "$@"; }}; {text}'
     return subprocess.run(["bash", "-c", text], capture_output=True, text=True, **options)
 
 

@@ -6,13 +6,13 @@ import zlib
 
 import pytest
 
-from harness.commands.cli import main
-from harness.core.errors import InputError, ResultFileError
-from harness.differences.changes import diff
-from harness.results.file import load, save, to_plain_json
-from harness.run.journal import read
-from harness.run.options import make_options
-from harness.system.texts import clean, cleaned
+from faceoff.commands.cli import main
+from faceoff.core.errors import InputError, ResultFileError
+from faceoff.differences.changes import diff
+from faceoff.results.file import load, save, to_plain_json
+from faceoff.run.journal import read
+from faceoff.run.options import make_options
+from faceoff.system.texts import clean, cleaned
 from tests.unit.results.samples import main_job
 
 ODD = os.fsdecode(b"c\xff")

@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from harness.results.file import require_writable, write_text
-from harness.system import whole_files
-from harness.system.whole_files import keep, kept, remove_parts, remove_scratch, scratch_folder, write_whole
+from faceoff.results.file import require_writable, write_text
+from faceoff.system import whole_files
+from faceoff.system.whole_files import keep, kept, remove_parts, remove_scratch, scratch_folder, write_whole
 
 
 def test_a_symbolic_link_stays_and_the_file_that_it_names_is_written(tmp_path):
@@ -66,7 +66,7 @@ def test_a_device_is_written_into():
 
 
 def test_standard_output_by_its_name_stays_what_it_is(tmp_path):
-    code = "import sys; from pathlib import Path; from harness.results.file import write_text; "
+    code = "import sys; from pathlib import Path; from faceoff.results.file import write_text; "
     code += "write_text(Path('/dev/stdout'), 'one\\n'); print('two')"
     with (tmp_path / "out").open("wb") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_nothing_begun(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
     code = (
-        "import pathlib, sys; from harness.system.whole_files import keep; keep(pathlib.Path(sys.argv[1]), 'x' * 5000)"
+        "import pathlib, sys; from faceoff.system.whole_files import keep; keep(pathlib.Path(sys.argv[1]), 'x' * 5000)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "key.json")], preexec_fn=limited, check=True)
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_what_was_kept_is_read_again_only_while_it_is_whole(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from harness.system import whole_files
+from faceoff.system import whole_files
 def kill(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 os.replace = kill

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from harness.worker import accounting
-from harness.worker.accounting import TICK_S, Accounting, forget_peak, host_memory
+from faceoff.worker import accounting
+from faceoff.worker.accounting import TICK_S, Accounting, forget_peak, host_memory
 
 
 def shown(monkeypatch, **texts):

@@ -6,9 +6,9 @@ import weakref
 
 import pytest
 
-from harness.core.spec import DenseSpec, Workload
-from harness.worker.failures import describe_error
-from harness.worker.server import Server
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.worker.failures import describe_error
+from faceoff.worker.server import Server
 
 WORKLOAD = Workload(DenseSpec((4, 3)), 2).to_json()
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.core.errors import InputError
-from harness.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec
-from harness.core.weights import check_batch
-from harness.workloads.data import (
+from faceoff.core.errors import InputError
+from faceoff.core.spec import DenseSpec, LstmSpec, ResidualSpec, RnnSpec
+from faceoff.core.weights import check_batch
+from faceoff.workloads.data import (
     ALPHABET,
     Dataset,
     held_out_batches,
@@ -16,7 +16,7 @@ from harness.workloads.data import (
     make_batch,
     training_batches,
 )
-from harness.workloads.trainings import make_tasks
+from faceoff.workloads.trainings import make_tasks
 
 DIGITS = load_digits(0)
 TEXT = load_text(12)

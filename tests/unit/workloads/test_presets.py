@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.summary import _grid, _model_names
-from harness.core.errors import InputError
-from harness.core.spec import MODEL_KINDS, Contender, DenseSpec, Workload
-from harness.machine.description import describe_machine
-from harness.run.identity import asked_for, identify, keywords_of
-from harness.run.journal import Begin
-from harness.run.options import make_options
-from harness.speed.budget import BUDGETS
-from harness.workloads.presets import PRESETS, choose
+from faceoff.commands.summary import _grid, _model_names
+from faceoff.core.errors import InputError
+from faceoff.core.spec import MODEL_KINDS, Contender, DenseSpec, Workload
+from faceoff.machine.description import describe_machine
+from faceoff.run.identity import asked_for, identify, keywords_of
+from faceoff.run.journal import Begin
+from faceoff.run.options import make_options
+from faceoff.speed.budget import BUDGETS
+from faceoff.workloads.presets import PRESETS, choose
 
 
 def sizes(found):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Exact
-from harness.workloads.presets import PRESETS
-from harness.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE
-from harness.workloads.task import Task
+from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.reference import ReferenceModel
+from faceoff.reference.arithmetic import Exact
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.situations import EVERYDAY, SITUATIONS, SMALL_RATE
+from faceoff.workloads.task import Task
 
 SMALL = {sized.model.kind: Workload(sized.model, sized.batch_size) for sized in PRESETS["small"].sized}
 RELU_RNN = Workload(RnnSpec(5, 8, 4, 6, many_to_many=True, activation="relu"), 6)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
-from harness.core.weights import seeded_batch, seeded_weights
-from harness.reference import ReferenceModel
-from harness.reference.arithmetic import Arithmetic
-from harness.workloads.work import count_work
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.core.weights import seeded_batch, seeded_weights
+from faceoff.reference import ReferenceModel
+from faceoff.reference.arithmetic import Arithmetic
+from faceoff.workloads.work import count_work
 
 
 class CountedArray(np.ndarray):

@@ -1,0 +1,22 @@
+"""Face-off: do deep-learning frameworks compute the same models, which is faster here, and how sure is that?
+
+From Python: `compare`, `agree`, `bench` run and return a `faceoff.results.records.Result`; `compile_only` compiles
+what `compare` does; `load` reads a result file, `diff` says what changed between two, `between_environments` what
+differs between two parts of one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from faceoff.api import agree, bench, between_environments, compare, compile_only, diff, load
+
+__all__ = ["agree", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use only: a worker imports this package too, in an interpreter that may have nothing but NumPy.
+    if name in __all__:
+        from faceoff import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'faceoff' has no attribute {name!r}")

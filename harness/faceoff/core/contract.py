@@ -1,0 +1,148 @@
+"""What a framework supplies: a Runtime that builds Models. The verbs cut where the clock starts and stops.
+
+`__init__.py` in a framework's folder binds `RUNTIME`, an instance of its Runtime. An implementation that lacks a
+method is refused by that method's name when it is made (`abc`). Gradients, training and the outputs of layers are
+offered or not, as the framework's manifest says (`[can]`); their methods refuse unless they are written.
+
+Two additions to a minimal interface, each for a reason: `Model.reset` starts again from given weights without compiling
+anew, and `Model.canonical` maps gradients to canonical names outside the timed call. The device's own clock is
+there for frameworks that reach it.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+import numpy as np
+
+from faceoff.core.errors import UnsupportedError
+from faceoff.core.spec import Workload
+from faceoff.core.weights import Batch, Weights
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `Runtime.configure` fixes for the life of a worker.
+
+    Args:
+        device: `cpu` or `gpu`.
+        threads: number of threads that a single operation may use.
+        seed: seed of the framework's own generators, should a model draw anything.
+    """
+
+    device: str
+    threads: int
+    seed: int = 0
+
+
+class Runtime(ABC):
+    """A framework, in one process."""
+
+    @abstractmethod
+    def configure(self, settings: Settings) -> None:
+        """Fixes device, precision policy (true float32), threads and determinism. Called once, first; not timed.
+
+        Raises:
+            UnsupportedError: the device is not there.
+        """
+
+    @abstractmethod
+    def modes(self, device: str) -> Tuple[str, ...]:
+        """The modes it offers on `device`."""
+
+    @abstractmethod
+    def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> "Model":
+        """Makes the model from canonical weights, in the workload's dtype. Part of the cold start only."""
+
+    @abstractmethod
+    def place(self, batch: Batch, dtype: str) -> Any:
+        """Host arrays to the device, floating-point ones in `dtype`, and waits. Not timed."""
+
+    @abstractmethod
+    def wait(self, value: Any) -> None:
+        """Blocks until the device has computed `value`. Always timed."""
+
+    @abstractmethod
+    def fetch(self, value: Any) -> Any:
+        """Device to host: native arrays to NumPy, dicts, tuples and lists kept; bfloat16 as float32. Not timed."""
+
+    @abstractmethod
+    def memory(self) -> Dict[str, int]:
+        """Bytes on a GPU, in use and at peak: `device_in_use_bytes`, `device_peak_bytes`, ... Not timed."""
+
+    def forget_peak(self) -> None:
+        """From now on `memory` gives the device's peaks since now; one that cannot be had so is left out there."""
+        return
+
+    @abstractmethod
+    def stream(self, count: int) -> Callable[[], Any]:
+        """A call that reads `count` float32 numbers on the device and writes as many: what its memory does at best."""
+
+    def start_clock(self) -> Optional[Callable[[], float]]:
+        """Starts the device's own clock behind the work it was given so far; what it returns stops it, waits, and says
+        how many seconds the device counted. None where a framework reaches no such clock.
+        """
+        return None
+
+    @abstractmethod
+    def describe(self) -> Dict[str, Any]:
+        """Versions and switches that ARE in force, not those asked for, as JSON values. Not timed."""
+
+
+class Model(ABC):
+    """One model in one mode, with its weights and optimiser state. `batch` is what `Runtime.place` returned."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Any:
+        """The logits, in inference mode: running statistics, no backward pass recorded, the weights now held."""
+
+    def gradients(self, batch: Any) -> Any:
+        """Loss and gradients, in training mode (batch statistics), as native values for `canonical`.
+
+        By every trained weight and every input (`x` and the initial states). Changes no weight or running statistic.
+        """
+        raise UnsupportedError("no gradients", where=type(self).__name__)
+
+    def train_step(self, batch: Any) -> Any:
+        """One optimiser step in place, running statistics updated too; returns the loss before the step."""
+        raise UnsupportedError("no training", where=type(self).__name__)
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Weights and running statistics now held: canonical names and layouts, NumPy, copies; bfloat16 as float32."""
+
+    def optimiser_state(self) -> Dict[str, Weights]:
+        """What the optimiser now holds, by `Optimiser.state_names`: one array for every trained weight, as `weights`.
+
+        Each as `faceoff.reference.optimiser` means it. Zeros before the first step, made or not.
+        """
+        raise UnsupportedError("no training", where=type(self).__name__)
+
+    @abstractmethod
+    def reset(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Takes canonical weights and a fresh optimiser state; compiled code stays."""
+
+    def canonical(self, gradients: Any) -> Dict[str, Any]:
+        """What `gradients` returned as `{"loss": scalar, "weights": {name: array}, "inputs": {name: array}}`, NumPy.
+
+        None in the place of a gradient that is not there, because the loss does not depend on what it is by.
+        """
+        raise UnsupportedError("no gradients", where=type(self).__name__)
+
+    def working_bytes(self, step: str, batch: Any) -> Optional[int]:
+        """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
+
+        For whoever's own peak cannot be had for the timed calls alone; None where `Runtime.memory` has it.
+        """
+        return None
+
+    def trace(self, batch: Any, training: bool) -> Dict[str, np.ndarray]:
+        """Intermediate values by the fine `faceoff.core.weights.trace_names`, canonical layouts, NumPy.
+
+        A second run outside the timed graph; `training` selects batch statistics. Changes nothing.
+        """
+        raise UnsupportedError("no outputs of layers", where=type(self).__name__)
+
+    @abstractmethod
+    def describe(self) -> Dict[str, Any]:
+        """The case's part of the fairness ledger: kernel (fused or loop), layout, what was compiled, as JSON values."""

@@ -1,0 +1,76 @@
+"""Contenders by name: which there are on a device, and what is meant by a text of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from faceoff.core.errors import InputError
+from faceoff.core.spec import Contender, Workload
+from faceoff.core.tuning import TUNED, does, without
+from faceoff.frameworks.manifest import Setting
+from faceoff.frameworks.registry import FRAMEWORKS, one_of, require_framework
+
+
+def all_contenders(device: str = "cpu") -> tuple[Contender, ...]:
+    """Every framework in every mode that its users get as installed, on a device, in its usual environment."""
+    return tuple(Contender(name, mode) for name in FRAMEWORKS.usual for mode in FRAMEWORKS[name].modes_on(device))
+
+
+def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
+    """The frameworks (with environments) of contenders as on the command line; all without any.
+
+    Raises:
+        InputError: one is not known.
+    """
+    names = tuple(dict.fromkeys(text.partition(":")[0] for text in texts))
+    for name in names:
+        require_framework(name, "contenders")
+    return names or FRAMEWORKS.usual
+
+
+def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
+    """The mode `tuned` on a device, and those that leave one of its settings out."""
+    return TUNED, *(
+        without(setting.name) for setting in FRAMEWORKS[framework].tuned_settings() if device in setting.devices
+    )
+
+
+def parse_contenders(
+    texts: Iterable[str], tuned: bool = False, device: str = "cpu", notice: str = ""
+) -> tuple[Contender, ...]:
+    """Reads `framework[@environment]:mode` or `framework[@environment]` (all its modes there); without any, all.
+
+    Args:
+        texts: as on the command line.
+        tuned: add the mode `tuned` of every framework among them.
+        device: `cpu` or `gpu`.
+        notice: why it is that one, for who asks for a mode of the other.
+
+    Raises:
+        InputError: a framework or a mode that is not known, or not on this device.
+    """
+    texts = list(texts)
+    parse_frameworks(texts)
+    chosen: list[Contender] = []
+    for text in texts:
+        name, colon, mode = text.partition(":")
+        framework, modes = FRAMEWORKS[name], FRAMEWORKS[name].modes_on(device)
+        every = (*modes, *tuned_modes(name, device))
+        if colon and mode not in every:
+            known = (f"{name}:{m}" for m in every)
+            elsewhere = mode in framework.modes
+            raise InputError(
+                f"not on the {device}" if elsewhere else "unknown contender", where="contenders", got=repr(text),
+                expected=one_of(known), next_step=(elsewhere and notice) or None,
+            )  # fmt: skip
+        chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
+    chosen = chosen or list(all_contenders(device))
+    if tuned:
+        chosen += [Contender(name, TUNED) for name in dict.fromkeys(contender.framework for contender in chosen)]
+    return tuple(dict.fromkeys(chosen))
+
+
+def settings_in_force(contender: Contender, workload: Workload) -> list[Setting]:
+    """The settings that a contender has and that change anything about the step of a workload."""
+    settings = FRAMEWORKS[contender.framework].tuned_settings()
+    return [s for s in settings if does(contender.mode, s.name) and s.has_part_in(workload)]

@@ -1,0 +1,50 @@
+"""The folder that a run writes to: made, claimed, and never one that another run needs."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from faceoff.core.errors import InputError
+from faceoff.system.advice import to_begin, to_go_on
+from faceoff.system.texts import require_utf8
+
+
+def prepare_folder(out: str | Path | None, resume: str = "") -> Path:
+    """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError.
+
+    Args:
+        out: where; None means a new folder under `reports/`.
+        resume: the command that goes on with a run that is there, if one is to be.
+    """
+    require_utf8(out or Path.cwd(), "--out" if out else "working folder")
+    folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
+    try:
+        if not out:
+            folder = _claim(folder)
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:
+            probe.write(b"x" * 4096)
+    except OSError as error:
+        raise InputError(
+            "cannot be written",
+            where=str(folder),
+            got=error.strerror or str(error),
+            next_step=to_go_on(error.errno, resume) if resume else to_begin(error.errno),
+        ) from None
+    return folder
+
+
+def _claim(folder: Path) -> Path:
+    """Makes a folder that nobody else has, other hosts included: one of this name, or of this name with a number."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    while True:
+        own = folder.with_name(next(names))
+        # Making a folder succeeds for one process alone, on file systems that several hosts share too.
+        with suppress(FileExistsError):
+            own.mkdir()
+            return own
