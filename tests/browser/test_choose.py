@@ -189,6 +189,21 @@ def test_a_busy_machine_is_told_on_the_first_screen_and_no_certainty_above_95_pe
         page.close()
 
 
+def test_who_offers_no_float64_is_told_from_the_others_in_the_ranking_and_above_it(browser: Any, tmp_path: Any) -> None:
+    result = samples.main_job(("pytorch:eager", "jax:jit"), samples.MODELS[1:2])
+    for check in result.agreements:
+        if check.contender == "jax:jit" and check.workload["dtype"] == "float64":
+            check.outcome, check.reason = "not_offered", "JAX offers no float64 here"
+    page = panel_of(browser, tmp_path, result)
+    said = "meaning checked in float32 only"
+    rows = page.locator("#r1-choose .choice > .scroll tbody tr th").all_text_contents()
+    assert {row.strip().startswith("jax:jit"): said in row for row in rows} == {True: True, False: False}
+    (lead,) = [p for p in page.locator("#r1-answer p.lead").all_text_contents() if said.capitalize() in p]
+    assert "jax:jit" in lead
+    assert "pytorch:eager" not in lead
+    page.close()
+
+
 def test_the_controls_change_the_ranking_and_the_address_restores_them(open_page: Callable[..., Opened]) -> None:
     opened = open_page("main")
     page = opened.page

@@ -11,6 +11,8 @@ import pytest
 
 from faceoff import load
 from faceoff.core.spec import Contender
+from faceoff.workloads.presets import PRESETS
+from faceoff.workloads.situations import by_default
 from tests.contract.plain import edit, write_plain
 from tests.contract.plain import faceoff as run
 
@@ -79,6 +81,22 @@ def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: 
     result = load(tmp_path / "out" / "result.json")
     assert {a.workload["dtype"]: a.outcome for a in result.agreements} == {"float64": "not_offered", "float32": "ok"}
     assert [case.outcome for case in result.cases] == ["ok"]
+    assert "plain:eager: meaning checked in float32 only" in done.stdout
+    assert "Meaning checked in float32 only" in (tmp_path / "out" / "page.html").read_text()
+    done = faceoff("report", "out/result.json", "--format", "md", "-o", "-")
+    assert "Meaning checked in float32 only" in done.stdout, done.stderr
+
+
+def test_who_offers_no_float64_meets_what_magnifies_faults_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
+    edit(tmp_path / "plain" / "framework.toml", '["float64", "float32"]', '["float32"]')
+    done = faceoff(
+        "agree", "--preset", "coverage", "--models", "dense", "--contenders", "plain", "--quiet", "--out", "out"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = [a for a in load(tmp_path / "out" / "result.json").agreements if a.outcome == "ok"]
+    stressed = next(sized for sized in PRESETS["coverage"].sized if sized.stressed)
+    assert {a.situation for a in checks} == set(by_default(stressed.model, "float64"))
+    assert {a.workload["dtype"] for a in checks} == {"float32"}
 
 
 def test_what_it_offers_and_cannot_do_is_a_failure(faceoff: Any, tmp_path: Path) -> None:

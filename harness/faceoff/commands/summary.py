@@ -18,7 +18,7 @@ from faceoff.report.sections import worst_figure
 from faceoff.report.speed import speed_groups
 from faceoff.report.text import percent, significant, with_interval
 from faceoff.report.words import SETTING_WORDS
-from faceoff.results.agreements import Agreement
+from faceoff.results.agreements import Agreement, meaning_checked_in
 from faceoff.results.records import CaseResult, Comparison, Result
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.run.journal import NAME, read, resume_command
@@ -39,6 +39,9 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
         if agreement.note and agreement.outcome == "ok":
             where = f"{Workload.from_json(agreement.workload).name}, {agreement.contender}"
             console.print(f"{where}: {agreement.note}", markup=False, highlight=False, soft_wrap=True)
+    for contender, dtype in meaning_checked_in(result.agreements).items():
+        text = f"{contender}: meaning checked in {dtype} only, as it offers no float64"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     print_paths(console, result.agreements)
     if result.cases:
         for table in _speed_tables(result):

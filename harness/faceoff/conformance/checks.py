@@ -54,7 +54,7 @@ class Subject:
 
     def build(self, dtype: str = "", optimiser: Optimiser | None = None) -> tuple[dict[str, np.ndarray], Task]:
         """Builds the model, and loads its batches; returns its weights as they were given, and the task."""
-        dtype = dtype or self.widest
+        dtype = dtype or self.framework.can.widest
         task = Task.seeded(Workload(self.sized.model, self.sized.batch_size, optimiser=optimiser or Optimiser()), 0)
         weights, batches = task.cast(dtype)
         workload = task.workload.replace(dtype=dtype)
@@ -66,11 +66,6 @@ class Subject:
     def ask(self, kind: str, **body: Any) -> dict[str, Any]:
         """A request to the worker."""
         return self.worker().request(kind, **body)
-
-    @property
-    def widest(self) -> str:
-        """Float64, or what comes next among the dtypes that it offers."""
-        return next(d for d in ("float64", "float32", *self.framework.can.dtypes) if d in self.framework.can.dtypes)
 
 
 def _same(expected: Mapping[str, Any], got: Mapping[str, Any], what: str, tolerance: float = 0.0) -> None:
@@ -230,8 +225,8 @@ def bad_input_is_refused(subject: Subject) -> None:
     """An unknown mode is an error, and not another mode; the worker lives on."""
     worker = subject.worker()
     task = Task.seeded(Workload(subject.sized.model, subject.sized.batch_size), 0)
-    weights, _ = task.cast(subject.widest)
-    workload = task.workload.replace(dtype=subject.widest).to_json()
+    weights, _ = task.cast(subject.framework.can.widest)
+    workload = task.workload.replace(dtype=subject.framework.can.widest).to_json()
     try:
         worker.request("build", workload=workload, mode="no-such-mode", weights=weights)
     except WorkerError:
@@ -243,17 +238,21 @@ def bad_input_is_refused(subject: Subject) -> None:
 
 def nothing_more_works(subject: Subject) -> None:
     """What is not declared is refused, so that the manifest says all that there is."""
-    can = subject.framework.can
+    can, widest = subject.framework.can, subject.framework.can.widest
     small = {sized.model.kind: sized for sized in PRESETS["small"].sized}
     tried: list[tuple[str, Workload]] = [
-        *((f"{kind} models", _workload(small[kind], subject.widest)) for kind in MODEL_KINDS if kind not in can.models),
+        *(
+            (f"{kind} models", _workload(small[kind], subject.framework.can.widest))
+            for kind in MODEL_KINDS
+            if kind not in can.models
+        ),
         *(
             (dtype, _workload(subject.sized, dtype))
             for dtype in ("float64", "float32", "bfloat16", "float16")
             if dtype not in can.dtypes
         ),
         *(
-            (kind, _workload(subject.sized, subject.widest).replace(optimiser=Optimiser(kind)))
+            (kind, _workload(subject.sized, widest).replace(optimiser=Optimiser(kind)))
             for kind in OPTIMISERS
             if kind not in can.optimisers and "training" in can.steps
         ),

@@ -151,8 +151,7 @@ def _asked(check: Callable[[Subject], None], subject: Subject, model: str) -> Ro
 def _dtypes(framework: Framework) -> tuple[str, ...]:
     """What is held against the reference: the widest that is offered, which tells the meaning, first."""
     wide = [dtype for dtype in ("float64", "float32") if dtype in framework.can.dtypes]
-    narrow = [dtype for dtype in framework.can.dtypes if dtype not in ("float64", "float32", "tf32")]
-    return tuple(wide or narrow[:1])
+    return tuple(wide or [framework.can.widest])
 
 
 def _agreements(

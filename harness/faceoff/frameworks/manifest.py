@@ -155,6 +155,11 @@ class Offer(_Part):
     optimisers: Optimisers = OPTIMISERS
     trace: bool = True
 
+    @property
+    def widest(self) -> str:
+        """The dtype in which the meaning is checked: float64, or what comes next."""
+        return next(dtype for dtype in DTYPES if dtype in self.dtypes)
+
     @field_validator("steps")
     @classmethod
     def _begin_with_inference(cls, steps: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from faceoff.report.sections import setting_of
 from faceoff.report.speed import SpeedGroup
 from faceoff.report.text import counted, listed, printable, with_interval
 from faceoff.report.words import NOT_OFFERED, OUTCOMES, contender_names, describe_workload
+from faceoff.results.agreements import meaning_checked_in
 from faceoff.results.records import Comparison, Result
 
 
@@ -161,7 +162,7 @@ def _all(count: int, noun: str) -> str:
 def _check_words(result: Result) -> list[str]:
     """The checks that were run, with their dtypes: `meaning (float64)`, `precision (float32)`."""
     dtypes: dict[str, dict[str, None]] = {}
-    for check in result.agreements:
+    for check in (check for check in result.agreements if check.outcome != NOT_OFFERED):
         dtypes.setdefault(check.check, {})[str(check.workload.get("dtype", "unknown dtype"))] = None
     return [f"{kind} ({', '.join(found)})" for kind, found in sorted(dtypes.items())]
 
@@ -225,6 +226,14 @@ def not_offered(result: Result) -> dict[str, list[str]]:
         if outcome == NOT_OFFERED:
             found.setdefault(reason.removeprefix(f"{contender}: "), {})[contender] = None
     return {reason: list(names) for reason, names in found.items()}
+
+
+def meaning_narrower(result: Result) -> dict[str, list[str]]:
+    """The dtypes in which the meaning is checked of contenders that offer no float64, with those contenders."""
+    found: dict[str, list[str]] = {}
+    for contender, dtype in meaning_checked_in(result.agreements).items():
+        found.setdefault(dtype, []).append(contender)
+    return found
 
 
 def concerned(result: Result) -> dict[str, list[str]]:

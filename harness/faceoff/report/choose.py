@@ -11,6 +11,7 @@ from faceoff.core.spec import STEPS
 from faceoff.report.speed import SpeedGroup, SpeedRow
 from faceoff.report.trust import MANY_DISTURBED, few_calls
 from faceoff.report.words import KIND_TITLES, Identity, describe_workload
+from faceoff.results.agreements import meaning_checked_in
 from faceoff.results.records import Result
 from faceoff.speed import ranking
 from faceoff.speed.criteria import LEAST_ERROR_UNITS, Measured, measured
@@ -122,6 +123,8 @@ def _facts(
         "leastError": LEAST_ERROR_UNITS,
         "levels": LEVELS,
         "contenders": names,
+        # Of those that offer no float64.
+        "meaning": {number[n]: dtype for n, dtype in meaning_checked_in(result.agreements).items() if n in number},
         "looks": [[identities[n].label, identities[n].colour, identities[n].shape_index] for n in names],
         "workloads": [
             {

@@ -79,6 +79,8 @@ def _markdown_parts(name: str, result: Result) -> Iterator[str]:
             lines.append(f"- {escape(', '.join(problem.contenders))} **{what}**{escape(where)}: "
                          f"{escape(problem.reason or 'no reason was recorded')}{escape(step)}")  # fmt: skip
         yield "**What did not end ok**\n\n" + "\n".join(lines)
+    for dtype, names in answer.meaning_narrower(result).items():
+        yield escape(f"Meaning checked in {dtype} only, as they offer no float64: {', '.join(names)}")
     for reason, names in answer.not_offered(result).items():
         yield escape(f"Not offered: {', '.join(names)}: {reason}")
     if groups:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from faceoff.core.errors import Outcome
+from faceoff.core.precision import DTYPES
 from faceoff.results.costs import Record
 from faceoff.results.types import (
     Positive,
@@ -126,6 +128,23 @@ class Agreement(Record):
     def badness(self) -> tuple[bool, float]:
         """Sorts checks by how far they are from agreeing."""
         return self.outcome != "ok", _badness(self.worst) if self.worst else 0.0
+
+
+def meaning_checked_in(agreements: Iterable[Agreement]) -> dict[str, str]:
+    """Contenders that offer no float64, and the widest dtype in which they agree: what is known of their meaning."""
+    agreed: dict[str, set[str]] = {}
+    offered: dict[str, bool] = {}
+    for agreement in agreements:
+        dtype = str(agreement.workload.get("dtype"))
+        if dtype == "float64":
+            offered[agreement.contender] = offered.get(agreement.contender, False) or agreement.outcome != "not_offered"
+        elif agreement.outcome == "ok":
+            agreed.setdefault(agreement.contender, set()).add(dtype)
+    return {
+        contender: next(dtype for dtype in DTYPES if dtype in agreed[contender])
+        for contender, any_offered in offered.items()
+        if not any_offered and contender in agreed
+    }
 
 
 def _badness(quantity: Quantity) -> float:

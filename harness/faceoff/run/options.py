@@ -109,11 +109,19 @@ class Options:
             return "whole"
         return "steps" if self.trace else "layers"
 
-    def situations_of(self, workload: Workload, dtype: str) -> tuple[str, ...]:
-        """In which situations the agreement of a workload is checked in a dtype, the everyday one first."""
+    def situations_of(self, workload: Workload, dtype: str, widest: str = "float64") -> tuple[str, ...]:
+        """In which situations the agreement of a workload is checked in a dtype, the everyday one first.
+
+        Args:
+            workload, dtype: what is checked.
+            widest: that the contender's framework offers. The meaning is checked in it, and so are the situations that
+                magnify faults of meaning.
+        """
         if self.situations:
             return tuple(name for name in self.situations if SITUATIONS[name].applies(workload.model))
-        return by_default(workload.model, dtype) if workload in self.stressed else (EVERYDAY,)
+        if workload not in self.stressed:
+            return (EVERYDAY,)
+        return by_default(workload.model, "float64" if dtype == widest else dtype)
 
     def command_line(self) -> str:
         """The command that repeats the whole run."""

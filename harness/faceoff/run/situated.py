@@ -9,6 +9,7 @@ from faceoff.agreement.check import Expected, blank, check_agreement, ended
 from faceoff.agreement.quantities import Detail
 from faceoff.core.errors import WorkerError
 from faceoff.core.spec import Contender, Workload
+from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
@@ -32,9 +33,9 @@ class Situated:
         self._expected: dict[str, Expected] = {}
         self._lock = threading.Lock()
 
-    def names(self, dtype: str) -> list[str]:
+    def names(self, dtype: str, widest: str = "float64") -> list[str]:
         """The situations that are checked in a dtype, without the everyday one."""
-        return [name for name in self._options.situations_of(self._workload, dtype) if name != EVERYDAY]
+        return [name for name in self._options.situations_of(self._workload, dtype, widest) if name != EVERYDAY]
 
     def warm(self, dtype: str) -> None:
         """Computes the reference's side of all of them, so that it is there when it is asked for."""
@@ -56,7 +57,7 @@ class Situated:
         if any(check.outcome != "ok" for check in everyday):
             return found
         held: tuple[Worker, Workload] | None = None
-        for name in self.names(dtype):
+        for name in self.names(dtype, FRAMEWORKS[contender.framework].can.widest):
             if found and found[-1].outcome not in ("ok", "disagrees"):
                 break
             again = self._options.again(self._workload, contender, dtype, name)

@@ -58,7 +58,15 @@ def test_precision_is_looked_at_in_fewer_situations_than_meaning():
     assert meaning[0] == precision[0] == EVERYDAY
     assert set(precision) < set(meaning)
     assert "large" in precision
+
     assert "one-example" not in meaning
+
+
+def test_who_has_no_float64_meets_the_situations_of_meaning_in_the_widest_that_it_has(tmp_path):
+    chosen = options(tmp_path)
+    (workload, *_) = chosen.stressed
+    assert chosen.situations_of(workload, "float32", "float32") == chosen.situations_of(workload, "float64")
+    assert chosen.situations_of(workload, "bfloat16", "float32") == chosen.situations_of(workload, "bfloat16")
 
 
 def test_situations_that_are_asked_for_replace_the_default_and_are_repeated_by_the_command(tmp_path):

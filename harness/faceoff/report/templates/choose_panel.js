@@ -189,6 +189,13 @@
       }
     }
 
+    // A place in the ranking says how far "agrees" reaches.
+    function placed(contender) {
+      const dtype = facts.meaning[facts.contenders.indexOf(contender)];
+      if (!dtype) return [who(contender)];
+      return [who(contender), " ", element("small", { class: "muted" }, `meaning checked in ${dtype} only`)];
+    }
+
     function rankingTable(found) {
       const measured = CRITERIA.filter((name) => isMeasured(found.workloads, name));
       const head = ["Contender", "Cost, times the first's", "Best", `Within ${percent(facts.margin)}`];
@@ -198,7 +205,7 @@
         const cells = [at ? factorText(found.places[0], place) : "1", ...[place.best, place.near].map((p) => (p === null ? "–" : percent(p)))];
         for (const name of measured) cells.push(valueText(found, place.contender, name));
         return element(
-          "tr", {}, element("th", { scope: "row" }, who(place.contender)),
+          "tr", {}, element("th", { scope: "row" }, ...placed(place.contender)),
           ...cells.map((text) => element("td", { class: "num" }, text)),
         );
       });
