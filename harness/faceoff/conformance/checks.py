@@ -28,6 +28,8 @@ MANY = 40
 REBUILDS, KEPT_BYTES = 6, 64 * 2**20
 # Processor time over time, for one thread; the kernel counts short times coarsely.
 MOST_BUSY, LEAST_BUSY_S = 1.5, 0.1
+# A first step adds nothing to zero but its own gradient. In narrow dtypes 1 - 0.999 keeps few digits.
+FIRST_STEP, FIRST_STEP_NARROW = 1e-10, 0.02
 # Values that are as exact as float64 although float32 was asked for.
 SUSPICIOUSLY_EXACT = 1e-10
 
@@ -45,21 +47,35 @@ class Subject:
         contender: one of its modes.
         worker: asks for its live worker; a fresh one if the last one died.
         sized: a model that it offers.
+        dtype: of the checks that need one alone; the widest that is offered unless given.
     """
 
     framework: Framework
     contender: Contender
     worker: Callable[[], Worker]
     sized: Sized
+    dtype: str = ""
+    _held: tuple[int, Workload] | None = None
 
-    def build(self, dtype: str = "", optimiser: Optimiser | None = None) -> tuple[dict[str, np.ndarray], Task]:
-        """Builds the model, and loads its batches; returns its weights as they were given, and the task."""
-        dtype = dtype or self.framework.can.widest
+    def build(
+        self, dtype: str = "", optimiser: Optimiser | None = None, fresh: bool = False
+    ) -> tuple[dict[str, np.ndarray], Task]:
+        """Builds the model, and loads its batches; returns its weights as they were given, and the task.
+
+        Unless `fresh`, a model like it that the worker holds is reset instead, so that nothing is compiled twice.
+        """
+        dtype = dtype or self.dtype or self.framework.can.widest
         task = Task.seeded(Workload(self.sized.model, self.sized.batch_size, optimiser=optimiser or Optimiser()), 0)
         weights, batches = task.cast(dtype)
         workload = task.workload.replace(dtype=dtype)
         worker = self.worker()
-        worker.request("build", workload=workload.to_json(), mode=self.contender.mode, weights=weights)
+        wanted = (worker.process_id, workload)
+        if self._held == wanted and not fresh:
+            worker.request("reset", weights=weights)
+        else:
+            self._held = None
+            worker.request("build", workload=workload.to_json(), mode=self.contender.mode, weights=weights)
+            self._held = wanted
         worker.request("load", batches=[batch.to_json() for batch in batches])
         return weights, task
 
@@ -86,8 +102,8 @@ def starts_as_declared(subject: Subject) -> None:
     declared = set(subject.framework.modes_on("cpu"))
     if set(reply["modes"]) != declared:
         raise Broken(f"modes: got {sorted(reply['modes'])}, the manifest has {sorted(declared)}")
-    if not json.loads(json.dumps(reply["settings"])):
-        raise Broken("describe() says nothing of what is in force")
+    if not reply["settings"] or json.loads(json.dumps(reply["settings"])) != reply["settings"]:
+        raise Broken("describe() says nothing of what is in force, or what no JSON can hold")
     subject.build()
     if not subject.ask("describe")["ledger"]:
         raise Broken("the model's describe() says nothing")
@@ -96,7 +112,7 @@ def starts_as_declared(subject: Subject) -> None:
 def weights_round_trip(subject: Subject) -> None:
     """Weights come back to the last bit, in every dtype."""
     for dtype in (name for name in subject.framework.can.dtypes if name != "tf32"):
-        weights, _ = subject.build(dtype)
+        weights, _ = subject.build(dtype, fresh=True)
         got = subject.ask("weights")
         _same(weights, got, f"weights after `build` in {dtype}")
         if wrong := {str(value.dtype) for value in got.values()} - {carrier_dtype(dtype)}:
@@ -117,8 +133,8 @@ def results_stay(subject: Subject) -> None:
     """No call writes into what another one returned, and none returns what another one did."""
     subject.build()
     (alone,) = subject.ask("forward", indices=[0])["outputs"]
-    first, again, other = subject.ask("forward", indices=[0, 0, 1])["outputs"]
-    if not np.array_equal(first, again) or not np.array_equal(first, alone):
+    first, again, other, between, _ = subject.ask("forward", indices=[0, 0, 1, 0, 1])["outputs"]
+    if not all(np.array_equal(alone, value) for value in (first, again, between)):
         raise Broken("outputs: the same call gave another value")
     if np.array_equal(first, other):
         raise Broken("outputs: another batch gave the same value")
@@ -126,6 +142,26 @@ def results_stay(subject: Subject) -> None:
         return
     one = named_gradients(subject.ask("gradients", index=0))
     _same(one, named_gradients(subject.ask("gradients", index=0, before=1, after=1)), "gradients between others", 1e-4)
+
+
+def new_batches_are_computed(subject: Subject) -> None:
+    """A timed call on a batch that was never seen gives that batch's value, whatever was computed before."""
+    weights, task = subject.build()
+    (known,) = subject.ask("forward", indices=[0])["outputs"]
+    turned = np.arange(subject.sized.batch_size)[::-1]
+    dtype = carrier_dtype(subject.dtype or subject.framework.can.widest)
+    new = task.batches[0].pick(turned).astype(dtype).to_json()
+    for other in ({}, {"weights": weights, "other": {name: value / 2 for name, value in weights.items()}}):
+        for step in [step for step in ("inference", "gradients") if step in subject.framework.can.steps]:
+            for new_first in (False, True):
+                asked = {"step": step, "batch": new, "seen": 1, "new_first": new_first, "warmup": 2}
+                found = subject.ask("time_new", **asked, **other)
+                if min(found["seen_ns"], found["new_ns"]) <= 0:
+                    raise Broken(f"{step}: a call took no time")
+                if step == "inference":
+                    value = subject.ask("last_value", step=step)["value"]
+                    _same({"outputs": known[turned]}, {"outputs": value}, "a batch turned round", 1e-4)
+    _same(weights, subject.ask("weights"), "weights after calls on new batches")
 
 
 def training_moves(subject: Subject) -> None:
@@ -157,6 +193,7 @@ def reset_is_whole(subject: Subject) -> None:
         if tuple(state := subject.ask("optimiser_state")) != rule.state_names:
             raise Broken(f"state of {kind}: got {sorted(state)}, expected {list(rule.state_names)}")
         losses = subject.ask("train", indices=[0, 1, 2])["losses"]
+        trained = subject.ask("weights")
         subject.ask("reset", weights=weights)
         _same(weights, subject.ask("weights"), f"weights after a reset ({kind})")
         if any(value.any() for arrays in subject.ask("optimiser_state").values() for value in arrays.values()):
@@ -164,27 +201,60 @@ def reset_is_whole(subject: Subject) -> None:
         again = subject.ask("train", indices=[0, 1, 2])["losses"]
         if not np.allclose(again, losses, rtol=1e-5):
             raise Broken(f"losses after a reset ({kind}): got {again}, expected {losses}")
+        _same(trained, subject.ask("weights"), f"weights trained again after a reset ({kind})", 1e-4)
+
+
+def optimisers_keep_state(subject: Subject) -> None:
+    """A fresh optimiser's state is zero; after a first step it is made of that step's gradient."""
+    widest = subject.framework.can.widest
+    tolerance = FIRST_STEP if widest == "float64" else FIRST_STEP_NARROW
+    for kind in subject.framework.can.optimisers:
+        rule = Optimiser(kind)
+        if not rule.state_names:
+            continue
+        subject.build(widest, rule)
+        if any(value.any() for arrays in subject.ask("optimiser_state").values() for value in arrays.values()):
+            raise Broken(f"state of {kind}: not zero before the first step")
+        gradients = subject.ask("gradients", index=0)["weights"]
+        subject.ask("train", indices=[0])
+        made: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "momentum": lambda g: g,
+            "first moment": lambda g, rule=rule: (1 - rule.beta1) * g,  # type: ignore[misc]
+            "second moment": lambda g, rule=rule: (1 - rule.beta2) * g**2,  # type: ignore[misc]
+        }
+        for name, arrays in subject.ask("optimiser_state").items():
+            expected = {weight: made[name](np.asarray(g, float)) for weight, g in gradients.items()}
+            _same(expected, arrays, f"{name} of {kind} after a step", tolerance)
 
 
 def trace_has_all_names(subject: Subject) -> None:
     """Intermediate values by name, in order; asking for them changes nothing."""
     weights, _ = subject.build()
     for training in (False, True) if "gradients" in subject.framework.can.steps else (False,):
-        names = [name for name, _ in subject.ask("trace", index=0, training=training, fine=True)["values"]]
-        if names != (expected := list(trace_names(subject.sized.model, fine=True))):
-            raise Broken(f"trace: got {names}, expected {expected}")
+        for fine in (False, True):
+            values = subject.ask("trace", index=0, training=training, fine=fine)["values"]
+            names = [name for name, _ in values]
+            if names != (expected := list(trace_names(subject.sized.model, fine=fine))):
+                raise Broken(f"trace: got {names}, expected {expected}")
+            if wrong := [name for name, value in values if not np.isfinite(value).all()]:
+                raise Broken(f"trace: not finite: {', '.join(wrong)}")
+            if not training:
+                (outputs,) = subject.ask("forward", indices=[0])["outputs"]
+                _same({"outputs": outputs}, {"outputs": values[-1][1]}, "the trace's last value", 1e-4)
     _same(weights, subject.ask("weights"), "weights after `trace`")
 
 
 def timed_calls_compute(subject: Subject) -> None:
     """A timed round takes longer with more calls, keeps to one thread, and leaves a value."""
-    subject.build()
+    _, task = subject.build()
     for step in subject.framework.can.steps:
         ones = [subject.ask("time", step=step, warmup=2, iterations=1, start=0) for _ in range(10)]
         many = subject.ask("time", step=step, warmup=0, iterations=MANY, start=1)
         # The shortest of several: a single call may be held up.
         if not 0 < min(one["duration_ns"] for one in ones) < many["duration_ns"]:
             raise Broken(f"{step}: {MANY} calls take no longer than one")
+        if many["last_batch"] != MANY % len(task.batches):
+            raise Broken(f"{step}: the last call was on batch {many['last_batch']}")
         busy = many["cpu_s"] / (many["duration_ns"] / 1e9)
         if many["cpu_s"] > LEAST_BUSY_S and busy > MOST_BUSY:
             raise Broken(f"{step}: {busy:.1f} processors busy, expected one thread")
@@ -211,11 +281,14 @@ def dtypes_are_what_they_say(subject: Subject) -> None:
 
 def memory_is_given_back(subject: Subject) -> None:
     """A model that is built anew again and again takes no more memory."""
-    subject.build()
-    subject.build()
-    before = subject.ask("memory")["host_in_use_bytes"]
+    subject.build(fresh=True)
+    subject.build(fresh=True)
+    told = subject.ask("memory")
+    if wrong := [name for name, value in told.items() if not isinstance(value, int)]:
+        raise Broken(f"memory: {', '.join(wrong)} are no whole numbers of bytes")
+    before = told["host_in_use_bytes"]
     for _ in range(REBUILDS):
-        subject.build()
+        subject.build(fresh=True)
     kept = subject.ask("memory")["host_in_use_bytes"] - before
     if kept > KEPT_BYTES:
         raise Broken(f"{kept / 2**20:.0f} MiB more after {REBUILDS} builds of the same model")
@@ -290,15 +363,18 @@ def _workload(sized: Sized, dtype: str) -> Workload:
 
 # In the order in which their author wants to know. The last are asked of one model alone.
 OF_EACH_MODEL: tuple[Callable[[Subject], None], ...] = (
-    weights_round_trip, gradients_change_nothing, results_stay, training_moves, reset_is_whole, trace_has_all_names,
-    timed_calls_compute, dtypes_are_what_they_say, memory_is_given_back,
+    weights_round_trip, gradients_change_nothing, results_stay, new_batches_are_computed, training_moves,
+    reset_is_whole, optimisers_keep_state, trace_has_all_names, timed_calls_compute, dtypes_are_what_they_say,
+    memory_is_given_back,
 )  # fmt: skip
 OF_ONE_MODEL: tuple[Callable[[Subject], None], ...] = (starts_as_declared, bad_input_is_refused, nothing_more_works)
 
 
 def is_asked(check: Callable[[Subject], None], framework: Framework) -> bool:
     """Whether a check is of something that a framework declares."""
-    wanted: dict[Any, str] = {gradients_change_nothing: "gradients", training_moves: "training"}
+    wanted: dict[Any, str] = {
+        gradients_change_nothing: "gradients", training_moves: "training", optimisers_keep_state: "training",
+    }  # fmt: skip
     if check is trace_has_all_names:
         return framework.can.trace
     return wanted.get(check, "inference") in framework.can.steps

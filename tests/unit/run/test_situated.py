@@ -58,7 +58,6 @@ def test_precision_is_looked_at_in_fewer_situations_than_meaning():
     assert meaning[0] == precision[0] == EVERYDAY
     assert set(precision) < set(meaning)
     assert "large" in precision
-
     assert "one-example" not in meaning
 
 
