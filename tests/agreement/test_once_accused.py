@@ -103,6 +103,26 @@ CASES = (
         "a running sum stalls in bfloat16", LstmSpec(224, 17, 52, 8, many_to_many=True), 189, 1977479877,
         "tensorflow:eager", "bfloat16", situation="constant", optimiser=Optimiser("sgd", 0.0394),
     ),
+    Once(
+        "56 equal pixels whose ReLU goes the other way together",
+        ResidualSpec(64, 7, 3, (2, 2), 2, 2, epsilon=0.000742, momentum=0.00693), 91, 1000047346, "pytorch:eager",
+        "float32", situation="constant",
+        optimiser=Optimiser("adam", 2.12e-05, beta1=0.547, beta2=0.9765, epsilon=0.000459),
+    ),
+    Once(
+        "terms that differ and whose last bits are alike, in a batch norm",
+        ResidualSpec(64, 7, 3, (2, 2), 2, 2, epsilon=0.000742, momentum=0.00693), 91, 1715055614, "jax:jit", "float64",
+        situation="at-zero", optimiser=Optimiser("momentum", 7.86e-05, 0.875),
+    ),
+    Once(
+        "a running sum that begins at the bias, of terms whose last bits are alike", DenseSpec((210, 478)), 67,
+        760041345, "pytorch:eager", "float64", situation="constant", optimiser=Optimiser("momentum", 0.0018, 0.318),
+    ),
+    Once(
+        "Adam's second moment is lost in float16, and the losses are anything", LstmSpec(14, 67, 14, 7, 2), 5,
+        1285881612, "tensorflow:graph", "float16", situation="constant",
+        optimiser=Optimiser("adam", 0.0102, beta1=0.89, beta2=0.99475, epsilon=7.85e-06),
+    ),
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from faceoff.agreement.noise import (
 )
 from faceoff.agreement.quantities import (
     EVERYTHING,
+    LOSSES,
     OUTPUTS,
     TRAINING_STEP,
     Detail,
@@ -68,6 +69,9 @@ MOST_NOISE = 0.25
 CHAOTIC = (
     "cannot be told of all: rounding alone changes the outputs by more than a quarter of their size, "
     "and gradients, and what is trained by them, by any amount"
+)
+CHAOTIC_TRAINING = (
+    "cannot be told of what is trained: rounding alone changes the losses by more than a quarter of their size"
 )
 GROWS = "agrees as far as can be told: rounding errors multiply here, and may go much farther than they mostly do"
 
@@ -166,7 +170,7 @@ class Expected:
         """
         expected = offered(self.values(dtype), offer)
         quantities = compare_all(expected, got, dtype, self.noise(dtype))
-        notes, chaotic = [], False
+        notes, untold = [], ""
         if offer.steps != EVERYTHING.steps:
             notes.append(f"checked in what it offers: {' and '.join(offer.steps)}")
         if not all(quantity.agrees for quantity in quantities):
@@ -181,21 +185,28 @@ class Expected:
             if not all(quantity.agrees for quantity in quantities):
                 grown = compare_all(expected, got, dtype, self.grown_noise(dtype))
                 grows = all(quantity.agrees for quantity in grown)
-                chaotic = not grows and self._is_chaotic(dtype)
-                if grows or chaotic:
+                untold = "" if grows else self._chaos(dtype)
+                if grows or untold:
                     quantities = grown
-                    notes.append(GROWS if grows else CHAOTIC)
+                    notes.append(GROWS if grows else untold)
             quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")
-        if chaotic:
-            quantities = [_untold(quantity, expected) for quantity in quantities]
+        if untold:
+            quantities = [_untold(quantity, expected, untold) for quantity in quantities]
         return quantities, "; ".join(notes)
 
-    def _is_chaotic(self, dtype: str) -> bool:
-        """Whether rounding decides what the outputs are, as in a recurrent model that forgets nothing."""
-        outputs = self.values(dtype)[OUTPUTS]
-        return self.noise(dtype)[OUTPUTS].rms > MOST_NOISE * rms(outputs)
+    def _chaos(self, dtype: str) -> str:
+        """What rounding decides, in words; empty where it decides nothing.
+
+        The outputs, as in a recurrent model that forgets nothing; or what is trained, as where the second moment of a
+        gradient is lost below the smallest number and Adam's step becomes as large as its epsilon is small.
+        """
+        values, noise = self.values(dtype), self.noise(dtype)
+        for name, words in ((OUTPUTS, CHAOTIC), (LOSSES, CHAOTIC_TRAINING)):
+            if name in values and noise[name].rms > MOST_NOISE * rms(values[name]):
+                return words
+        return ""
 
     def settle(
         self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
@@ -212,9 +223,16 @@ class Expected:
         return self._flips[dtype]
 
 
-def _untold(quantity: Quantity, exact: Values) -> Quantity:
-    """The same, not judged if it follows from a gradient; a value that is missing or of a wrong kind is judged."""
-    follows = stage_of(quantity.name) is not None or TRAINING_STEP in quantity.name
+def _untold(quantity: Quantity, exact: Values, why: str) -> Quantity:
+    """The same, not judged if it follows from what is chaos; a value that is missing or of a wrong kind is judged.
+
+    Args:
+        quantity: of the contender.
+        exact: the reference's.
+        why: `CHAOTIC`: what follows from a gradient; `CHAOTIC_TRAINING`: what follows from more than one step.
+    """
+    stage = stage_of(quantity.name)
+    follows = stage == "training" or (why == CHAOTIC and (stage is not None or TRAINING_STEP in quantity.name))
     if quantity.agrees or not follows or (quantity.noise_units is None and quantity.problem != NOT_FINITE):
         return quantity
     size = exact[quantity.name].size

@@ -3,8 +3,9 @@
 One such ReLU moves gradients under batch norm by hundreds of noise units and what it passes on by none. So where
 gradients, or what is trained by them, stand out and all that comes before agrees, the reference looks for the ReLUs
 that rounding may turn over: those whose input lies within the limit of its own noise. Few of them are turned over one
-by one; those that together explain the contender's values best are turned over in one more exact run, and the contender
-is judged against that one, by the same limit. What is trained goes another way from there on and meets other ReLUs near
+by one, those with equal inputs together, as the pixels of a plain picture are: equal numbers round alike. Those that
+together explain the contender's values best are turned over in one more exact run, and the contender is judged against
+that one, by the same limit. What is trained goes another way from there on and meets other ReLUs near
 zero, so this is done again along the way that was found. Where there are too many to try, some occur in every run: then
 it is judged by the spread of runs that decide for themselves.
 """
@@ -33,11 +34,15 @@ MOST_TIMES = 5
 MOST_ELEMENTS = 2000
 # Inputs within this many unit roundoffs, as a share of their rms, are looked at; noise moves them by less.
 NEAR = 2.0**14
+# Inputs that differ by less, as a share of their call's noise, are equal: float64 is that exact.
+EQUAL = 2.0**-30
 # Of so many inputs near zero two runs tell the noise well enough.
 MANY_NEAR, FEW_RUNS = 256, 2
 
 Place = tuple[int, int]
 """A ReLU: the number of its call, and the flat position in it."""
+Group = frozenset[Place]
+"""ReLUs of one call whose inputs are equal."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +124,21 @@ class Flips:
         turned: frozenset[Place] = frozenset()
         last = "" if stage == "training" else f"{TRAINING_STEP} 1"
         for _ in range(MOST_TIMES):
-            values, places = self._along(turned, last)
+            values, groups = self._along(turned, last)
             judged = [compare_quantity(name, got[name], values[name], self._dtype, noise[name]) for name in names]
             failing = [quantity.name for quantity in judged if not quantity.agrees]
             if not failing:
                 return judged, turned
-            if not 0 < len(places) <= MOST_TRIED:
+            if not 0 < len(groups) <= MOST_TRIED:
                 break
-            chosen = self._choose(turned, places, values, failing, got, noise)
+            chosen = self._choose(turned, groups, values, failing, got, noise)
             if not chosen:
                 break
             turned = turned ^ chosen
         spread = self._own_sides()
         return [compare_quantity(n, got[n], self._exact[n], self._dtype, spread[n]) for n in names], frozenset()
 
-    def _along(self, turned: frozenset[Place], last: str) -> tuple[Values, list[Place]]:
+    def _along(self, turned: frozenset[Place], last: str) -> tuple[Values, list[Group]]:
         """The exact values with these ReLUs turned over, and the ReLUs that rounding may turn over on this way.
 
         Args:
@@ -144,13 +149,14 @@ class Flips:
         values = self._run(Observed(near))
         if self._noise_by_call is None:
             self._noise_by_call = self._find_noise(near)
-        places = []
+        groups: list[Group] = []
         for call, positions in near.near.items():
-            part = near.part_of(call)
+            part, noise = near.part_of(call), self._noise_by_call[call]
             if part.startswith(TRAINING_STEP) and last in ("", part):
-                close = np.abs(near.seen[call]) <= NOISE_LIMIT * self._noise_by_call[call]
-                places += [(call, int(position)) for position in positions[close]]
-        return values, places
+                close = np.abs(near.seen[call]) <= NOISE_LIMIT * noise
+                for alike in _equal(near.seen[call][close], noise * EQUAL):
+                    groups.append(frozenset((call, int(position)) for position in positions[close][alike]))
+        return values, groups
 
     def _find_noise(self, near: NearZero) -> dict[int, float]:
         """The rms noise of each call's inputs near zero."""
@@ -166,13 +172,13 @@ class Flips:
     def _choose(
         self,
         turned: frozenset[Place],
-        places: Sequence[Place],
+        groups: Sequence[Group],
         values: Values,
         failing: Sequence[str],
         got: Values,
         noise: Mapping[str, Noise],
     ) -> frozenset[Place]:
-        """Those of `places` that, turned over as well, together come nearest to the contender's values."""
+        """Those of `groups` that, turned over as well, together come nearest to the contender's values."""
         errors, effects = [], []
         for name in failing:
             scale = noise[name].rms or 1.0
@@ -180,11 +186,12 @@ class Flips:
             error[list(noise[name].left_out)] = 0.0
             most = np.argsort(-np.abs(error))[:MOST_ELEMENTS]
             errors.append(error[most])
-            changed = [self._turned(turned ^ {place})[name] for place in places]
+            changed = [self._turned(turned ^ group)[name] for group in groups]
             effects.append(np.array([(one - values[name]).reshape(-1)[most] / scale for one in changed]).T)
         matrix = np.nan_to_num(np.concatenate(effects), posinf=0.0, neginf=0.0)
         shares = lsq_linear(matrix, np.nan_to_num(np.concatenate(errors)), bounds=(0.0, 1.0)).x
-        return frozenset(place for place, share in zip(places, shares, strict=True) if share > 0.5)
+        chosen = [group for group, share in zip(groups, shares, strict=True) if share > 0.5]
+        return frozenset().union(*chosen)
 
     def _turned(self, turned: frozenset[Place]) -> Values:
         """The exact values with these ReLUs turned over."""
@@ -206,6 +213,13 @@ class Flips:
 
     def _run(self, arithmetic: Arithmetic) -> Values:
         return reference_quantities(self._task, arithmetic, self._detail)
+
+
+def _equal(values: np.ndarray, tolerance: float) -> list[np.ndarray]:
+    """The positions of values that are equal, together; each once."""
+    order = np.argsort(values, kind="stable")
+    gaps = np.flatnonzero(np.diff(values[order]) > tolerance) + 1
+    return [positions for positions in np.split(order, gaps) if len(positions)]
 
 
 def _by_call(turned: frozenset[Place]) -> dict[int, list[int]]:

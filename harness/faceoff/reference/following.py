@@ -78,6 +78,16 @@ class Following(Arithmetic):
     def elementwise(self, values: Array, units: float) -> None:
         """Rounds the results of an elementwise operation, in place; its error is `units` unit roundoffs."""
 
+    def accumulated(self, values: Array, start: Array, terms: int) -> None:
+        """Rounds what comes of adding a product to `start`, in place, beyond the two operations themselves.
+
+        Args:
+            values: the results.
+            start: what was there, such as a bias; it broadcasts to the results.
+            terms: of each of the product's sums.
+        """
+        return
+
     @abstractmethod
     def summed(self, sums: Array, terms: Array, axis: Any) -> None:
         """Rounds sums of `terms` over `axis`, in place; the summed axes may be kept as length 1."""
@@ -135,6 +145,8 @@ class FollowedArray(np.ndarray):
     arithmetic: Following
     # Of `for_many_products` alone, what its arithmetic found of it once; slices and views have none.
     found: Any = None
+    # Of a matrix product alone, the terms of each of its sums; slices and views have none.
+    terms: int = 0
 
     def __array_finalize__(self, parent: Any) -> None:
         if isinstance(parent, FollowedArray):
@@ -153,11 +165,17 @@ class FollowedArray(np.ndarray):
             product = arithmetic.product(short=any(getattr(x, "found", None) is not None for x in inputs))
             product.add(*inputs)
             product.finish(result)
-        elif ufunc is np.add and method == "reduce":
+            made = arithmetic.wrap(result)
+            made.terms = operands[0].shape[-1]
+            return made
+        if ufunc is np.add and method == "reduce":
             arithmetic.summed(result, operands[0], kwargs.get("axis", 0))
         elif ufunc in _ELEMENTWISE and method == "__call__":
             if not any(getattr(x, "dtype", None) == np.bool_ for x in operands):  # a mask selects, it does not round
                 arithmetic.elementwise(result, _ELEMENTWISE[ufunc])
+                for at in (0, 1) if ufunc is np.add else ():
+                    if terms := getattr(inputs[at], "terms", 0):
+                        arithmetic.accumulated(result, operands[1 - at], terms)
         elif ufunc not in _EXACT:
             raise TypeError(f"numpy.{ufunc.__name__} ({method}) has no rounding rule")
         return arithmetic.wrap(result)

@@ -16,7 +16,7 @@ from faceoff.reference.branches import Branches
 from faceoff.reference.draws import Draws, DrawsByValue, Grid
 from faceoff.reference.following import BLOCK, FollowedArray, Following, Observed, Product, blocks, plain
 from faceoff.reference.following import relative_squares as squares_of
-from faceoff.reference.summation import NaiveProduct, naive_sum_errors, stalled_sum_errors
+from faceoff.reference.summation import NaiveProduct, naive_sum_errors, stalled_sum_errors, wide_sum_errors
 
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
@@ -98,6 +98,8 @@ class Rounded(Following):
         self.rng = rng
         self._draws: Draws | DrawsByValue = Draws(rng, self.unit_roundoff)
         self._grid: Grid | None = None
+        self._alike = alike
+        self._wide_sums = alike and held == "float64"
         if alike:
             self._draws = DrawsByValue(rng, self.unit_roundoff, held)
             self._grid = None if held == "float64" else Grid(rng, self.unit_roundoff)
@@ -140,6 +142,8 @@ class Rounded(Following):
         """Adds the rounding of running sums, in place; no less than plain ones in float32 err, as equal terms do."""
         count = terms.size // max(1, sums.size)
         least = naive_sum_errors(terms, axis, self.rng).reshape(sums.shape) * (self.unit_roundoff * 2.0**24)
+        if self._wide_sums:
+            least = np.maximum(least, wide_sum_errors(terms, axis).reshape(sums.shape) * (self.unit_roundoff * 2.0**53))
         if self._stalls:
             least = np.maximum(least, stalled_sum_errors(terms, axis, self._stalls).reshape(sums.shape))
         if self._whole_range:
@@ -151,6 +155,22 @@ class Rounded(Following):
     def product(self, short: bool) -> Product:
         """See `RoundedProduct`."""
         return RoundedProduct(self, short)
+
+    def accumulated(self, values: Array, start: Array, terms: int) -> None:
+        """Adds the rounding of running sums that begin at `start`, in place, where equal values are rounded alike.
+
+        A library may add a product's terms to the bias, one by one. Each partial sum, on the way from the bias a to the
+        result y, is off by u * uniform(-1, 1) of its own size: together by u^2 * n / 9 * (a^2 + a * y + y^2).
+        """
+        if not self._alike:
+            return
+        starts = np.ascontiguousarray(np.broadcast_to(start, values.shape))
+        for part, begun in blocks(values, starts):
+            # The root of the bracket without squares, which may leave the range.
+            size = np.hypot(begun + part / 2, np.sqrt(0.75) * part)
+            part += size * self._draws.of(part) * np.sqrt(terms / 3)
+            if self._whole_range:
+                self._fit(part)
 
     def _disturb_sum(
         self, values: Array, terms: int, squares: Array, times: float = 1.0, least: Array | None = None
@@ -227,7 +247,10 @@ class RoundedProduct:
 
     def __init__(self, arithmetic: Rounded, short: bool) -> None:
         self._arithmetic = arithmetic
-        self._naive = None if short else NaiveProduct(arithmetic.rng)
+        # With the rounding that each makes its sums in.
+        self._naive = [] if short else [(NaiveProduct(arithmetic.rng), 2.0**-24)]
+        if arithmetic._wide_sums and not short:
+            self._naive.append((NaiveProduct(arithmetic.rng, np.float64), 2.0**-53))
         self._squares: Array = np.zeros(())
         self._terms = 0
 
@@ -238,29 +261,28 @@ class RoundedProduct:
             self._squares = np.hypot(self._squares, _root_of_squared_terms(plain(left), plain(right)))
         else:
             self._squares = self._squares + _squared_terms(left, right)
-        if self._naive:
-            self._naive.add(plain(left), plain(right))
+        for naive, _ in self._naive:
+            naive.add(plain(left), plain(right))
 
     def finish(self, total: Array) -> None:
         """Disturbs the sum of all pieces, `(m, n)`, in place."""
         arithmetic = self._arithmetic
-        times = self._times(total) if self._naive else 1.0
+        times = max([1.0, *(self._times(total, naive, roundoff) for naive, roundoff in self._naive)])
         arithmetic._disturb_sum(total, self._terms, self._squares, times)
         if arithmetic._operands:
             arithmetic._disturb_operands(total, self._squares)
 
-    def _times(self, total: Array) -> float:
-        """How many times as far plain running sums in float32 are off as random roundings would be, but at least 1."""
-        assert self._naive is not None
-        places, errors = self._naive.places, self._naive.errors()
+    def _times(self, total: Array, naive: NaiveProduct, roundoff: float) -> float:
+        """How many times as far plain running sums are off as random roundings would be."""
+        places, errors = naive.places, naive.errors()
         if not len(errors):
             return 1.0
         sums, found = total[places], self._squares[places]
         roots = found if self._arithmetic._whole_range else np.sqrt(found)
-        expected = np.sqrt(self._terms / 18) * np.hypot(np.sqrt(2.0) * sums, roots) * 2.0**-24
+        expected = np.sqrt(self._terms / 18) * np.hypot(np.sqrt(2.0) * sums, roots) * roundoff
         known = expected > 0
         ratios = errors[known] / expected[known]
-        return max(1.0, float(np.sqrt(np.mean(np.square(ratios))))) if len(ratios) else 1.0
+        return float(np.sqrt(np.mean(np.square(ratios)))) if len(ratios) else 1.0
 
 
 class Mixed(Arithmetic):
