@@ -219,6 +219,58 @@ def _matrices(x: Tensor, y: Tensor) -> Tensor:
     return a + b + torch.dot(v, x[0, 0]) + torch.outer(x[0, :, 0], v) + torch.addr(x[1], x[0, :, 0], v)
 
 
+class _Squared(torch.autograd.Function):
+    """x exp(x), with a backward pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.exp() + x * x.exp())
+
+
+def _mapped(x: Tensor) -> Tensor:
+    return torch.vmap(lambda row: row.softmax(-1) * row.square().sum())(x) + _Squared.apply(x)
+
+
+def _twice_differentiated(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    y = F.softplus(layer(x))
+    (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    return y, (slope.norm(2, -1) - 1).square().mean()
+
+
+def _packed(layer: nn.Module, x: Tensor) -> Tensor:
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 4, 3]), batch_first=True)
+    return nn.utils.rnn.pad_packed_sequence(layer(packed)[0])[0]
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    every = torch.cdist(x, y) + torch.cdist(x, y, p=1) + torch.cdist(x, y, p=3.0)
+    pairs = F.pairwise_distance(x, y) + F.cosine_similarity(x, y, dim=-1)
+    return every + pairs.unsqueeze(-1) + F.pdist(x[0]).mean() + F.triplet_margin_loss(x, y, x.flip(0))
+
+
+def _bags(mean: nn.Module, total: nn.Module, places: Tensor, factors: Tensor) -> Tensor:
+    bags = places.view(4, 3)
+    return mean(bags) * total(bags, per_sample_weights=factors)
+
+
+def _sampled(x: Tensor, turn: Tensor) -> Tensor:
+    places = F.affine_grid(turn, [3, 4, 5, 6], align_corners=False)
+    return F.grid_sample(x, places, align_corners=False) + F.grid_sample(x, places, "nearest", "border", True)
+
+
+def _spectra(x: Tensor) -> Tensor:
+    spectrum = torch.fft.rfft(x)
+    turned = spectrum[:, :, :4] * torch.polar(torch.ones(4), torch.arange(4.0) / 3)
+    mixed = torch.einsum("bix,bjx->bjx", turned, torch.view_as_complex(x.unflatten(2, (4, 2))))
+    return torch.fft.irfft(mixed, 8) + torch.fft.fft2(x).abs() + (x / (1 + x * 1j)).angle()
+
+
 def _layers() -> dict[str, Program]:
     labels = (3, 7, 4)
     return {
@@ -252,6 +304,14 @@ def _layers() -> dict[str, Program]:
         "recurrent layer": _recurrent(nn.RNN),
         "LSTM layers in both directions": _recurrent(nn.LSTM, num_layers=2, bidirectional=True),
         "GRU layer": _recurrent(nn.GRU),
+        "sequences of several lengths": Program(
+            lambda: Function(_packed, nn.LSTM(8, 5, bidirectional=True, proj_size=3, batch_first=True)), [SEQUENCE]
+        ),
+        "second derivative": Program(lambda: Function(_twice_differentiated, nn.Linear(8, 5)), [SEQUENCE]),
+        "bags of embeddings": Program(
+            lambda: Function(_bags, nn.EmbeddingBag(7, 5, padding_idx=1), nn.EmbeddingBag(7, 5, mode="sum")),
+            [12, (4, 3)],
+        ),
         "LSTM cell": Program(
             lambda: Function(lambda cell, x: cell(x[:, 0], cell(x[:, 1]))[0], nn.LSTMCell(8, 5)), [SEQUENCE]
         ),
@@ -296,4 +356,8 @@ PROGRAMS = {
     "pooling": _plain(_pools, IMAGE),
     "other pooling": _plain(_other_pools, IMAGE),
     "windows": _plain(_windows, IMAGE),
+    "sampling": _plain(_sampled, IMAGE, (3, 2, 3)),
+    "spectra": _plain(_spectra, SEQUENCE, close=FLOAT32_CONSTANTS),
+    "distances": _plain(_distances, SEQUENCE, SEQUENCE),
+    "mapped and own functions": _plain(_mapped, SEQUENCE),
 }

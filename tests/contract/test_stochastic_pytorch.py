@@ -153,6 +153,22 @@ def test_parts_in_a_narrower_dtype_are_told() -> None:
     assert not stochastic.whole
 
 
+def test_autocast_is_told_where_it_is_on() -> None:
+    x = torch.randn(4, 4, dtype=torch.float64)
+    for options in ({"dtype": torch.bfloat16}, {"enabled": False}):
+        with Stochastic() as stochastic, torch.autocast("cpu", **options):
+            nn.functional.linear(x, x)
+        assert stochastic.whole == ({"autocast": 1} if "dtype" in options else {})
+
+
+def test_indices_that_are_computed_are_exact() -> None:
+    with Stochastic():
+        places = (torch.arange(100) * 3.0 + 1 - torch.full((100,), 2.0)).long()
+        count = torch.ones(1000).sum() / 4
+    assert places.tolist() == [3 * number - 1 for number in range(100)]
+    assert count.item() == 250
+
+
 def test_lists_of_operations_do_not_overlap() -> None:
     kinds = [EXACT, ONCE, TWICE, mode.RULES.keys(), sums.SCATTERS.keys(), REWRITTEN.keys()]
     assert sum(map(len, kinds)) == len(set().union(*kinds))

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from faceoff.core.spec import require_choice
 
 from . import products, sums
+from .complex_numbers import COMPLEX, TRANSFORMS, transform
 from .decay_rates import DecayRates
 from .operations import (
     EXACT,
@@ -23,16 +24,17 @@ from .operations import (
     TWICE,
     VIEWS_IN_PLACE,
     functional_twin,
-    in_words,
+    is_complex,
     is_exact_here,
     is_view,
+    kind_of,
     name_of,
     outputs_of,
     rounds_wide,
     tensors_in,
 )
 from .optimisers import FUSED, one_by_one
-from .rewritten import REWRITTEN, convolution, convolution_backward, prims_sum, scatter_reduce
+from .rewritten import BAG_MODES, MAXIMUM, REWRITTEN, convolution, convolution_backward, prims_sum, scatter_reduce
 from .rounding import DTYPES, Rounding
 
 RULES: dict[str, Callable[..., Any]] = {
@@ -112,6 +114,7 @@ class Stochastic(TorchDispatchMode):
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(self._rates)
+            stack.enter_context(self._autocast_told())
             self._default = torch.get_default_dtype()
             if self._default in self._widened:
                 stack.callback(torch.set_default_dtype, self._default)
@@ -154,8 +157,10 @@ class Stochastic(TorchDispatchMode):
         if not known and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             return self._again(func.decompose, *args, **kwargs)
         self.seen[name] = self.seen.get(name, 0) + 1
-        if others := [x.dtype for x in tensors_in(args) if not rounds_wide(x)]:
-            self._leave_whole(f"{name} in {in_words(others[0])}")
+        if name in TRANSFORMS:
+            return transform(self._rounding, func, *args)
+        if others := [x for x in tensors_in(args) if not rounds_wide(x)]:
+            self._leave_whole(f"{name} in {kind_of(others[0])}")
             return func(*args, **kwargs)
         if name in RULES:
             return RULES[name](self._rounding, func, *args, **kwargs)
@@ -166,7 +171,7 @@ class Stochastic(TorchDispatchMode):
     def _elementwise(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """What is pointwise, and what nothing is known of."""
         result = func(*args, **kwargs)
-        if name in ONCE and is_exact_here(name, args, kwargs):
+        if is_exact_here(name, args, kwargs):
             return result
         made = [x for x in tensors_in([result]) if x.is_floating_point() or x.is_complex()]
         pointwise = name in ONCE or name in TWICE or torch.Tag.pointwise in func.tags
@@ -184,10 +189,13 @@ class Stochastic(TorchDispatchMode):
             and result.is_floating_point()
             and result.dtype != torch.float64
         ):
-            self._leave_whole(f"to {in_words(result.dtype)}")
+            self._leave_whole(f"to {kind_of(result)}")
         return result
 
     def _rewritten(self, func: Any, name: str, args: Any) -> Callable[..., Any] | None:
+        """As what else it is to be computed."""
+        if name in COMPLEX and any(map(is_complex, args)):
+            return COMPLEX[name]
         if func.namespace == "prims" and name == "sum":
             return prims_sum
         if name == "convolution":
@@ -196,6 +204,8 @@ class Stochastic(TorchDispatchMode):
             return convolution_backward if args[-1][2] else None
         if name == "scatter_reduce":
             return scatter_reduce if args[4] in ("sum", "mean") else None
+        if name in BAG_MODES and args[BAG_MODES[name] :][:1] == (MAXIMUM,):
+            return None
         return REWRITTEN.get(name)
 
     def _in_place(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -211,7 +221,7 @@ class Stochastic(TorchDispatchMode):
         changed.copy_(self._again(twin, *args, **kwargs))
         if changed.dtype != torch.float64 and not torch.equal(changed, changed.round()):
             # What counts in whole numbers is exact; anything else has been rounded for good.
-            self._leave_whole(f"{name} in {in_words(changed.dtype)}")
+            self._leave_whole(f"{name} in {kind_of(changed)}")
         return changed
 
     def _into(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -227,12 +237,32 @@ class Stochastic(TorchDispatchMode):
             target.resize_(value.shape).copy_(value)
         return targets[0] if len(targets) == 1 else tuple(targets)
 
+    @contextlib.contextmanager
+    def _autocast_told(self) -> Iterator[None]:
+        """Autocast leaves float64 alone: the noise is not of what it makes of float32, and no operation shows it."""
+        enable = torch.set_autocast_enabled
+
+        def noted(*arguments: Any) -> None:
+            if arguments[-1] and torch.get_autocast_dtype("cpu") not in self._widened:
+                self._leave_whole("autocast")
+            enable(*arguments)
+
+        if torch.is_autocast_enabled("cpu"):
+            noted("cpu", True)
+        torch.set_autocast_enabled = noted
+        try:
+            yield
+        finally:
+            torch.set_autocast_enabled = enable
+
     def _leave_whole(self, name: str) -> None:
         self.whole[name] = self.whole.get(name, 0) + 1
 
     def _wide(self, value: Any) -> Any:
         """Tensors and dtypes that are computed in float64 instead, also inside lists; anything else unchanged."""
         if isinstance(value, torch.Tensor):
+            if value._is_zerotensor():
+                value = value.clone()  # A derivative that is zero has no memory of its own.
             return value.double() if value.dtype in self._widened else value
         if isinstance(value, torch.dtype):
             return torch.float64 if value in self._widened else value

@@ -25,10 +25,14 @@ _EXACT = """
     split_copy split_with_sizes_copy unbind_copy view_copy expand_copy permute_copy upsample_nearest1d
     upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
     copy copy_ clone contiguous lift_fresh lift_fresh_copy _to_copy convert_element_type detach _unsafe_view reshape
-    _reshape_alias set_ resize_ resize_as_ fill zero zeros ones full empty empty_like zeros_like ones_like full_like
+    _reshape_alias set resize resize_as fill zero zeros ones full empty empty_like zeros_like ones_like full_like
     new_zeros new_ones new_full new_empty new_empty_strided empty_strided empty_permuted scalar_tensor arange eye iota
+    hardshrink hardshrink_backward softshrink_backward masked_scatter_backward _unique2 unique_consecutive unique_dim
+    frexp complex _pack_padded_sequence _pack_padded_sequence_backward
+    _conj_physical lu_unpack histogram
     _local_scalar_dense is_same_size equal randperm randint rand_like randn_like randint_like bernoulli
-    copy_strided uniform normal normal_functional exponential multinomial random broadcast_in_dim
+    copy_strided uniform normal normal_functional exponential multinomial random geometric log_normal
+    cauchy broadcast_in_dim
 """
 
 # Functions that libraries compute to about two unit roundoffs; basic operations are correctly rounded.
@@ -80,7 +84,9 @@ def outputs_of(func: Any) -> tuple[str, ...]:
 
 
 def is_exact_here(name: str, args: Any, kwargs: Any) -> bool:
-    """Whether a basic operation needs no rounding with these arguments."""
+    """Whether an operation needs no rounding with these arguments."""
+    if name in ("scatter_reduce", "index_reduce"):
+        return args[4] in ("amax", "amin")
     if name == "div" and kwargs.get("rounding_mode") is not None:
         return True  # A whole number.
     if name not in ("mul", "div"):
@@ -106,10 +112,16 @@ def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
 
 
 def rounds_wide(x: torch.Tensor) -> bool:
-    """Whether its numbers are rounded to float64, or whole ones."""
-    return x.dtype == torch.float64 or not (x.is_floating_point() or x.is_complex())
+    """Whether its numbers are rounded to float64, or whole ones, and all of them stored."""
+    wide = x.dtype == torch.float64 or not (x.is_floating_point() or x.is_complex())
+    return wide and x.layout == torch.strided
 
 
-def in_words(dtype: torch.dtype) -> str:
-    """`bfloat16`."""
-    return str(dtype).removeprefix("torch.")
+def is_complex(value: Any) -> bool:
+    """Whether it is a complex number, or a tensor of them."""
+    return isinstance(value, complex) or (isinstance(value, torch.Tensor) and value.is_complex())
+
+
+def kind_of(x: torch.Tensor) -> str:
+    """What is unusual of it, in a word: `bfloat16`, `sparse_coo`."""
+    return str(x.dtype if x.layout == torch.strided else x.layout).removeprefix("torch.")

@@ -11,8 +11,20 @@ from typing import Any
 
 import torch
 
+from .resampling import RESAMPLING
+
 aten = torch.ops.aten
 Tensor = torch.Tensor
+
+# What is made of the rows of a bag.
+SUM, MEAN, MAXIMUM = 0, 1, 2
+# Which argument says so.
+BAG_MODES = {
+    "_embedding_bag": 4,
+    "_embedding_bag_forward_only": 4,
+    "_embedding_bag_backward": 8,
+    "_embedding_bag_per_sample_weights_backward": 5,
+}
 
 
 def mean(x: Tensor, axes: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -143,35 +155,93 @@ def scatter_reduce(
     return total / count.clamp(min=1)
 
 
-def _interpolation_backward(forward: Any, taps: int) -> Callable[..., Tensor]:
-    """Spreads the gradient over the `taps` pixels along each axis that `forward` weighs, with its rounded weights."""
+def embedding_bag(
+    weight: Tensor, indices: Tensor, offsets: Tensor, scale_grad_by_freq: bool = False, mode: int = SUM,
+    sparse: bool = False, factors: Tensor | None = None, include_last_offset: bool = False, padding_index: int = -1,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Sums or means of rows of `weight`, each of the rows from an offset to the next.
 
-    def compute(
-        grad: Tensor, output_size: Sequence[int], input_size: Sequence[int], align_corners: bool, *scales: Any
-    ) -> Tensor:
-        for number, (incoming, outgoing) in enumerate(zip(input_size[2:], output_size, strict=True)):
-            basis = torch.eye(incoming, dtype=torch.float64).reshape(1, incoming, incoming, 1)
-            scale = scales[number] if number < len(scales) else None
-            weights = forward(basis, [outgoing, 1], align_corners, scale, None)[0, :, :, 0]
-            _, places = weights.abs().topk(min(taps, incoming), 0)
-            axis = number + 2
-            spread = grad.new_zeros([*grad.shape[:axis], incoming, *grad.shape[axis + 1 :]])
-            for place in places:
-                weight = weights.gather(0, place.unsqueeze(0)).reshape(-1, *[1] * (grad.dim() - axis - 1))
-                spread = spread.index_add(axis, place, grad * weight)
-            grad = spread
-        return grad
+    Returns:
+        They, the bag of each row, the number of rows in each bag, and nothing.
+    """
+    count = len(offsets) - include_last_offset
+    bags = torch.searchsorted(offsets[:count].contiguous(), torch.arange(len(indices)), right=True) - 1
+    used = indices != padding_index
+    rows = weight[indices] if factors is None else weight[indices] * factors.unsqueeze(1)
+    rows = rows.masked_fill(~used.unsqueeze(1), 0.0)
+    sizes = torch.zeros(count, dtype=torch.int64).index_add(0, bags, used.long())
+    total = rows.new_zeros(count, rows.shape[1]).index_add(0, bags, rows)
+    if mode == MEAN:
+        total = total / sizes.clamp(min=1).unsqueeze(1)
+    return total, bags, sizes, bags.new_empty(0)
 
-    return compute
+
+def embedding_bag_backward(
+    grad: Tensor, indices: Tensor, offsets: Tensor, bags: Tensor, sizes: Tensor, largest: Tensor, count: int,
+    scale_grad_by_freq: bool, mode: int, sparse: bool, factors: Tensor | None, padding_index: int = -1,
+) -> Tensor:  # fmt: skip
+    """By the weight."""
+    rows = grad[bags]
+    if mode == MEAN:
+        rows = rows / sizes[bags].clamp(min=1).unsqueeze(1)
+    if factors is not None:
+        rows = rows * factors.unsqueeze(1)
+    return aten.embedding_dense_backward(rows, indices, count, padding_index, scale_grad_by_freq)
+
+
+def embedding_bag_backward_by_factors(
+    grad: Tensor, weight: Tensor, indices: Tensor, offsets: Tensor, bags: Tensor, mode: int, padding_index: int = -1
+) -> Tensor:
+    """By the factors."""
+    along = (grad[bags] * weight[indices]).sum(1)
+    return along.masked_fill(indices == padding_index, 0.0)
+
+
+def cdist(x: Tensor, y: Tensor, p: float, compute_mode: int | None = None) -> Tensor:
+    """The norm of the difference of every row of x and every row of y."""
+    return _norm(x.unsqueeze(-2) - y.unsqueeze(-3), p)
+
+
+def cdist_backward(grad: Tensor, x: Tensor, y: Tensor, p: float, distance: Tensor) -> Tensor:
+    """By x."""
+    return _norm_backward(grad, x.unsqueeze(-2) - y.unsqueeze(-3), p, distance).sum(-2)
+
+
+def pdist(x: Tensor, p: float = 2.0) -> Tensor:
+    """The norm of the difference of every two rows."""
+    i, j = torch.triu_indices(len(x), len(x), 1)
+    return _norm(x[i] - x[j], p)
+
+
+def pdist_backward(grad: Tensor, x: Tensor, p: float, distance: Tensor) -> Tensor:
+    """By x."""
+    i, j = torch.triu_indices(len(x), len(x), 1)
+    by_difference = _norm_backward(grad, x[i] - x[j], p, distance)
+    return torch.zeros_like(x).index_add(0, i, by_difference).index_add(0, j, -by_difference)
+
+
+def _norm(d: Tensor, p: float) -> Tensor:
+    if p == 0:
+        return (d != 0).sum(-1).double()
+    if p in (1, math.inf):
+        return d.abs().sum(-1) if p == 1 else d.abs().amax(-1)
+    return (d * d).sum(-1).sqrt() if p == 2 else d.abs().pow(p).sum(-1).pow(1 / p)
+
+
+def _norm_backward(grad: Tensor, d: Tensor, p: float, norm: Tensor) -> Tensor:
+    grad, norm = grad.unsqueeze(-1), norm.unsqueeze(-1)
+    if p == 0:
+        return torch.zeros_like(d)
+    if p == math.inf:
+        return grad * (d.sign() * (d.abs() == norm))
+    along = d.sign() if p == 1 else d / norm if p == 2 else d.sign() * (d.abs() / norm).pow(p - 1)
+    return grad * torch.where(norm == 0, 0.0, along)
 
 
 def _axes(x: Tensor, axes: Any) -> list[int]:
     axes = [axes] if isinstance(axes, int) else list(axes or [])
     return [axis % max(1, x.dim()) for axis in axes] or list(range(x.dim()))
 
-
-LINEAR = _interpolation_backward(aten.upsample_bilinear2d.default, 2)
-CUBIC = _interpolation_backward(aten.upsample_bicubic2d.default, 4)
 
 REWRITTEN: dict[str, Callable[..., Any]] = {
     "mean": mean,
@@ -183,13 +253,19 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
     "mv": mv,
     "dot": dot,
     "vdot": dot,
+    "_efficientzerotensor": torch.zeros,  # It has no memory that could be looked at.
     "native_dropout": native_dropout,
     "_trilinear": trilinear,
     "_weight_norm_interface_backward": weight_norm_backward,
     "_adaptive_avg_pool3d": adaptive_average,
     "logcumsumexp": logcumsumexp,
-    "upsample_linear1d_backward": LINEAR,
-    "upsample_bilinear2d_backward": LINEAR,
-    "upsample_trilinear3d_backward": LINEAR,
-    "upsample_bicubic2d_backward": CUBIC,
+    "_embedding_bag": embedding_bag,
+    "_embedding_bag_forward_only": embedding_bag,
+    "_embedding_bag_backward": embedding_bag_backward,
+    "_embedding_bag_per_sample_weights_backward": embedding_bag_backward_by_factors,
+    "_cdist_forward": cdist,
+    "_cdist_backward": cdist_backward,
+    "_pdist_forward": pdist,
+    "_pdist_backward": pdist_backward,
+    **RESAMPLING,
 }

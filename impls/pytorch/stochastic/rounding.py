@@ -39,6 +39,7 @@ class Rounding:
         # From here on what a relative error of u is hides what the smallest numbers do.
         self._near = least / own
         self._largest = limits.max
+        self._whole_up_to = 1 / own
         self.rng = np.random.default_rng(seed)
         half = (torch.from_numpy(self.rng.random(self.SIZE // 2)) * 2 - 1) * self.unit_roundoff
         # Every draw stands there with either sign, so that over the places products of draws average to zero.
@@ -52,7 +53,8 @@ class Rounding:
     def elementwise(self, values: torch.Tensor, units: float = 1.0) -> torch.Tensor:
         """Multiplies each element by 1 + units * u * uniform(-1, 1), in place; returns `values`.
 
-        What is below the smallest normal number of the dtype may vanish, and what is too large is infinite.
+        What is below the smallest normal number of the dtype may vanish, and what is too large is infinite. A whole
+        number that the dtype holds is exact: nothing else comes out as one, and indices are computed so.
 
         Args:
             values: float64, any shape.
@@ -60,12 +62,15 @@ class Rounding:
         """
         if not self.unit_roundoff or not values.numel():
             return values
+        draws = self._draws(values)
+        if (whole := self._whole(values)) is not None:
+            draws = draws.masked_fill(whole, 0.0)
         if self._is_ordinary(values):
-            return values.addcmul_(values, self._draws(values), value=units)
+            return values.addcmul_(values, draws, value=units)
         size = values.abs()
         lost = (size * self._lost_share).clamp_(max=self._lost_below)
         error = torch.maximum(lost, size * (units * self.unit_roundoff))
-        return self._shift(values, error.mul_(self._draws(values)).div_(self.unit_roundoff))
+        return self._shift(values, error.mul_(draws).div_(self.unit_roundoff))
 
     def sums(
         self,
@@ -101,6 +106,8 @@ class Rounding:
         if least is not None:
             deviation = torch.maximum(deviation, least * (math.sqrt(1.5) / self.unit_roundoff))
         deviation.mul_(self._draws(values) + self._draws(values))
+        if (whole := self._whole(values)) is not None:
+            deviation.masked_fill_(whole, 0.0)
         return values.add_(deviation) if ordinary else self._shift(values, deviation)
 
     def _shift(self, values: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -113,6 +120,14 @@ class Rounding:
             # No disturbance makes a value zero, and by a root or a quotient a zero is far from it.
             values.masked_fill_(size < self._lost_below, 0.0)
         return values
+
+    def _whole(self, values: torch.Tensor) -> torch.Tensor | None:
+        """Which elements are whole numbers that the dtype holds, zero aside; None where the first one is none."""
+        first = values[(0,) * values.dim()].item()
+        if not first.is_integer():
+            return None
+        size = values.abs()
+        return (size == size.floor()) & (size > 0) & (size <= self._whole_up_to)
 
     def _is_ordinary(self, values: torch.Tensor, terms: float = 1.0) -> bool:
         """Whether the range of the dtype does not matter to sums of so many terms."""
