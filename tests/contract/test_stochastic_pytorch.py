@@ -216,6 +216,33 @@ def test_roundings_of_equal_terms_add_up() -> None:
     assert rms(runs) > 10 * 2.0**-24 * 0.1 * math.sqrt(terms / 9)
 
 
+def spread_of_twins(alike: bool) -> tuple[float, float]:
+    """The noise of a mean over equal pictures, and of the difference of what is computed twice, by its own size."""
+    x, means, differences = torch.rand(3, dtype=torch.float32).double(), [], []
+    for seed in range(RUNS):
+        with Stochastic(seed=seed, alike=alike):
+            pictures = (x.expand(4096, 3) * 1.1).tanh()
+            differences.append((x * 1.7).exp() - (x * 1.7).exp())
+        means.append(pictures.mean(0) - (x * 1.1).tanh())
+    return rms(means), rms(differences)
+
+
+def test_equal_results_are_rounded_alike_where_that_is_asked_for() -> None:
+    own_mean, own_difference = spread_of_twins(alike=False)
+    alike_mean, alike_difference = spread_of_twins(alike=True)
+    assert own_difference > 2.0**-24
+    assert alike_difference == 0
+    assert alike_mean > 20 * own_mean
+
+
+@pytest.mark.parametrize("name", ["dense", "convolutions of images", "Transformer"])
+def test_where_no_results_are_equal_it_is_the_same_noise(name: str) -> None:
+    example, found = Example(PROGRAMS[name]), measured(name)
+    runs = [example.run(torch.float64, Stochastic("float32", UNIT_ROUNDOFF, seed, alike=True)) for seed in range(RUNS)]
+    for key, centre in found.centre.items():
+        assert 0.4 < SCALE * rms(run[key] - centre for run in runs) / found.noise[key] < 2.5, key
+
+
 @pytest.mark.parametrize("optimiser", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"])
 @pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}], ids=["plain", "foreach", "fused"])
 def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how: dict[str, bool]) -> None:

@@ -82,6 +82,9 @@ class Stochastic(TorchDispatchMode):
         unit_roundoff: the largest relative error of a rounding, instead of that of `dtype`; its range, the smallest
             and largest numbers, stays that of `dtype`. 0.0: the same operations undisturbed.
         seed: of the disturbance; the program's own random numbers are what they are without it.
+        alike: equal results are rounded alike, as in every dtype. Of many equal numbers, as in blank pictures, or where
+            one thing is computed twice, errors then add up, which draws of their own average out. The larger of both
+            noises is what an implementation may be off by.
 
     Attributes:
         seen: how often each operation was met, after all were taken apart, by name.
@@ -94,10 +97,12 @@ class Stochastic(TorchDispatchMode):
     Source: Parker 1997, "Monte Carlo arithmetic".
     """
 
-    def __init__(self, dtype: str = "float32", unit_roundoff: float | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, dtype: str = "float32", unit_roundoff: float | None = None, seed: int = 0, alike: bool = False
+    ) -> None:
         super().__init__()
         require_choice(dtype, DTYPES, "stochastic.dtype")
-        self._rounding = Rounding(dtype, unit_roundoff, seed)
+        self._rounding = Rounding(dtype, unit_roundoff, seed, alike)
         self._rates = DecayRates(self._rounding)
         finest = torch.finfo(getattr(torch, dtype)).eps
         narrow = (torch.float32, torch.bfloat16, torch.float16)

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 
+from .draws import Draws, DrawsByValue
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -17,16 +19,14 @@ class Rounding:
         dtype: one of `DTYPES`.
         unit_roundoff: the largest relative error of one rounding; None: that of `dtype`. 0.0 disturbs nothing.
         seed: of the draws.
+        alike: equal results get equal draws.
 
     Attributes:
         unit_roundoff: as above, u.
         rng: for whatever else is drawn.
     """
 
-    # Made once and then taken from anywhere in a ring, which is much faster than drawing anew.
-    SIZE, BLOCK = 2**18, 2**16
-
-    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int) -> None:
+    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int, alike: bool = False) -> None:
         limits = torch.finfo(getattr(torch, dtype))
         own = limits.eps / 2
         self.unit_roundoff = own if unit_roundoff is None else unit_roundoff
@@ -41,10 +41,9 @@ class Rounding:
         self._largest = limits.max
         self._whole_up_to = 1 / own
         self.rng = np.random.default_rng(seed)
-        half = (torch.from_numpy(self.rng.random(self.SIZE // 2)) * 2 - 1) * self.unit_roundoff
-        # Every draw stands there with either sign, so that over the places products of draws average to zero.
-        self._ring = torch.cat([half, -half, half[: self.BLOCK]])
-        self._places: list[int] = []
+        self._draws: Draws | DrawsByValue = Draws(self.rng, self.unit_roundoff)
+        if alike:
+            self._draws = DrawsByValue(self.rng, self.unit_roundoff, every_bit=dtype == "float64")
 
     def draw(self) -> float:
         """The relative error of one rounding: u * uniform(-1, 1)."""
@@ -62,7 +61,7 @@ class Rounding:
         """
         if not self.unit_roundoff or not values.numel():
             return values
-        draws = self._draws(values)
+        draws = self._draws.of(values)
         if (whole := self._whole(values)) is not None:
             draws = draws.masked_fill(whole, 0.0)
         if self._is_ordinary(values):
@@ -97,7 +96,7 @@ class Rounding:
             return values
         count = torch.as_tensor(terms, dtype=torch.float64)
         ordinary = self._is_ordinary(values, float(count.max()))
-        # The sum of two draws is bell-shaped enough, and of variance 2/3 u^2.
+        # In units of the sum of two draws, of variance 2/3 u^2.
         deviation = torch.hypot(values * math.sqrt(2), roots).mul_((count / 12).sqrt() * times)
         if not ordinary:
             most = ((count / 3).sqrt() if self._rounds_small else count) * self._lost_below
@@ -105,7 +104,7 @@ class Rounding:
             deviation = torch.maximum(deviation, lost * (math.sqrt(1.5) / self.unit_roundoff))
         if least is not None:
             deviation = torch.maximum(deviation, least * (math.sqrt(1.5) / self.unit_roundoff))
-        deviation.mul_(self._draws(values) + self._draws(values))
+        deviation.mul_(self._draws.of_sums(values, roots))
         if (whole := self._whole(values)) is not None:
             deviation.masked_fill_(whole, 0.0)
         return values.add_(deviation) if ordinary else self._shift(values, deviation)
@@ -138,22 +137,6 @@ class Rounding:
         if smallest == 0 and largest > 0:
             smallest = float(torch.where(size > 0, size, math.inf).min())
         return largest <= self._largest and (largest == 0 or smallest >= self._near * max(1.0, terms))
-
-    def _draws(self, values: torch.Tensor) -> torch.Tensor:
-        """A draw of u * uniform(-1, 1) for each element, not to be written to."""
-        count = values.numel()
-        if count <= self.BLOCK:
-            return self._take(count).view(values.shape)
-        found = torch.empty(count, dtype=torch.float64)
-        for part in found.split(self.BLOCK):
-            part.copy_(self._take(part.numel()))
-        return found.view(values.shape)
-
-    def _take(self, count: int) -> torch.Tensor:
-        if not self._places:
-            self._places = self.rng.integers(self.SIZE, size=1024).tolist()
-        place = self._places.pop()
-        return self._ring[place : place + count]
 
 
 def relative_squares(x: torch.Tensor, narrow: bool = True) -> tuple[torch.Tensor, float]:
