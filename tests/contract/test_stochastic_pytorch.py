@@ -1,0 +1,318 @@
+"""The rounding noise of PyTorch programs: every construct is told of, and real errors in float32 are as large.
+
+The programs are `pytorch_programs`; what is found of each, once, is `Measured`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+from torch.optim import optimizer as hooks
+
+from faceoff.core.errors import InputError
+from impls.pytorch.stochastic import Stochastic, mode, sums
+from impls.pytorch.stochastic.operations import EXACT, ONCE, TWICE
+from impls.pytorch.stochastic.rewritten import REWRITTEN
+from tests.contract.pytorch_noise import RUNS, SCALE, UNIT_ROUNDOFF, Example, Values, difference, rms
+from tests.contract.pytorch_programs import PROGRAMS
+
+# Of an error of float32 to its noise: what is right stays below.
+MOST, LEAST_IN_THE_MEDIAN = 4.0, 0.01
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Measured(NamedTuple):
+    """What was found of a program.
+
+    Attributes:
+        plain: what it returns in float64.
+        centre: the same taken apart, undisturbed.
+        noise: the rms of each quantity over all elements and runs, in float32.
+        errors: the rms error of each quantity in float32.
+        whole: what could not be taken apart.
+    """
+
+    plain: Values
+    centre: Values
+    noise: dict[str, float]
+    errors: dict[str, float]
+    whole: dict[str, int]
+
+
+@functools.cache
+def measured(name: str) -> Measured:
+    example = Example(PROGRAMS[name])
+    plain, narrow = example.run(torch.float64), example.run(torch.float32)
+    apart = Stochastic(unit_roundoff=0.0)
+    centre = example.run(torch.float64, apart)
+    disturbed = [Stochastic(unit_roundoff=UNIT_ROUNDOFF, seed=seed) for seed in range(RUNS)]
+    runs = [example.run(torch.float64, mode) for mode in disturbed]
+    noise = {key: SCALE * rms(run[key] - centre[key] for run in runs) for key in centre}
+    errors = {key: rms([narrow[key] - plain[key]]) for key in plain}
+    return Measured(plain, centre, noise, errors, {**apart.whole, **disturbed[0].whole})
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_taken_apart_wholly_and_means_the_same(name: str) -> None:
+    found = measured(name)
+    assert found.whole == {}
+    assert found.centre.keys() == found.plain.keys()
+    for key, plain in found.plain.items():
+        # What cancels, as the gradient by a bias before batch norm, is as large as its noise in float64.
+        size = max(float(plain.nan_to_num(0.0, 0.0, 0.0).abs().max()), found.noise[key] / 2.0**-24)
+        assert difference(found.centre[key], plain) <= PROGRAMS[name].close * size, key
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_errors_of_float32_are_no_larger_than_its_noise(name: str) -> None:
+    found = measured(name)
+    for key, error in found.errors.items():
+        assert error <= MOST * found.noise[key], key
+
+
+def test_the_noise_is_not_much_larger_than_errors_of_float32() -> None:
+    ratios = []
+    for found in map(measured, PROGRAMS):
+        ratios += [error / found.noise[key] for key, error in found.errors.items() if found.noise[key]]
+    assert len(ratios) > 100
+    assert statistics.median(ratios) > LEAST_IN_THE_MEDIAN
+
+
+def rms_in(example: Example, dtype: str, unit_roundoff: float | None = None) -> tuple[Values, dict[str, float]]:
+    """The undisturbed values, and the rms noise of `dtype` in its own unit."""
+    centre = example.run(torch.float64, Stochastic(dtype, 0.0))
+    runs = [example.run(torch.float64, Stochastic(dtype, unit_roundoff, seed)) for seed in range(RUNS)]
+    return centre, {key: rms(run[key] - centre[key] for run in runs) for key in centre}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["dense", "LSTM layers in both directions", "Transformer", "batch norm"])
+def test_errors_of_narrow_dtypes_are_no_larger_than_their_noise_and_far_larger_than_that_of_float32(
+    name: str, dtype: str
+) -> None:
+    example = Example(PROGRAMS[name], dtype=dtype)
+    centre, noise = rms_in(example, dtype)
+    narrow = example.run(getattr(torch, dtype))
+    for key, value in centre.items():
+        error = rms([narrow[key] - value])
+        assert error <= MOST * noise[key], key
+        assert error > MOST * measured(name).noise[key], key
+
+
+def test_noise_is_in_proportion_to_the_unit_roundoff() -> None:
+    for key, noise in rms_in(Example(PROGRAMS["Transformer"]), "float32")[1].items():
+        assert noise == pytest.approx(measured("Transformer").noise[key], rel=1e-3)
+
+
+def test_a_run_is_told_by_its_seed() -> None:
+    example = Example(PROGRAMS["recurrent layer"])
+    first, again, other = (example.run(torch.float64, Stochastic(seed=seed)) for seed in (1, 1, 2))
+    for key, value in first.items():
+        assert torch.equal(value, again[key])
+        assert not torch.equal(value, other[key])
+
+
+def test_an_operation_that_nothing_is_known_of_is_told() -> None:
+    with Stochastic() as stochastic:
+        torch.linalg.inv(torch.eye(3, dtype=torch.float64) * 3)
+    assert stochastic.whole == {"linalg_inv_ex": 1}
+
+
+def test_a_product_that_is_no_longer_known_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(mode.RULES, "mm")
+    with Stochastic() as stochastic:
+        nn.Linear(8, 4).double()(torch.ones(2, 8).double())
+    assert stochastic.whole == {"mm": 1}
+    assert stochastic.seen["mm"] == 1
+
+
+def test_parts_in_a_narrower_dtype_are_told() -> None:
+    x = torch.randn(4, 4, dtype=torch.float64)
+    with Stochastic("float32") as stochastic:
+        (x.to(torch.bfloat16) @ x.to(torch.bfloat16)).double()
+    assert set(stochastic.whole) == {"to bfloat16", "mm in bfloat16"}
+    with Stochastic("bfloat16") as stochastic:
+        (x.to(torch.bfloat16) @ x.to(torch.bfloat16)).double()
+    assert not stochastic.whole
+
+
+def test_autocast_is_told_where_it_is_on() -> None:
+    x = torch.randn(4, 4, dtype=torch.float64)
+    for options in ({"dtype": torch.bfloat16}, {"enabled": False}):
+        with Stochastic() as stochastic, torch.autocast("cpu", **options):
+            nn.functional.linear(x, x)
+        assert stochastic.whole == ({"autocast": 1} if "dtype" in options else {})
+
+
+def test_indices_that_are_computed_are_exact() -> None:
+    with Stochastic():
+        places = (torch.arange(100) * 3.0 + 1 - torch.full((100,), 2.0)).long()
+        count = torch.ones(1000).sum() / 4
+    assert places.tolist() == [3 * number - 1 for number in range(100)]
+    assert count.item() == 250
+
+
+def test_lists_of_operations_do_not_overlap() -> None:
+    kinds = [EXACT, ONCE, TWICE, mode.RULES.keys(), sums.SCATTERS.keys(), REWRITTEN.keys()]
+    assert sum(map(len, kinds)) == len(set().union(*kinds))
+    for name in set().union(*kinds):
+        assert hasattr(torch.ops.aten, name) or hasattr(torch.ops.prims, name), name
+
+
+def state() -> tuple[Any, ...]:
+    """What the mode changes while it is entered."""
+    cuda = torch.backends.cuda
+    attention = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
+    registered = len(hooks._global_optimizer_pre_hooks), len(hooks._global_optimizer_post_hooks)
+    return *attention, torch.backends.mha.get_fastpath_enabled(), torch.get_default_dtype(), registered
+
+
+def test_what_it_changes_is_put_back_after_an_error() -> None:
+    before = state()
+    optimiser = torch.optim.Adam([weight := torch.zeros(3, dtype=torch.float64, requires_grad=True)])
+    optimiser.register_step_pre_hook(lambda *_: 1 / 0)
+    weight.grad = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(ZeroDivisionError), Stochastic():
+        optimiser.step()
+    assert state() == before
+    with Stochastic():
+        assert all(during != outside for during, outside in zip(state()[3:], before[3:], strict=True))
+    assert optimiser.param_groups[0]["betas"] == (0.9, 0.999)
+    assert torch.equal(torch.ones(3) / 3, torch.full((3,), 1 / 3))
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(InputError, match="float8"):
+        Stochastic("float8")
+
+
+def test_roundings_of_equal_terms_add_up() -> None:
+    terms = 20_000
+    x = torch.full((3, terms), 0.1, dtype=torch.float32)
+    runs = []
+    for seed in range(RUNS):
+        with Stochastic(seed=seed):
+            runs.append(x.double().mean(1) - x.double().mean())
+    running = torch.from_numpy(x.numpy().T.cumsum(0)[-1] / terms).double()
+    assert 0.2 < rms([running - x.double().mean()]) / rms(runs) < MOST
+    # Random roundings of as many terms, each once, are off by less than a tenth of that.
+    assert rms(runs) > 10 * 2.0**-24 * 0.1 * math.sqrt(terms / 9)
+
+
+def spread_of_twins(alike: bool) -> tuple[float, float]:
+    """The noise of a mean over equal pictures, and of the difference of what is computed twice, by its own size."""
+    x, means, differences = torch.rand(3, dtype=torch.float32).double(), [], []
+    for seed in range(RUNS):
+        with Stochastic(seed=seed, alike=alike):
+            pictures = (x.expand(4096, 3) * 1.1).tanh()
+            differences.append((x * 1.7).exp() - (x * 1.7).exp())
+        means.append(pictures.mean(0) - (x * 1.1).tanh())
+    return rms(means), rms(differences)
+
+
+def test_equal_results_are_rounded_alike_where_that_is_asked_for() -> None:
+    own_mean, own_difference = spread_of_twins(alike=False)
+    alike_mean, alike_difference = spread_of_twins(alike=True)
+    assert own_difference > 2.0**-24
+    assert alike_difference == 0
+    assert alike_mean > 20 * own_mean
+
+
+@pytest.mark.parametrize("name", ["dense", "convolutions of images", "Transformer"])
+def test_where_no_results_are_equal_it_is_the_same_noise(name: str) -> None:
+    example, found = Example(PROGRAMS[name]), measured(name)
+    runs = [example.run(torch.float64, Stochastic("float32", UNIT_ROUNDOFF, seed, alike=True)) for seed in range(RUNS)]
+    for key, centre in found.centre.items():
+        assert 0.4 < SCALE * rms(run[key] - centre for run in runs) / found.noise[key] < 2.5, key
+
+
+@pytest.mark.parametrize("optimiser", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"])
+@pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}], ids=["plain", "foreach", "fused"])
+def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how: dict[str, bool]) -> None:
+    if how.get("fused") and optimiser in ("RMSprop", "NAdam"):
+        pytest.skip("has no fused kernel")
+    options = {"momentum": 0.9} if optimiser == "SGD" else {}
+
+    def train(stochastic: Stochastic | None) -> Values:
+        torch.manual_seed(0)
+        module = nn.Linear(6, 4).double()
+        made = getattr(torch.optim, optimiser)(module.parameters(), lr=0.03, weight_decay=0.01, **options, **how)
+        x = torch.randn(5, 6).double()
+        with stochastic or torch.enable_grad():
+            for _ in range(3):
+                made.zero_grad()
+                module(x).square().mean().backward()
+                nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+                made.step()
+        assert stochastic is None or not stochastic.whole
+        return {name: value.detach() for name, value in module.named_parameters()}
+
+    plain, centre = train(None), train(Stochastic(unit_roundoff=0.0))
+    first, second = (train(Stochastic(unit_roundoff=UNIT_ROUNDOFF, seed=seed)) for seed in range(2))
+    for name, value in plain.items():
+        # NAdam holds a product of decay rates in float32.
+        assert difference(centre[name], value) <= (1e-8 if optimiser == "NAdam" else 1e-12)
+        assert 2.0**-27 < SCALE * rms([first[name] - second[name]]) / rms([value]) < 2.0**-12
+
+
+def test_relus_at_zero_flip_with_the_roundoff_of_the_dtype_alone() -> None:
+    x = torch.randn(1000, dtype=torch.float32).double()
+    # Zero but for the rounding of the last sum.
+    y = x * 3 - (x + x + x)
+
+    def opened(unit_roundoff: float, seed: int) -> torch.Tensor:
+        with Stochastic("float32", unit_roundoff, seed):
+            return (x * 3 - (x + x + x) + 2.0**-30 > 0).double()
+
+    assert not y.any()
+    assert all(opened(UNIT_ROUNDOFF, seed).all() for seed in range(RUNS))
+    assert not opened(2.0**-24, 0).all()
+
+
+@pytest.mark.parametrize("unit_roundoff", [None, UNIT_ROUNDOFF])
+def test_numbers_below_the_smallest_normal_one_may_vanish(unit_roundoff: float | None) -> None:
+    scale = 1.0 if unit_roundoff is None else SCALE
+    x = torch.logspace(-44, -36, 9, dtype=torch.float64)
+    # Sums of numbers that may each have vanished.
+    for compute in (
+        lambda x: x * 3,
+        lambda x: torch.stack([x, x]).sum(0),
+        lambda x: x[:, None] @ torch.ones_like(x[None]),
+    ):
+        exact = compute(x).reshape(9, -1)[:, 0]
+        runs = []
+        for seed in range(RUNS):
+            with Stochastic("float32", unit_roundoff, seed):
+                runs.append((compute(x).reshape(9, -1)[:, 0] - exact) * scale)
+        noise = torch.stack(runs).square().mean(0).sqrt() / exact
+        small = exact < 2.0**-126
+        assert ((noise[small] > 0.2) & (noise[small] < 2)).all()
+        assert (noise[exact > 2.0**-101] < 1e-6).all()
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e20), ("bfloat16", 1e20), ("float16", 1e3)])
+def test_numbers_too_large_for_the_dtype_are_infinite(dtype: str, size: float) -> None:
+    x = torch.tensor([[size, -size, 1.0]], dtype=torch.float64)
+    with Stochastic(dtype):
+        products = x * x.abs(), x.T @ x.abs()
+    assert products[0].tolist()[0][:2] == [math.inf, -math.inf]
+    assert products[1].isinf().sum() == 4
+    with Stochastic("float64"):
+        assert (x * x).isfinite().all()
