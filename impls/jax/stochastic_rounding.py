@@ -1,0 +1,260 @@
+"""How far results are off: random roundings of a narrower dtype, of single results and of sums.
+
+Everything here is NumPy in float64. A draw costs no compilation, and what an error depends on may be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from faceoff.core.errors import InputError
+
+Array: TypeAlias = np.ndarray
+
+UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Half the distance from 1 to the next number."""
+LARGEST = {"float64": (2 - 2.0**-52) * 2.0**1023, "float32": 3.4028235e38, "float16": 65504.0, "bfloat16": 3.3895314e38}
+# Below the smallest normal number libraries may compute with zero; float16's are rounded to its finest spacing instead.
+LOST_BELOW = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-25, "bfloat16": 2.0**-126}
+# Squares of numbers beyond these leave the range of float64; noise may move a number by the margin.
+SQUARABLE = 1e-140, 1e140
+RANGE_MARGIN = 2.0**10
+# Elements at a time, so that they stay in the processor's cache.
+BLOCK = 2**14
+FRACTION_BITS = 52
+# Of a sum's own terms: fewer do not tell whether they round alike.
+FEWEST_TERMS = 32
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How a dtype rounds, all errors made `times` as large.
+
+    Attributes:
+        unit: the unit roundoff.
+        lost_below: the largest absolute error that a result of any size may have.
+        largest: number.
+        spaced: whether small numbers are rounded to the dtype's finest spacing.
+        finer: the bits of a float64 that a number of the dtype does not have.
+    """
+
+    unit: float
+    lost_below: float
+    largest: float
+    spaced: bool
+    finer: np.uint64
+
+    @staticmethod
+    def of(dtype: str, times: float) -> Grain:
+        """Of a key of `UNIT_ROUNDOFF`."""
+        # What fits into float32 is taken to be exact in float64 too, where nothing is left to tell it by.
+        digits = -int(np.log2(max(UNIT_ROUNDOFF[dtype], UNIT_ROUNDOFF["float32"]))) - 1
+        return Grain(
+            UNIT_ROUNDOFF[dtype] * times,
+            LOST_BELOW[dtype] * times,
+            LARGEST[dtype],
+            dtype == "float16",
+            np.uint64(2 ** (FRACTION_BITS - digits) - 1),
+        )
+
+    def holds(self, size: Array) -> bool:
+        """Whether numbers of these sizes, zeros aside, are far from both ends of the range, and so are their squares."""
+        if self.spaced:
+            return not size.any()
+        least = max(self.lost_below * RANGE_MARGIN, SQUARABLE[0])
+        if not np.max(size, initial=0.0) <= min(self.largest / RANGE_MARGIN, SQUARABLE[1]):
+            return False
+        return np.count_nonzero(size < least) == size.size - np.count_nonzero(size)
+
+    def inexact(self, values: Array) -> Array:
+        """Where values, contiguous, are no numbers of the dtype, so that there was something to round."""
+        return (values.view(np.uint64) & self.finer) != 0
+
+
+@dataclass
+class Sum:
+    """Sums of n terms t, and what their rounding depends on.
+
+    Attributes:
+        totals: float64, any shape.
+        roots: of the sum of squared terms, of the same shape.
+        terms: n, one for all or one each.
+        least: what a plain running sum in float32 is off by, as a standard deviation; one for all or one each.
+        factor: by how much plain running sums in float32 exceed random roundings.
+        single: what a sum of one term does: a product is rounded, a number is not.
+    """
+
+    totals: Array
+    roots: Array
+    terms: Any
+    least: Any = 0.0
+    factor: float = 1.0
+    single: bool = True
+
+
+@dataclass
+class Draws:
+    """Draws of uniform(-1, 1) and of the normal distribution, made once and then taken from anywhere in a ring.
+
+    Draws within a block are independent. Two blocks share draws by chance only, and every draw stands in the ring with
+    either sign, so that what they share averages to zero.
+
+    Args:
+        rng: draws the rings and the places.
+    """
+
+    rng: np.random.Generator
+    size: int = 2**18
+    _places: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        half = self.size // 2
+        self._uniform, self._normal = (
+            np.concatenate([ring, -ring, ring[:BLOCK]])
+            for ring in (self.rng.random(half) * 2 - 1, self.rng.standard_normal(half))
+        )
+
+    def uniform(self, count: int) -> Array:
+        """At most `BLOCK` of them, not to be written to."""
+        return self._take(self._uniform, count)
+
+    def normal(self, count: int) -> Array:
+        """At most `BLOCK` of them, not to be written to."""
+        return self._take(self._normal, count)
+
+    def _take(self, ring: Array, count: int) -> Array:
+        if not self._places:
+            self._places = self.rng.integers(self.size, size=1024).tolist()
+        place = self._places.pop()
+        found: Array = ring[place : place + count]
+        return found
+
+
+class Rounding:
+    """Random roundings of one run.
+
+    Args:
+        dtype: a key of `UNIT_ROUNDOFF`, for which float64 stands in the program.
+        unit_roundoff: in place of that of `dtype`; those of other dtypes grow or shrink alike. 0: nothing is rounded.
+        seed: of the draws.
+
+    Raises:
+        InputError: an unknown dtype.
+    """
+
+    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int) -> None:
+        if dtype not in UNIT_ROUNDOFF:
+            raise InputError("unknown dtype", where="dtype", got=dtype, expected=", ".join(UNIT_ROUNDOFF))
+        self.dtype = dtype
+        self.times = 1.0 if unit_roundoff is None else unit_roundoff / UNIT_ROUNDOFF[dtype]
+        self.rng = np.random.Generator(np.random.SFC64(seed))
+        self._draws = Draws(self.rng) if self.times else None
+        self._grains = {
+            name: Grain.of(dtype if "float64" in (name, dtype) else name, self.times) for name in UNIT_ROUNDOFF
+        }
+        self._constants: dict[float, float] = {}
+
+    def grain(self, dtype: Any) -> Grain:
+        """Of the dtype that a program names; float64 is what the run imitates, and in it nothing is narrower."""
+        return self._grains.get(np.dtype(dtype).name, self._grains["float64"])
+
+    def elementwise(self, values: Array, units: float, grain: Grain) -> Array:
+        """Rounded results of an operation that is off by at most `units` unit roundoffs; what is exact stays so."""
+        if not self._draws or not units:
+            return values
+        flat = np.ascontiguousarray(values).reshape(-1)
+        found = np.empty_like(flat)
+        for begin in range(0, flat.size, BLOCK):
+            part = flat[begin : begin + BLOCK]
+            found[begin : begin + BLOCK] = self._round(part, units, grain)
+        return found.reshape(np.shape(values))
+
+    def _round(self, part: Array, units: float, grain: Grain) -> Array:
+        assert self._draws
+        draws, size, inexact = self._draws.uniform(part.size), np.abs(part), grain.inexact(part)
+        if grain.holds(size):
+            error = part * draws
+            error *= units * grain.unit
+            error *= inexact
+            error += part
+            return error
+        # Numbers in the subnormal range have fewer digits than the bits that are looked at.
+        small = size < grain.lost_below / grain.unit
+        error = np.maximum(np.minimum(size, grain.lost_below), size * (units * grain.unit)) * (inexact | small)
+        return _fit(part, size, np.where(np.isfinite(part), error * draws, 0.0), grain)
+
+    def summed(self, of: Sum, grain: Grain) -> Array:
+        """Rounded running sums.
+
+        Each of the n partial sums S_k is off by a relative u * uniform(-1, 1), of variance u^2 / 3. A random walk that
+        ends at S has sum(S_k^2) = n * (2 * S^2 + sum(t_k^2)) / 6 in the mean. Terms of one sign, whose partial sums grow
+        all the way, count for more than terms that cancel. Libraries that sum in blocks stay below this; terms that
+        round alike exceed it, which is what `least` and `factor` are for.
+        """
+        if not self._draws:
+            return of.totals
+        shape = np.shape(of.totals)
+        parts = [_flat(part, shape) for part in (of.totals, of.roots, of.terms, of.least)]
+        found = np.empty_like(parts[0])
+        for begin in range(0, found.size, BLOCK):
+            totals, roots, terms, least = (part[begin : begin + BLOCK] if part.ndim else part for part in parts)
+            draws, size = self._draws.normal(totals.size), np.abs(totals)
+            inside = grain.holds(size) and grain.holds(roots)
+            walk = np.sqrt(2 * size * size + roots * roots) if inside else np.maximum(np.sqrt(2.0) * size, roots)
+            deviation = walk * np.sqrt(terms / 18) * (grain.unit * of.factor)
+            deviation = np.maximum(deviation, least * (grain.unit / UNIT_ROUNDOFF["float32"]))
+            if not inside:
+                count = np.sqrt(terms / 3) if grain.spaced else terms
+                deviation = np.maximum(deviation, np.minimum(np.sqrt(terms) * roots, count * grain.lost_below))
+            exact = ~grain.inexact(totals) & ((size > 0) | (roots == 0)) if inside else roots == 0
+            deviation[exact if of.single else exact | (terms <= 1)] = 0.0
+            if inside:
+                found[begin : begin + BLOCK] = totals + deviation * draws
+            else:
+                error = np.where(np.isfinite(totals), deviation * draws, 0.0)
+                found[begin : begin + BLOCK] = _fit(totals, size, error, grain)
+        return found.reshape(shape)
+
+    def walked(self, steps: Array, axis: int) -> Array:
+        """The sums over `axis` so far of errors uniform(-1, 1) times `steps`, one error after the other."""
+        if not self._draws:
+            return np.zeros_like(steps)
+        draws = self.rng.random(steps.shape)
+        found: Array = np.cumsum((2 * draws - 1) * steps, axis=axis)
+        return found
+
+    def constant(self, value: Array) -> Array:
+        """A number that the program holds, as a narrower dtype has it: the same everywhere in a run.
+
+        The ends of float64's range stand for those of the dtype, as programs ask `finfo` for them.
+        """
+        if not self._draws:
+            return value
+        grain = self._grains["float64"]
+        value = np.where(np.isfinite(value), np.clip(value, -grain.largest, grain.largest), value)
+        if value.size != 1:
+            return self.elementwise(value, 1.0, grain)
+        key = float(value.reshape(()))
+        if key not in self._constants:
+            self._constants[key] = float(self.elementwise(value, 1.0, grain).reshape(()))
+        return np.full(value.shape, self._constants[key])
+
+
+def _flat(part: Any, shape: tuple[int, ...]) -> Array:
+    """One number, or one for each of the sums, flat."""
+    part = np.asarray(part, dtype=np.float64)
+    if not part.ndim and shape:
+        return part
+    return np.ascontiguousarray(np.broadcast_to(part, shape)).reshape(-1)
+
+
+def _fit(exact: Array, size: Array, error: Array, grain: Grain) -> Array:
+    """Sums of values and errors in the dtype's range: what is too large is infinite, float16's smallest are zero."""
+    found: Array = exact + error
+    found[size > grain.largest] *= np.inf
+    if grain.spaced:
+        found[np.abs(found) < grain.lost_below] = 0.0
+    return found
