@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from .stochastic_primitives import CALLS, RANDOM, apply, is_key, is_taken_apart, widened
+from .stochastic_primitives import CALLS, RANDOM, apply, is_key, is_taken_apart, wide, widened
 from .stochastic_rounding import Rounding
 
 Value = Any
@@ -46,6 +46,8 @@ class Stochastic:
         unit_roundoff: in place of that of `dtype`, relative. Smaller ones, and the spread scaled up, leave no ReLU
             another side to take. 0.0: the same program undisturbed, which is the centre of the noise.
         seed: of the disturbances.
+        traced: the dtype in which the program is traced, and which stands for the one that is imitated. Float32 is for
+            programs that cannot run in float64, and for what `jax.random` draws there; constants are float32's then.
 
     Attributes:
         whole: how often each primitive stands in the programs that were run so far that could not be taken apart and
@@ -57,14 +59,19 @@ class Stochastic:
     """
 
     def __init__(
-        self, function: Callable[..., Any], dtype: str = "float32", unit_roundoff: float | None = None, seed: int = 0
+        self,
+        function: Callable[..., Any],
+        dtype: str = "float32",
+        unit_roundoff: float | None = None,
+        seed: int = 0,
+        traced: str = "float64",
     ) -> None:
-        self._function = function
+        self._function, self._traced = function, traced
         self._dtype, self._unit_roundoff, self._seed = dtype, unit_roundoff, seed
         self._programs: dict[Any, _Program] = {}
         self.whole: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
-        Rounding(dtype, 0.0, seed)
+        self._rounding(0.0)
 
     def again(self, seed: int | None = None, unit_roundoff: float | None = None) -> Stochastic:
         """The same program by other draws; what was traced and counted is shared.
@@ -86,30 +93,39 @@ class Stochastic:
         Args:
             args: arrays or pytrees, of any float dtype; taken to be exact.
         """
-        with _wide_on_the_cpu():
-            leaves, tree = jax.tree.flatten(args)
-            given = [widened(leaf) for leaf in leaves]
-            key = tree, tuple((np.shape(value), str(value.dtype)) for value in given)
-            if key not in self._programs:
-                self._programs[key] = program = _Program(self._function, jax.tree.unflatten(tree, given))
-                _count(program.closed.jaxpr, self.seen, self.whole)
-            program = self._programs[key]
-            rounding = Rounding(self._dtype, self._unit_roundoff, self._seed)
-            results = _Evaluation(rounding, program.plans).closed(program.closed, given)
-            return jax.tree.unflatten(program.tree, results)
+        leaves, tree = jax.tree.flatten(args)
+        given = [widened(leaf) for leaf in leaves]
+        key = tree, tuple((value.shape, str(value.dtype)) for value in given)
+        if key not in self._programs:
+            self._programs[key] = program = _Program(self._function, tree, given, self._traced)
+            _count(program.closed.jaxpr, self.seen, self.whole)
+        program = self._programs[key]
+        # Infinite masks and saturated exponentials are part of right programs.
+        with _on_the_cpu(wide=True), np.errstate(all="ignore"):
+            evaluation = _Evaluation(self._rounding(self._unit_roundoff), program.plans)
+            given = [x if is_key(x) else x.astype(kind) for x, kind in zip(given, program.kinds, strict=True)]
+            return jax.tree.unflatten(program.tree, evaluation.closed(program.closed, given))
+
+    def _rounding(self, unit_roundoff: float | None) -> Rounding:
+        return Rounding(self._dtype, unit_roundoff, self._seed, self._traced)
 
 
 class _Program:
     """A traced function.
 
     Args:
-        function: see `Stochastic`.
-        args: wide.
+        function, traced: see `Stochastic`.
+        tree: of the arguments.
+        leaves: of the arguments, wide.
     """
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
-        self.closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    def __init__(self, function: Callable[..., Any], tree: Any, leaves: Sequence[Any], traced: str) -> None:
+        narrow = [x.astype(traced) if x.dtype == np.float64 else x for x in leaves]
+        with _on_the_cpu(wide=traced == "float64"):
+            self.closed, shapes = jax.make_jaxpr(function, return_shape=True)(*jax.tree.unflatten(tree, narrow))
         self.tree = jax.tree.structure(shapes)
+        # Without float64 JAX has no int64 either.
+        self.kinds = [wide(variable.aval.dtype) for variable in self.closed.jaxpr.invars]
         self.plans: dict[int, list[tuple[Any, list[Any]]]] = {}
 
 
@@ -160,13 +176,13 @@ class _Evaluation:
         """A literal or a constant of the program, rounded where the dtype does not have it."""
         if aval is None and id(value) in self._constants:
             return self._constants[id(value)]
-        wide = widened(value)
         # What the program itself holds in a narrower dtype has been rounded already.
-        if wide.dtype == np.float64 and (aval or value).dtype == np.float64:
-            wide = self._rounding.constant(wide)
+        found = widened(value)
+        if found.dtype == np.float64 and (aval or value).dtype == self._rounding.traced:
+            found = self._rounding.constant(found)
         if aval is None:
-            self._constants[id(value)] = wide
-        return wide
+            self._constants[id(value)] = found
+        return found
 
     def _equation(self, equation: Any, ins: list[Value]) -> Sequence[Value]:
         name, p = equation.primitive.name, equation.params
@@ -178,7 +194,7 @@ class _Evaluation:
 
     def _call(self, equation: Any, ins: Sequence[Value]) -> list[Value]:
         given = equation.params.get("name") in RANDOM and any(is_key(atom.aval) for atom in equation.invars)
-        evaluation = _Evaluation(Rounding(self._rounding.dtype, 0.0, 0), self._plans) if given else self
+        evaluation = _Evaluation(self._rounding.undisturbed(), self._plans) if given else self
         (inner,) = inner_programs(equation)
         if isinstance(inner, core.ClosedJaxpr):
             return evaluation.closed(inner, ins)
@@ -254,7 +270,6 @@ def _stacked(values: Sequence[Value], aval: Any) -> Value:
 
 
 @contextlib.contextmanager
-def _wide_on_the_cpu() -> Iterator[None]:
-    # Infinite masks and saturated exponentials are part of right programs.
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]), np.errstate(all="ignore"):
+def _on_the_cpu(wide: bool) -> Iterator[None]:
+    with jax.enable_x64(wide), jax.default_device(jax.devices("cpu")[0]):
         yield

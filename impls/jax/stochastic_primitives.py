@@ -155,6 +155,8 @@ EXACT: dict[str, Compute] = {
     "cummin": _running(np.minimum),
     "dynamic_slice": lambda p, x, *starts: x[_window(x.shape, p["slice_sizes"], starts)],
     "dynamic_update_slice": _update,
+    "empty": lambda p: np.zeros(p["shape"], wide(p["dtype"])),
+    "empty2": lambda p: np.zeros((), wide(p["dtype"])),
     "eq": _plain(np.equal),
     "expand_dims": lambda p, x: np.expand_dims(x, tuple(p["dimensions"])),
     "floor": _plain(np.floor),
@@ -395,8 +397,7 @@ def _as_declared(rounding: Rounding, equation: Any, ins: Sequence[Any]) -> list[
     narrow = [np.asarray(x).astype(atom.aval.dtype) for x, atom in zip(ins, equation.invars, strict=True)]
     if equation.primitive.name == "reduce_precision" and _is_own(equation):
         return [ins[0]]
-    functions, params = equation.primitive.get_bind_params(equation.params)
-    found = equation.primitive.bind(*functions, *narrow, **params)
+    found = equation.primitive.bind(*narrow, **equation.primitive.get_bind_params(equation.params))
     results = [widened(value) for value in (found if equation.primitive.multiple_results else [found])]
     if equation.primitive.name in BITWISE:
         return results
@@ -411,6 +412,6 @@ def _is_own(equation: Any) -> bool:
 
 def _disturbed(rounding: Rounding, x: Array, aval: Any) -> Array:
     if x.dtype == np.complex128:
-        parts = [rounding.elementwise(part, 1.0, rounding.grain(np.float64)) for part in (x.real, x.imag)]
+        parts = [rounding.elementwise(part, 1.0, rounding.grain(aval.dtype)) for part in (x.real, x.imag)]
         return parts[0] + 1j * parts[1]
     return rounding.elementwise(x, 1.0, rounding.grain(aval.dtype)) if x.dtype == np.float64 else x

@@ -137,29 +137,36 @@ class Rounding:
     """Random roundings of one run.
 
     Args:
-        dtype: a key of `UNIT_ROUNDOFF`, for which float64 stands in the program.
+        dtype: a key of `UNIT_ROUNDOFF`, the one that is imitated.
         unit_roundoff: in place of that of `dtype`; those of other dtypes grow or shrink alike. 0: nothing is rounded.
         seed: of the draws.
+        traced: the dtype that stands for it in the program.
 
     Raises:
         InputError: an unknown dtype.
     """
 
-    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int) -> None:
-        if dtype not in UNIT_ROUNDOFF:
-            raise InputError("unknown dtype", where="dtype", got=dtype, expected=", ".join(UNIT_ROUNDOFF))
-        self.dtype = dtype
+    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int, traced: str = "float64") -> None:
+        for where, name in (("dtype", dtype), ("traced", traced)):
+            if name not in UNIT_ROUNDOFF:
+                raise InputError("unknown dtype", where=where, got=name, expected=", ".join(UNIT_ROUNDOFF))
+        self.dtype, self.traced = dtype, traced
         self.times = 1.0 if unit_roundoff is None else unit_roundoff / UNIT_ROUNDOFF[dtype]
         self.rng = np.random.Generator(np.random.SFC64(seed))
         self._draws = Draws(self.rng) if self.times else None
+        self._own = Grain.of(dtype, self.times)
         self._grains = {
-            name: Grain.of(dtype if "float64" in (name, dtype) else name, self.times) for name in UNIT_ROUNDOFF
+            name: Grain.of(name, self.times) for name in UNIT_ROUNDOFF if "float64" not in (name, dtype) and name != traced
         }
         self._constants: dict[float, float] = {}
 
+    def undisturbed(self) -> Rounding:
+        """The same without any."""
+        return Rounding(self.dtype, 0.0, 0, self.traced)
+
     def grain(self, dtype: Any) -> Grain:
-        """Of the dtype that a program names; float64 is what the run imitates, and in it nothing is narrower."""
-        return self._grains.get(np.dtype(dtype).name, self._grains["float64"])
+        """Of the dtype that a program names; where float64 is imitated, nothing in it is narrower."""
+        return self._grains.get(np.dtype(dtype).name, self._own)
 
     def elementwise(self, values: Array, units: float, grain: Grain) -> Array:
         """Rounded results of an operation that is off by at most `units` unit roundoffs; what is exact stays so."""
@@ -233,7 +240,7 @@ class Rounding:
         """
         if not self._draws:
             return value
-        grain = self._grains["float64"]
+        grain = self._own
         value = np.where(np.isfinite(value), np.clip(value, -grain.largest, grain.largest), value)
         if value.size != 1:
             return self.elementwise(value, 1.0, grain)
