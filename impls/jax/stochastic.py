@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from .stochastic_primitives import CALLS, RANDOM, apply, is_key, is_taken_apart, wide, widened
+from .stochastic_operations import apply, is_taken_apart
+from .stochastic_primitives import CALLS, RANDOM, is_key, wide, widened
 from .stochastic_rounding import Rounding
 
 Value = Any
@@ -48,6 +49,8 @@ class Stochastic:
         seed: of the disturbances.
         traced: the dtype in which the program is traced, and which stands for the one that is imitated. Float32 is for
             programs that cannot run in float64, and for what `jax.random` draws there; constants are float32's then.
+        alike: equal values are rounded alike, as they are in every dtype. Of many equal values errors then add up,
+            which draws of their own average out.
 
     Attributes:
         whole: how often each primitive stands in the programs that were run so far that could not be taken apart and
@@ -65,22 +68,25 @@ class Stochastic:
         unit_roundoff: float | None = None,
         seed: int = 0,
         traced: str = "float64",
+        alike: bool = False,
     ) -> None:
-        self._function, self._traced = function, traced
+        self._function, self._traced, self._alike = function, traced, alike
         self._dtype, self._unit_roundoff, self._seed = dtype, unit_roundoff, seed
         self._programs: dict[Any, _Program] = {}
         self.whole: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self._rounding(0.0)
 
-    def again(self, seed: int | None = None, unit_roundoff: float | None = None) -> Stochastic:
+    def again(
+        self, seed: int | None = None, unit_roundoff: float | None = None, alike: bool | None = None
+    ) -> Stochastic:
         """The same program by other draws; what was traced and counted is shared.
 
         Args:
-            seed: None: the same.
-            unit_roundoff: None: the same.
+            seed, unit_roundoff, alike: None: the same.
         """
         found = copy.copy(self)
+        found._alike = self._alike if alike is None else alike
         found._seed = self._seed if seed is None else seed
         found._unit_roundoff = self._unit_roundoff if unit_roundoff is None else unit_roundoff
         return found
@@ -107,7 +113,7 @@ class Stochastic:
             return jax.tree.unflatten(program.tree, evaluation.closed(program.closed, given))
 
     def _rounding(self, unit_roundoff: float | None) -> Rounding:
-        return Rounding(self._dtype, unit_roundoff, self._seed, self._traced)
+        return Rounding(self._dtype, unit_roundoff, self._seed, self._traced, self._alike)
 
 
 class _Program:
@@ -150,7 +156,7 @@ class _Evaluation:
         values = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
 
         def read(atom: Any) -> Value:
-            return self._constant(atom.val, atom.aval) if _is_literal(atom) else values[atom]
+            return self._constant(atom.val, atom) if _is_literal(atom) else values[atom]
 
         for equation, done in self._plan(jaxpr):
             results = self._equation(equation, [read(atom) for atom in equation.invars])
@@ -172,17 +178,16 @@ class _Evaluation:
             self._plans[id(jaxpr)] = list(zip(jaxpr.eqns, done, strict=True))
         return self._plans[id(jaxpr)]
 
-    def _constant(self, value: Any, aval: Any = None) -> Value:
-        """A literal or a constant of the program, rounded where the dtype does not have it."""
-        if aval is None and id(value) in self._constants:
-            return self._constants[id(value)]
-        # What the program itself holds in a narrower dtype has been rounded already.
-        found = widened(value)
-        if found.dtype == np.float64 and (aval or value).dtype == self._rounding.traced:
-            found = self._rounding.constant(found)
-        if aval is None:
-            self._constants[id(value)] = found
-        return found
+    def _constant(self, value: Any, literal: Any = None) -> Value:
+        """A constant of the program, or the value of a literal, rounded where the dtype does not have it."""
+        place = id(value if literal is None else literal)
+        if place not in self._constants:
+            found = widened(value)
+            # What the program itself holds in another dtype has been rounded already.
+            if (value if literal is None else literal.aval).dtype == self._rounding.traced:
+                found = self._rounding.constant(found)
+            self._constants[place] = found
+        return self._constants[place]
 
     def _equation(self, equation: Any, ins: list[Value]) -> Sequence[Value]:
         name, p = equation.primitive.name, equation.params
@@ -205,7 +210,7 @@ class _Evaluation:
         consts, carry, over = ins[:fixed], ins[fixed : fixed + carried], ins[fixed + carried :]
         kept: list[Any] = [None] * length
         for turn in reversed(range(length)) if p["reverse"] else range(length):
-            results = self.closed(body, [*consts, *carry, *(x[turn] for x in over)])
+            results = self.closed(body, [*consts, *carry, *(_at(x, turn) for x in over)])
             carry, kept[turn] = results[:carried], results[carried:]
         avals = body.out_avals[carried:]
         return [*carry, *(_stacked([turn[place] for turn in kept], aval) for place, aval in enumerate(avals))]
@@ -260,6 +265,10 @@ def _count(jaxpr: Any, seen: Counter[str], whole: Counter[str]) -> None:
             seen[equation.primitive.name] += 1
             if not is_taken_apart(equation):
                 whole[equation.primitive.name] += 1
+
+
+def _at(x: Value, turn: int) -> Value:
+    return np.asarray(x[turn]) if isinstance(x, np.ndarray) else x[turn]
 
 
 def _stacked(values: Sequence[Value], aval: Any) -> Value:

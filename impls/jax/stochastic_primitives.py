@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from . import stochastic_sums as sums
-from .stochastic_rounding import Array, Rounding
+from .stochastic_rounding import Array
 from .stochastic_sums import Parameters
 
 Compute = Callable[..., Any]
@@ -50,6 +48,11 @@ def _broadcast(p: Parameters, x: Array, *_: Any) -> Array:
     return np.broadcast_to(x.reshape(sizes), p["shape"])
 
 
+def _reshape(p: Parameters, x: Array, *_: Any) -> Array:
+    ordered = x if p["dimensions"] is None else x.transpose(p["dimensions"])
+    return ordered.reshape(p["new_sizes"])
+
+
 def _slice(p: Parameters, x: Array) -> Array:
     strides = p["strides"] or (1,) * x.ndim
     return x[tuple(slice(*cut) for cut in zip(p["start_indices"], p["limit_indices"], strides, strict=True))]
@@ -80,9 +83,7 @@ def _pad(p: Parameters, x: Array, value: Array) -> Array:
         for (low, _, between), length in zip(widths, x.shape, strict=True)
     ]
     found[tuple(places)] = x
-    kept = [
-        slice(max(0, -low), size - max(0, -high)) for (low, high, _), size in zip(widths, found.shape, strict=True)
-    ]
+    kept = [slice(max(0, -low), size - max(0, -high)) for (low, high, _), size in zip(widths, found.shape, strict=True)]
     return found[tuple(kept)]
 
 
@@ -153,6 +154,7 @@ EXACT: dict[str, Compute] = {
     "copy_p": _plain(np.asarray),
     "cummax": _running(np.maximum),
     "cummin": _running(np.minimum),
+    "device_put": lambda p, *x: list(x),
     "dynamic_slice": lambda p, x, *starts: x[_window(x.shape, p["slice_sizes"], starts)],
     "dynamic_update_slice": _update,
     "empty": lambda p: np.zeros(p["shape"], wide(p["dtype"])),
@@ -181,10 +183,11 @@ EXACT: dict[str, Compute] = {
     "reduce_min": _over_axes(np.min),
     "reduce_or": _over_axes(np.any),
     "rem": _plain(np.fmod),
-    "reshape": lambda p, x, *_: x.reshape(p["new_sizes"]),
+    "reshape": _reshape,
     "rev": lambda p, x: np.flip(x, tuple(p["dimensions"])),
     "round": _round,
     "select_n": _select,
+    "sharding_constraint": _plain(np.asarray),
     "sign": _plain(np.sign),
     "slice": _slice,
     "split": _split,
@@ -198,14 +201,17 @@ EXACT: dict[str, Compute] = {
 }
 """They select, compare, count or move numbers: nothing needs rounding."""
 
-KERNELS_EXACT = frozenset(
-    "clz gather population_count random_bits random_clone random_fold_in random_seed random_split random_unwrap "
-    "random_wrap reduce_window_max reduce_window_min reduce_xor rng_bit_generator scatter scatter-max scatter-min "
-    "select_and_gather_add shift_left shift_right_arithmetic shift_right_logical sort threefry2x32 top_k".split()
-)
+KERNELS_EXACT = {
+    "clz", "gather", "population_count", "random_bits", "random_clone", "random_fold_in", "random_seed", "random_split",
+    "random_unwrap", "random_wrap", "reduce_window_max", "reduce_window_min", "reduce_xor", "rng_bit_generator",
+    "scatter", "scatter-max", "scatter-min", "select_and_gather_add", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical", "sort", "threefry2x32", "top_k",
+}  # fmt: skip
 """As `EXACT`, by JAX's own kernels."""
 
-BITWISE = frozenset("bitcast_convert_type nextafter reduce_precision".split())
+BITWISE = {
+    "bitcast_convert_type", "nextafter", "reduce_precision",
+}  # fmt: skip
 """They depend on how a number is written: they get it in the dtype that the program says."""
 
 ELEMENTWISE: dict[str, tuple[Compute, float]] = {
@@ -242,7 +248,7 @@ ELEMENTWISE: dict[str, tuple[Compute, float]] = {
 }
 """In unit roundoffs: basic operations are correctly rounded, mathematical libraries miss by about one more."""
 
-KERNELS_ELEMENTWISE = {"erf": 2.0, "erf_inv": 2.0, "erfc": 2.0}
+KERNELS_ELEMENTWISE = {"erf": 2.0, "erf_inv": 2.0, "erfc": 2.0, "scatter-mul": 2.0}
 """As `ELEMENTWISE`, by JAX's own kernels."""
 
 SUMS = {
@@ -261,69 +267,18 @@ RUNNING = {
     "reduce_prod": sums.whole_product,
 }
 
-CALLS = frozenset(
-    "jit pjit closed_call core_call call remat remat2 checkpoint custom_jvp_call custom_vjp_call "
-    "custom_vjp_call_jaxpr custom_vmap_call custom_lin composite eval_jaxpr".split()
-)
+CALLS = {
+    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
+    "custom_vjp_call_jaxpr", "custom_vmap_call", "composite",
+}  # fmt: skip
 """They do what the program inside them does."""
 
-RANDOM = frozenset(
-    "_uniform _normal _normal_real _truncated_normal _bernoulli _gumbel _exponential _laplace _logistic _cauchy "
-    "_rademacher _randint _shuffle _permutation _choice _categorical _beta _dirichlet _t _rayleigh".split()
-)
+RANDOM = {
+    "_uniform", "_normal", "_normal_real", "_truncated_normal", "_bernoulli", "_gumbel", "_exponential", "_laplace",
+    "_logistic", "_cauchy", "_rademacher", "_randint", "_shuffle", "_permutation", "_choice", "_categorical", "_beta",
+    "_dirichlet", "_t", "_rayleigh",
+}  # fmt: skip
 """Functions of `jax.random` as a program names them: what they draw is given, not computed."""
-
-
-def is_taken_apart(equation: Any) -> bool:
-    """Whether there is a rule for the rounding of this operation's results."""
-    name = equation.primitive.name
-    if name in EXACT or name in KERNELS_EXACT or name in BITWISE or name == "convert_element_type":
-        return True
-    kinds = [variable.aval.dtype for variable in equation.outvars if hasattr(variable.aval, "dtype")]
-    if not any(jnp.issubdtype(kind, np.inexact) for kind in kinds):
-        return True
-    known = name in ELEMENTWISE or name in KERNELS_ELEMENTWISE or name in SUMS or name in RUNNING
-    return known and not any(jnp.issubdtype(kind, np.complexfloating) for kind in kinds)
-
-
-def apply(rounding: Rounding, equation: Any, ins: Sequence[Any]) -> list[Any]:
-    """The results of one operation, rounded.
-
-    Args:
-        rounding: of this run.
-        equation: of a jaxpr.
-        ins: operands, wide.
-    """
-    name, p = equation.primitive.name, equation.params
-    avals = [variable.aval for variable in equation.outvars]
-    if any(is_key(atom.aval) for atom in [*equation.invars, *equation.outvars]):
-        return [widened(value) for value in _kernel(equation, ins)]
-    grain = rounding.grain(next((aval.dtype for aval in avals if jnp.issubdtype(aval.dtype, np.floating)), np.float64))
-    bind = partial(_bind, equation)
-    if name in EXACT:
-        found = EXACT[name](p, *ins)
-    elif name == "convert_element_type":
-        found = _cast(rounding, equation, ins[0])
-    elif name in BITWISE or not is_taken_apart(equation):
-        found = _as_declared(rounding, equation, ins)
-    elif name in KERNELS_EXACT:
-        found = _kernel(equation, ins)
-    elif name in ELEMENTWISE:
-        compute, units = ELEMENTWISE[name]
-        found = compute(p, *ins)
-        if jnp.issubdtype(avals[0].dtype, np.floating):
-            units = power_units(p["y"]) if name == "integer_pow" else units
-            found = rounding.elementwise(np.asarray(found), units, grain)
-    elif not jnp.issubdtype(avals[0].dtype, np.floating):
-        found = _kernel(equation, ins)
-    elif name in KERNELS_ELEMENTWISE:
-        found = rounding.elementwise(bind(*ins), KERNELS_ELEMENTWISE[name], grain)
-    elif name in SUMS:
-        found = rounding.summed(SUMS[name](rounding, p, bind, *ins), grain)
-    else:
-        found = RUNNING[name](rounding, grain, p, *ins)
-    several = isinstance(found, (list, tuple))
-    return [_as(value, aval.dtype) for value, aval in zip(found if several else [found], avals, strict=True)]
 
 
 def power_units(exponent: int) -> float:
@@ -350,68 +305,3 @@ def widened(value: Any) -> Any:
         return value
     found = np.asarray(value)
     return found.astype(wide(found.dtype), copy=False)
-
-
-def _as(value: Any, dtype: Any) -> Array:
-    found = np.asarray(value)
-    return found.astype(wide(dtype), copy=False)
-
-
-SCATTERS = {
-    "scatter": lax.scatter,
-    "scatter-add": lax.scatter_add,
-    "scatter-max": lax.scatter_max,
-    "scatter-min": lax.scatter_min,
-}
-
-
-def _kernel(equation: Any, ins: Sequence[Any], **changed: Any) -> list[Any]:
-    """JAX's own kernel, on operands of other dtypes."""
-    if scatter := SCATTERS.get(equation.primitive.name):
-        # The primitive itself holds a program for the dtypes that it was traced with.
-        options = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
-        return [scatter(*ins, **{name: equation.params[name] for name in options})]
-    found = equation.primitive.bind(*ins, **{**equation.params, **changed})
-    return list(found) if equation.primitive.multiple_results else [found]
-
-
-def _bind(equation: Any, *ins: Array) -> Array:
-    """The same with whatever else its result would be cast to left out."""
-    changed = {"preferred_element_type": None} if "preferred_element_type" in equation.params else {}
-    return np.asarray(_kernel(equation, ins, **changed)[0])
-
-
-def _cast(rounding: Rounding, equation: Any, x: Array) -> Array:
-    (source,), (aval,) = equation.invars, equation.outvars
-    before, after = source.aval.dtype, aval.aval.dtype
-    if not jnp.issubdtype(after, np.floating):
-        # Towards zero, and what does not fit is the nearest that does.
-        return np.asarray(_kernel(equation, [x])[0]) if x.dtype == np.float64 else x
-    coarser = not jnp.issubdtype(before, np.floating) or rounding.grain(after).unit > rounding.grain(before).unit
-    x = x.astype(np.float64)
-    return rounding.elementwise(x, 1.0, rounding.grain(after)) if coarser else x
-
-
-def _as_declared(rounding: Rounding, equation: Any, ins: Sequence[Any]) -> list[Array]:
-    """An operation on numbers as the program writes them; unless it is about how they are written, rounded once."""
-    narrow = [np.asarray(x).astype(atom.aval.dtype) for x, atom in zip(ins, equation.invars, strict=True)]
-    if equation.primitive.name == "reduce_precision" and _is_own(equation):
-        return [ins[0]]
-    found = equation.primitive.bind(*narrow, **equation.primitive.get_bind_params(equation.params))
-    results = [widened(value) for value in (found if equation.primitive.multiple_results else [found])]
-    if equation.primitive.name in BITWISE:
-        return results
-    return [_disturbed(rounding, x, variable.aval) for x, variable in zip(results, equation.outvars, strict=True)]
-
-
-def _is_own(equation: Any) -> bool:
-    """Whether a number is to be rounded to its own dtype, which JAX asks for where it saves one for later."""
-    kind = jnp.finfo(equation.outvars[0].aval.dtype)
-    return (equation.params["exponent_bits"], equation.params["mantissa_bits"]) == (kind.nexp, kind.nmant)
-
-
-def _disturbed(rounding: Rounding, x: Array, aval: Any) -> Array:
-    if x.dtype == np.complex128:
-        parts = [rounding.elementwise(part, 1.0, rounding.grain(aval.dtype)) for part in (x.real, x.imag)]
-        return parts[0] + 1j * parts[1]
-    return rounding.elementwise(x, 1.0, rounding.grain(aval.dtype)) if x.dtype == np.float64 else x

@@ -28,6 +28,11 @@ FRACTION_BITS = 52
 # Of a sum's own terms: fewer do not tell whether they round alike.
 FEWEST_TERMS = 32
 
+# Odd, with bits all over (the fraction of the golden ratio): a product with it mixes all bits into the upper ones.
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+# Bits in which equal values may differ by the order of summing; squares are found in float32.
+DROPPED = np.uint64(8), np.uint64(36)
+
 
 @dataclass(frozen=True)
 class Grain:
@@ -61,7 +66,7 @@ class Grain:
         )
 
     def holds(self, size: Array) -> bool:
-        """Whether numbers of these sizes, zeros aside, are far from both ends of the range, and so are their squares."""
+        """Whether numbers of these sizes, zeros aside, and their squares are far from both ends of the range."""
         if self.spaced:
             return not size.any()
         least = max(self.lost_below * RANGE_MARGIN, SQUARABLE[0])
@@ -104,32 +109,42 @@ class Draws:
 
     Args:
         rng: draws the rings and the places.
+        alike: which one a value gets depends on the value alone.
     """
 
     rng: np.random.Generator
-    size: int = 2**18
+    alike: bool = False
+    bits: int = 18
     _places: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        half = self.size // 2
+        half = 2 ** (self.bits - 1)
+        self._salt = np.uint64(self.rng.integers(2**63))
         self._uniform, self._normal = (
             np.concatenate([ring, -ring, ring[:BLOCK]])
             for ring in (self.rng.random(half) * 2 - 1, self.rng.standard_normal(half))
         )
 
-    def uniform(self, count: int) -> Array:
-        """At most `BLOCK` of them, not to be written to."""
-        return self._take(self._uniform, count)
+    def uniform(self, values: Array) -> Array:
+        """One for each of at most `BLOCK` values, flat; not to be written to."""
+        return self._by_value(self._uniform, values) if self.alike else self._window(self._uniform, values.size)
 
-    def normal(self, count: int) -> Array:
-        """At most `BLOCK` of them, not to be written to."""
-        return self._take(self._normal, count)
+    def normal(self, sums: Array, roots: Array) -> Array:
+        """One for each of as many sums, of which those are alike whose squared terms are so too."""
+        return self._by_value(self._normal, sums, roots) if self.alike else self._window(self._normal, sums.size)
 
-    def _take(self, ring: Array, count: int) -> Array:
+    def _window(self, ring: Array, count: int) -> Array:
         if not self._places:
-            self._places = self.rng.integers(self.size, size=1024).tolist()
+            self._places = self.rng.integers(2**self.bits, size=1024).tolist()
         place = self._places.pop()
         found: Array = ring[place : place + count]
+        return found
+
+    def _by_value(self, ring: Array, *values: Array) -> Array:
+        key = self._salt
+        for each, dropped in zip(values, DROPPED, strict=False):
+            key = ((np.ascontiguousarray(each).view(np.uint64) >> dropped) ^ key) * MIXER
+        found: Array = ring[(key >> np.uint64(64 - self.bits)).view(np.int64)]
         return found
 
 
@@ -141,22 +156,27 @@ class Rounding:
         unit_roundoff: in place of that of `dtype`; those of other dtypes grow or shrink alike. 0: nothing is rounded.
         seed: of the draws.
         traced: the dtype that stands for it in the program.
+        alike: equal values are rounded alike.
 
     Raises:
         InputError: an unknown dtype.
     """
 
-    def __init__(self, dtype: str, unit_roundoff: float | None, seed: int, traced: str = "float64") -> None:
+    def __init__(
+        self, dtype: str, unit_roundoff: float | None, seed: int, traced: str = "float64", alike: bool = False
+    ) -> None:
         for where, name in (("dtype", dtype), ("traced", traced)):
             if name not in UNIT_ROUNDOFF:
                 raise InputError("unknown dtype", where=where, got=name, expected=", ".join(UNIT_ROUNDOFF))
         self.dtype, self.traced = dtype, traced
         self.times = 1.0 if unit_roundoff is None else unit_roundoff / UNIT_ROUNDOFF[dtype]
         self.rng = np.random.Generator(np.random.SFC64(seed))
-        self._draws = Draws(self.rng) if self.times else None
+        self._draws = Draws(self.rng, alike) if self.times else None
         self._own = Grain.of(dtype, self.times)
         self._grains = {
-            name: Grain.of(name, self.times) for name in UNIT_ROUNDOFF if "float64" not in (name, dtype) and name != traced
+            name: Grain.of(name, self.times)
+            for name in UNIT_ROUNDOFF
+            if "float64" not in (name, dtype) and name != traced
         }
         self._constants: dict[float, float] = {}
 
@@ -181,7 +201,7 @@ class Rounding:
 
     def _round(self, part: Array, units: float, grain: Grain) -> Array:
         assert self._draws
-        draws, size, inexact = self._draws.uniform(part.size), np.abs(part), grain.inexact(part)
+        draws, size, inexact = self._draws.uniform(part), np.abs(part), grain.inexact(part)
         if grain.holds(size):
             error = part * draws
             error *= units * grain.unit
@@ -197,9 +217,9 @@ class Rounding:
         """Rounded running sums.
 
         Each of the n partial sums S_k is off by a relative u * uniform(-1, 1), of variance u^2 / 3. A random walk that
-        ends at S has sum(S_k^2) = n * (2 * S^2 + sum(t_k^2)) / 6 in the mean. Terms of one sign, whose partial sums grow
-        all the way, count for more than terms that cancel. Libraries that sum in blocks stay below this; terms that
-        round alike exceed it, which is what `least` and `factor` are for.
+        ends at S has sum(S_k^2) = n * (2 * S^2 + sum(t_k^2)) / 6 in the mean. So terms of one sign, whose partial sums
+        grow all the way, count for more than terms that cancel. Libraries that sum in blocks stay below this; terms
+        that round alike exceed it, which is what `least` and `factor` are for.
         """
         if not self._draws:
             return of.totals
@@ -208,7 +228,7 @@ class Rounding:
         found = np.empty_like(parts[0])
         for begin in range(0, found.size, BLOCK):
             totals, roots, terms, least = (part[begin : begin + BLOCK] if part.ndim else part for part in parts)
-            draws, size = self._draws.normal(totals.size), np.abs(totals)
+            draws, size = self._draws.normal(totals, roots), np.abs(totals)
             inside = grain.holds(size) and grain.holds(roots)
             walk = np.sqrt(2 * size * size + roots * roots) if inside else np.maximum(np.sqrt(2.0) * size, roots)
             deviation = walk * np.sqrt(terms / 18) * (grain.unit * of.factor)

@@ -28,8 +28,7 @@ def relative(values: Array) -> tuple[Array, float]:
         values = np.where(np.isfinite(values), values, 0.0)
         largest = float(np.max(np.abs(values), initial=0.0))
     scale = 2.0 ** math.frexp(largest)[1] if largest else 1.0
-    # Dividing once by the largest scales of float64 would leave its range.
-    return np.ldexp(values, -math.frexp(largest)[1]) if largest else values, scale
+    return np.asarray(np.ldexp(values, -math.frexp(largest)[1])) if largest else values, scale
 
 
 def squares_of(values: Array) -> tuple[Array, float]:
@@ -48,7 +47,6 @@ def excess(of: Sum, terms: Array, totals: Array, roots: Array, rng: np.random.Ge
         totals, roots: of the samples.
         rng: draws where the terms stand between two powers of two, on which the rounding of equal ones depends.
     """
-    # Two samples with fewer terms than the others have others that are zero.
     errors = _running_errors(terms.T, rng)
     expected = np.sqrt(terms.shape[1] / 18) * np.hypot(np.sqrt(2.0) * totals, roots) * 2.0**-24
     known = expected > 0

@@ -61,7 +61,9 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     sizes = {q: max(float(np.max(np.abs(x))), noise[q] / UNIT) for q, x in wide.items()}
     return {
         "whole": dict(noisy.whole),
-        "off centre": {q: float(np.max(np.abs(centre[q] - x))) / sizes[q] if sizes[q] else 0.0 for q, x in wide.items()},
+        "off centre": {
+            q: float(np.max(np.abs(centre[q] - x))) / sizes[q] if sizes[q] else 0.0 for q, x in wide.items()
+        },
         "noise": noise,
         "error": {q: rms(narrow[q] - x) for q, x in centre.items()},
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -68,9 +69,7 @@ def dense(rng):
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
     sizes = (40, 64, 48, 10)
-    weights = [
-        (normal(rng, m, n, scale=m**-0.5), normal(rng, n, scale=0.1)) for m, n in zip(sizes, sizes[1:], strict=False)
-    ]
+    weights = [(normal(rng, m, n, scale=m**-0.5), normal(rng, n, scale=0.1)) for m, n in pairwise(sizes)]
     return loss, (weights, normal(rng, 16, 40), rng.integers(10, size=16))
 
 
@@ -85,7 +84,9 @@ convolutional("convolution", (2, 9, 9, 4), nnx.Conv, out_features=6, kernel_size
 convolutional("convolution 1d", (2, 20, 4), nnx.Conv, out_features=6, kernel_size=(5,), padding="SAME")
 convolutional("convolution 3d", (1, 5, 5, 5, 3), nnx.Conv, out_features=4, kernel_size=(2, 3, 2), padding="VALID")
 convolutional("grouped convolution", (2, 8, 8, 8), nnx.Conv, out_features=4, kernel_size=(3, 3), feature_group_count=2)
-convolutional("depthwise convolution", (2, 8, 8, 6), nnx.Conv, out_features=12, kernel_size=(3, 3), feature_group_count=6)
+convolutional(
+    "depthwise convolution", (2, 8, 8, 6), nnx.Conv, out_features=12, kernel_size=(3, 3), feature_group_count=6
+)
 convolutional("dilated convolution", (2, 10, 10, 3), nnx.Conv, out_features=5, kernel_size=(3, 3), kernel_dilation=2)
 convolutional(
     "transposed convolution", (2, 5, 5, 4), nnx.ConvTranspose, out_features=3, kernel_size=(3, 3), strides=(2, 2)
@@ -135,7 +136,9 @@ def attention_written_out(q, k, v, is_causal=False, **_):
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
 
 
-IN_FLOAT64 = {name: partial(PROGRAMS[name], attend=attention_written_out) for name in ("attention", "attention of flax")}
+IN_FLOAT64 = {
+    name: partial(PROGRAMS[name], attend=attention_written_out) for name in ("attention", "attention of flax")
+}
 """The same programs where they are other ones in float64."""
 
 
@@ -251,7 +254,7 @@ def while_loop(rng):
     # Newton's square root, a loop that ends by what it finds and has no gradient: forward mode has.
     def root(x):
         def better(state):
-            guess, last, turn = state
+            guess, _, turn = state
             return 0.5 * (guess + x / guess), guess, turn + 1
 
         start = x, x + 1, jnp.zeros((), jnp.int32)
