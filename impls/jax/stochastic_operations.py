@@ -31,6 +31,7 @@ SCATTERS = {
     "scatter-max": lax.scatter_max,
     "scatter-min": lax.scatter_min,
     "scatter-mul": lax.scatter_mul,
+    "scatter-sub": lax.scatter_sub,
 }
 
 
@@ -113,6 +114,8 @@ def _bind(equation: Any, *ins: Array) -> Array:
 def _cast(rounding: Rounding, equation: Any, x: Array) -> Array:
     (source,), (aval,) = equation.invars, equation.outvars
     before, after = source.aval.dtype, aval.aval.dtype
+    if jnp.issubdtype(after, np.complexfloating):
+        return x.astype(np.complex128)
     if not jnp.issubdtype(after, np.floating):
         # Towards zero, and what does not fit is the nearest that does.
         return np.asarray(_kernel(equation, [x])[0]) if x.dtype == np.float64 else x

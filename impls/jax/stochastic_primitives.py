@@ -257,6 +257,7 @@ SUMS = {
     "reduce_sum": sums.reduction,
     "reduce_window_sum": sums.pooling,
     "scatter-add": sums.scattered,
+    "scatter-sub": sums.scattered_away,
     "select_and_scatter_add": sums.of_picked,
 }
 
@@ -289,7 +290,7 @@ def power_units(exponent: int) -> float:
 
 def is_key(aval: Any) -> bool:
     """Whether a value is of random keys, which NumPy does not have."""
-    return bool(jnp.issubdtype(aval.dtype, jax.dtypes.extended))
+    return hasattr(aval, "dtype") and bool(jnp.issubdtype(aval.dtype, jax.dtypes.extended))
 
 
 def wide(dtype: Any) -> Any:

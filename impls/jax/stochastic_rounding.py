@@ -41,9 +41,9 @@ class Grain:
     Attributes:
         unit: the unit roundoff.
         lost_below: the largest absolute error that a result of any size may have.
-        largest: number.
+        largest: the largest number.
         spaced: whether small numbers are rounded to the dtype's finest spacing.
-        finer: the bits of a float64 that a number of the dtype does not have.
+        finer: those bits of a float64 that a number of the dtype does not have.
     """
 
     unit: float
@@ -236,7 +236,8 @@ class Rounding:
             if not inside:
                 count = np.sqrt(terms / 3) if grain.spaced else terms
                 deviation = np.maximum(deviation, np.minimum(np.sqrt(terms) * roots, count * grain.lost_below))
-            exact = ~grain.inexact(totals) & ((size > 0) | (roots == 0)) if inside else roots == 0
+            # A sum that is zero, of terms that are not, had roundings on the way.
+            exact = (roots == 0) | (~grain.inexact(totals) & (size > grain.lost_below / grain.unit))
             deviation[exact if of.single else exact | (terms <= 1)] = 0.0
             if inside:
                 found[begin : begin + BLOCK] = totals + deviation * draws

@@ -21,19 +21,28 @@ Bind = Callable[..., Array]
 SAMPLES = 16
 
 
-def relative(values: Array) -> tuple[Array, float]:
-    """Values over a power of two near their largest, so that their squares stay in any range; and that power."""
-    largest = float(np.max(np.abs(values), initial=0.0))
-    if not np.isfinite(largest):
+def relative(values: Array, axis: int | None = None) -> tuple[Array, Any]:
+    """Values over a power of two near their largest, so that their squares stay in any range; and that power.
+
+    Args:
+        values: any shape.
+        axis: which has a largest for each of the others; None: one for all.
+
+    Returns:
+        The same shape; a number, or an array with `axis` kept.
+    """
+    size = np.abs(values)
+    largest = np.max(size, axis=axis, keepdims=axis is not None, initial=0.0)
+    if not np.isfinite(largest).all():
         values = np.where(np.isfinite(values), values, 0.0)
-        largest = float(np.max(np.abs(values), initial=0.0))
-    scale = 2.0 ** math.frexp(largest)[1] if largest else 1.0
-    return np.asarray(np.ldexp(values, -math.frexp(largest)[1])) if largest else values, scale
+        largest = np.max(np.abs(values), axis=axis, keepdims=axis is not None, initial=0.0)
+    exponent = np.frexp(largest)[1]
+    return np.asarray(np.ldexp(values, -exponent)), np.ldexp(1.0, exponent)
 
 
-def squares_of(values: Array) -> tuple[Array, float]:
+def squares_of(values: Array, axis: int | None = None) -> tuple[Array, Any]:
     """The squares of `relative` values in float32, in which a product takes half the time; and the scale."""
-    scaled, scale = relative(values)
+    scaled, scale = relative(values, axis)
     narrow = scaled.astype(np.float32)
     return np.square(narrow, out=narrow), scale
 
@@ -76,7 +85,7 @@ def product(rounding: Rounding, p: Parameters, bind: Bind, left: Array, right: A
     count = a.shape[-1]
     if not rounding.times:
         return Sum(totals.reshape(shape), totals.reshape(shape), count)
-    (a_squares, a_scale), (b_squares, b_scale) = squares_of(a), squares_of(b)
+    (a_squares, a_scale), (b_squares, b_scale) = squares_of(a, axis=2), squares_of(b, axis=1)
     roots = np.sqrt(a_squares @ b_squares).astype(np.float64) * a_scale * b_scale
     found = Sum(totals.reshape(shape), roots.reshape(shape), count)
     if count >= FEWEST_TERMS and totals.size:
@@ -105,7 +114,7 @@ def reduction(rounding: Rounding, p: Parameters, bind: Bind, x: Array) -> Sum:
     roots = np.asarray(np.sqrt(np.square(scaled).sum(axis=axes)) * scale)
     count = math.prod(x.shape[axis] for axis in axes)
     found = Sum(totals, roots, count, single=False)
-    if count >= FEWEST_TERMS and totals.size and scale != 1.0:
+    if count >= FEWEST_TERMS and totals.size:
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         rows = x.transpose([*axes, *kept]).reshape(count, -1)
         found.least = _running_errors(rows, rounding.rng).reshape(totals.shape)
@@ -230,6 +239,13 @@ def scattered(rounding: Rounding, p: Parameters, bind: Bind, operand: Array, ind
     if np.max(counts, initial=0.0) >= FEWEST_TERMS:
         found.least = _kernel_errors(rounding, lambda *parts: bind(parts[0], indices, parts[1]), operand, updates)
     return found
+
+
+def scattered_away(
+    rounding: Rounding, p: Parameters, bind: Bind, operand: Array, indices: Array, updates: Array
+) -> Sum:
+    """`scatter-sub`, as `scattered` has it with the other sign."""
+    return scattered(rounding, p, lambda x, at, terms: bind(x, at, -terms), operand, indices, -updates)
 
 
 def of_picked(rounding: Rounding, p: Parameters, bind: Bind, source: Array, operand: Array) -> Sum:

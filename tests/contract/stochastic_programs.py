@@ -170,6 +170,14 @@ def embedding(rng):
     return of_function(rng, lambda table, kernel, at: table[at] @ kernel, normal(rng, 9, 6), normal(rng, 6, 4), at)
 
 
+@program
+def scattered(rng):
+    def compute(values, x, at):
+        return (x * values).at[at].add(values[:3]).at[at[0]].subtract(x[0]).at[1:3].multiply(values[1:3])
+
+    return of_function(rng, compute, normal(rng, 8, 5), normal(rng, 8, 5), np.array([2, 6, 2]))
+
+
 def elementwise(name: str, function: Callable[..., Any]) -> None:
     PROGRAMS[name] = lambda rng: of_function(
         rng, lambda w, x: function(x @ w), normal(rng, 10, 12, scale=0.5), normal(rng, 20, 10)

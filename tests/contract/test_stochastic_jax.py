@@ -181,7 +181,7 @@ def test_a_program_that_insists_on_float32_is_traced_in_it():
         "from flax import nnx",
         "layer = nnx.RNN(nnx.GRUCell(8, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))",
         "graph, weights = nnx.split(layer)",
-        "f = lambda weights, x: nnx.merge(graph, weights, copy=True)(x[None])",
+        "f = jax.jit(lambda weights, x: nnx.merge(graph, weights, copy=True)(x[None]))",
         "noisy = Stochastic(f, 'float32', traced='float32')",
         "runs = np.array([noisy.again(seed).run(weights, x) for seed in range(8)])",
         "error, noise = f(weights, x) - runs.mean(0), runs.std(0)",
