@@ -62,9 +62,11 @@ class Runtime(ABC):
             seed: of the framework's own generators, from which the model's initial weights come.
 
         Returns:
-            `weights`: of each weight and running statistic, in order, the path, the kind of the layer that it belongs to
-            (`linear`, `convolution`, `norm`, ...), its part there (`weight`, `bias`, `mean`, ...) and the axes that make
-            the side's array of a canonical one; `arrays`: their initial values by path, as the side has them.
+            `weights`: of each weight and running statistic, in order, a dict: its `path`, the kind of the `layer` that
+            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`, or empty
+            where not known), its `part` there (`weight`, `bias`, `scale`, `mean`, `variance`, ...), and `axes`, the
+            permutation of the canonical axes that makes the side's. `arrays`: their initial values by path, as the side
+            has them, float32.
         """
         raise UnsupportedError("no models of users' own", where=type(self).__name__)
 

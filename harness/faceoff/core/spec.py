@@ -242,8 +242,8 @@ class OwnSpec(ModelSpec):
         return self.name
 
 
-BUILT_IN: Tuple[Type[ModelSpec], ...] = (DenseSpec, ResidualSpec, RnnSpec, LstmSpec)
-SPEC_CLASSES: Dict[str, Type[ModelSpec]] = {cls.kind: cls for cls in (*BUILT_IN, OwnSpec)}
+_CLASSES: Tuple[Type[ModelSpec], ...] = (DenseSpec, ResidualSpec, RnnSpec, LstmSpec, OwnSpec)
+SPEC_CLASSES: Dict[str, Type[ModelSpec]] = {cls.kind: cls for cls in _CLASSES}
 MODEL_KINDS = tuple(kind for kind in SPEC_CLASSES if kind != OwnSpec.kind)
 
 
