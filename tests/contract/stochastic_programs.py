@@ -297,14 +297,14 @@ def saturated(rng):
 
 
 def trained(name: str, rule: optax.GradientTransformation) -> None:
-    """Three steps; what comes out as outputs are the weights after them."""
+    """Two steps; what comes out as outputs are the weights after them."""
 
     def build(rng):
         inner, (weights, *inputs) = dense(rng)
 
         def compute(weights, *inputs):
             state = rule.init(weights)
-            for _ in range(3):
+            for _ in range(2):
                 gradients = jax.grad(inner, has_aux=True)(weights, *inputs)[0]
                 updates, state = rule.update(gradients, state, weights)
                 weights = optax.apply_updates(weights, updates)
