@@ -11,7 +11,8 @@ from faceoff.core.spec import Optimiser
 STATES = {"momentum": "momentum_buffer", "first moment": "exp_avg", "second moment": "exp_avg_sq"}
 
 
-def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor], in_graph: bool, plain: bool = False
+def make_optimiser(
+    optimiser: Optimiser, parameters: list[torch.Tensor], in_graph: bool, plain: bool = False
 ) -> torch.optim.Optimizer:
     """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`).
 

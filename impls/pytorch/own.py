@@ -99,7 +99,7 @@ def without_dropout(module: nn.Module) -> nn.Module:
 
 
 def weight_map(spec: ModelSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Canonical name to the name in the wrapped module's state dict, and the axes that transpose canonical to PyTorch."""
+    """Canonical name to the name in the wrapped module's state dict, and the axes that make PyTorch's array of one."""
     weights = port_of(spec).side("pytorch").weights
     return {name: (f"{WRAPPED}{placed.path}", placed.axes) for name, placed in weights.items()}
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from faceoff.ports.paths import split
+
 # Where a sweep without an end ends, if memory does not run out before.
 MOST_SIZE = 2**20
 
@@ -36,6 +38,15 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("no name given", param, ctx)
         return names
+
+
+class Models(Names):
+    """Families, and paths of users' own models, separated by commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        names = value if isinstance(value, tuple) else tuple(n.strip() for n in str(value).split(",") if n.strip())
+        families, paths = split(names)
+        return (*(super().convert(",".join(families), param, ctx) if families or not paths else ()), *paths)
 
 
 class HomePath(click.Path):

@@ -110,6 +110,8 @@ class Port:
             `mean` or `variance` after the last dot.
         sides: by framework.
         reference: the framework of the side that counts as right.
+        path: what the user named it by.
+        code: digest of the files of all sides.
         initial: the reference's own weights, from which others are drawn; kept by the parent alone.
     """
 
@@ -121,6 +123,8 @@ class Port:
     weights: Dict[str, Tuple[int, ...]]
     sides: Dict[str, PortSide]
     reference: str
+    path: str = ""
+    code: str = ""
     initial: Dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -160,6 +164,8 @@ class Port:
                 for framework, side in self.sides.items()
             },
             "reference": self.reference,
+            "path": self.path,
+            "code": self.code,
         }
 
     @staticmethod
@@ -185,6 +191,8 @@ class Port:
                 for framework, side in data["sides"].items()
             },
             reference=data["reference"],
+            path=data["path"],
+            code=data["code"],
         )
 
 

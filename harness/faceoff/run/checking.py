@@ -16,6 +16,7 @@ from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
 from faceoff.results.records import CaseResult, Result
 from faceoff.run.options import Options
+from faceoff.run.own_models import References
 from faceoff.run.progress import Reporter
 from faceoff.run.side_by_side import SideBySide
 from faceoff.run.situated import Situated
@@ -38,6 +39,7 @@ class Checking:
         reporter: of progress.
         compiling: turns at the cores: agreement is mostly compiling, on one thread.
         side_by_side: runs the reference beside the contenders.
+        references: give what is expected.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Checking:
         reporter: Reporter,
         compiling: Turns,
         side_by_side: SideBySide,
+        references: References,
     ) -> None:
         self._options, self._pool, self._result, self._timing = options, pool, result, timing
+        self._references = references
         self._reporter, self._compiling, self._side_by_side = reporter, compiling, side_by_side
         # Of the workload at hand, and of the one that was compared in its place.
         self._expected: dict[Workload, Callable[[], TimedExpected]] = {}
@@ -102,7 +106,7 @@ class Checking:
 
         def make() -> tuple[Expected, TimedExpected]:
             """For the comparison, and for timing."""
-            part = earlier or Expected(task, self._options.seed, detail=self._options.detail)
+            part = earlier or self._references.expected(task, self._options.seed, self._options.detail)
             return part, TimedExpected(workload, part, self._options.seed)
 
         def warm(both: tuple[Expected, TimedExpected]) -> None:
