@@ -50,6 +50,8 @@ def build_module(file: str) -> nn.Module:
         if spec is None or spec.loader is None:
             raise InputError("no Python file", where=file, expected="a file such as pytorch.py with build()")
         source = importlib.util.module_from_spec(spec)
+        # Compilers look a class up by its module's name.
+        sys.modules[spec.name] = source
         try:
             spec.loader.exec_module(source)
             build = getattr(source, "build", None)

@@ -188,7 +188,7 @@ class Engine:
         self._computing = Turns(max(1, slots - 1))
         self._side_by_side = SideBySide(pool, reporter, self._compiling)
         self._checking = Checking(
-            options, pool, result, self._timing, reporter, self._compiling, self._side_by_side, references
+            options, pool, result, self._timing, reporter, self._compiling, self._side_by_side, self.references
         )
 
     def start(self) -> None:
