@@ -153,6 +153,29 @@ def test_parts_in_a_narrower_dtype_are_told() -> None:
     assert not stochastic.whole
 
 
+def test_casts_to_the_dtype_itself_do_not_round() -> None:
+    x = torch.tensor([1 / 3], dtype=torch.float64)
+    z = torch.complex(x, x)
+    for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with Stochastic("float32") as stochastic, context():
+            assert x.float().dtype == x.to(torch.float32).dtype == (x.float() + 1).dtype == torch.float64
+            assert z.to(torch.complex64).dtype == torch.complex128
+        assert not stochastic.whole
+        with Stochastic("float64") as stochastic, context():
+            assert x.float().dtype == torch.float32
+        assert stochastic.whole == {"to float32": 1}
+
+
+def test_numbers_written_where_others_are_narrow_are_told() -> None:
+    narrow, wide = torch.zeros(3), torch.full((3,), 1 / 3, dtype=torch.float64)
+    with Stochastic("float32") as stochastic:
+        narrow.add_(1)
+    assert not stochastic.whole
+    with Stochastic("float32") as stochastic:
+        narrow.add_(wide)
+    assert stochastic.whole == {"add_ in float32": 1}
+
+
 def test_autocast_is_told_where_it_is_on() -> None:
     x = torch.randn(4, 4, dtype=torch.float64)
     for options in ({"dtype": torch.bfloat16}, {"enabled": False}):
@@ -251,6 +274,7 @@ def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how
     options = {"momentum": 0.9} if optimiser == "SGD" else {}
 
     def train(stochastic: Stochastic | None) -> Values:
+        """Weights after three steps with clipped gradients."""
         torch.manual_seed(0)
         module = nn.Linear(6, 4).double()
         made = getattr(torch.optim, optimiser)(module.parameters(), lr=0.03, weight_decay=0.01, **options, **how)
@@ -265,6 +289,8 @@ def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how
         return {name: value.detach() for name, value in module.named_parameters()}
 
     plain, centre = train(None), train(Stochastic(unit_roundoff=0.0))
+    if optimiser != "NAdam":  # See below.
+        train(Stochastic("float64"))
     first, second = (train(Stochastic(unit_roundoff=UNIT_ROUNDOFF, seed=seed)) for seed in range(2))
     for name, value in plain.items():
         # NAdam holds a product of decay rates in float32.
