@@ -22,7 +22,9 @@ from torch.optim import optimizer as hooks
 from faceoff.core.errors import InputError
 from impls.pytorch.stochastic import Stochastic, mode, sums
 from impls.pytorch.stochastic.operations import EXACT, ONCE, TWICE
+from impls.pytorch.stochastic.products import Convolution
 from impls.pytorch.stochastic.rewritten import REWRITTEN
+from impls.pytorch.stochastic.rounding import Rounding
 from tests.contract.pytorch_noise import RUNS, SCALE, UNIT_ROUNDOFF, Example, Values, difference, rms
 from tests.contract.pytorch_programs import PROGRAMS
 
@@ -237,6 +239,30 @@ def test_roundings_of_equal_terms_add_up() -> None:
     assert 0.2 < rms([running - x.double().mean()]) / rms(runs) < MOST
     # Random roundings of as many terms, each once, are off by less than a tenth of that.
     assert rms(runs) > 10 * 2.0**-24 * 0.1 * math.sqrt(terms / 9)
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["plain", "transposed"])
+@pytest.mark.parametrize(
+    ("axes", "groups", "stride", "padding", "dilation"), [(1, 2, 2, 1, 1), (2, 1, 1, 0, 2), (3, 2, 1, 1, 1)]
+)
+def test_terms_of_a_convolution_sum_up_to_its_elements(
+    transposed: bool, axes: int, groups: int, stride: int, padding: int, dilation: int
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, *[7, 6, 8][:axes], dtype=torch.float64)
+    weight = torch.randn(*([4, 6 // groups] if transposed else [6, 4 // groups]), *[3] * axes, dtype=torch.float64)
+    kind = [stride] * axes, [padding] * axes, [dilation] * axes, transposed, [0] * axes, groups
+    y = torch.ops.aten.convolution(x, weight, None, *kind)
+    by_x, by_weight, _ = torch.ops.aten.convolution_backward(y, x, weight, None, *kind, [True, True, False])
+    convolution, rounding = Convolution(*kind), Rounding("float32", None, 0)
+    windows, places, of_windows = (y, x, by_x) if transposed else (x, y, y)
+    for terms, whole in (
+        (convolution._window_terms(rounding, windows, weight, of_windows.shape[2:]), of_windows),
+        (convolution._weight_terms(rounding, windows, places, weight.shape[2:]), by_weight),
+    ):
+        assert len(terms) == 16
+        for total in terms.sum(1):
+            assert (whole - total).abs().min() < 1e-12
 
 
 def spread_of_twins(alike: bool) -> tuple[float, float]:
