@@ -93,8 +93,9 @@ class Stochastic(TorchDispatchMode):
             and largest numbers, stays that of `dtype`. 0.0: the same operations undisturbed.
         seed: of the disturbance; the program's own random numbers are what they are without it.
         alike: equal results are rounded alike, as in every dtype. Of many equal numbers, as in blank pictures, or where
-            one thing is computed twice, errors then add up, which draws of their own average out. The larger of both
-            noises is what an implementation may be off by.
+            one thing is computed twice, errors then add up, which draws of their own average out; and the largest of
+            equal numbers is the same one as undisturbed. The larger of both noises is what an implementation may be
+            off by.
 
     Attributes:
         seen: how often each operation was met, after all were taken apart, by name.
@@ -203,6 +204,8 @@ class Stochastic(TorchDispatchMode):
         result = func(*args, **kwargs)
         if name in ("_to_copy", "convert_element_type") and result.dtype in WIDE:
             self._leave_whole(f"to {kind_of(result)}")
+        if name == "arange" and result.dtype == torch.float64:
+            self._rounding.elementwise(result)  # Exact are whole numbers alone.
         return result
 
     def _rewritten(self, func: Any, name: str, args: Any) -> Callable[..., Any] | None:
