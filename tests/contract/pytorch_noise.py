@@ -30,7 +30,7 @@ class Example:
 
     def __init__(self, program: Program, seed: int = 0, dtype: str = "float32") -> None:
         torch.manual_seed(seed)
-        kind = getattr(torch, dtype)
+        self._kind = kind = getattr(torch, dtype)
         self._module = program.make().to(kind).float()
         self._inputs = [
             torch.randint(0, 7, (shape,)) if isinstance(shape, int) else torch.randn(shape).to(kind).float()
@@ -44,11 +44,13 @@ class Example:
         inputs = [x.to(dtype).requires_grad_() if x.is_floating_point() else x for x in self._inputs]
         with mode or contextlib.nullcontext():
             result = module(*inputs)
-            outputs = list(result) if isinstance(result, tuple) else [result]
-            generator = torch.Generator().manual_seed(self._seed)
-            given = [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.dtype) for y in outputs]
-            wanted = {f"gradient of {name}": weight for name, weight in module.named_parameters()}
-            wanted |= {f"gradient of input {n}": x for n, x in enumerate(inputs) if x.requires_grad}
+        outputs = list(result) if isinstance(result, tuple) else [result]
+        generator = torch.Generator().manual_seed(self._seed)
+        drawn = [torch.randn(y.shape, generator=generator).to(self._kind) for y in outputs]
+        given = [value.to(y.dtype) for value, y in zip(drawn, outputs, strict=True)]
+        wanted = {f"gradient of {name}": weight for name, weight in module.named_parameters()}
+        wanted |= {f"gradient of input {n}": x for n, x in enumerate(inputs) if x.requires_grad}
+        with mode or contextlib.nullcontext():
             gradients = torch.autograd.grad(outputs, list(wanted.values()), given, allow_unused=True)
         found = {f"output {number}": y for number, y in enumerate(outputs)}
         found |= {name: buffer for name, buffer in module.named_buffers() if buffer.is_floating_point()}

@@ -106,6 +106,18 @@ def _in_place(x: Tensor) -> Tensor:
     return z.sigmoid_() + y.exp_()
 
 
+def _lists(x: Tensor, y: Tensor) -> Tensor:
+    p, q = torch._foreach_add([x, y], [y, x], alpha=0.3)
+    p, q = torch._foreach_addcmul([p, q], [x, y], [y, y], [0.2, 0.7])
+    p, q = torch._foreach_lerp(torch._foreach_maximum([p, q], -0.5), [x, y], 0.4)
+    p, q = torch._foreach_pow(1.3, torch._foreach_mul([p, q], torch.tensor(0.7, dtype=x.dtype)))
+    with torch.no_grad():
+        changed = torch._foreach_clone([p, q])
+        torch._foreach_addcdiv_(changed, [x, y], [p, q], torch.tensor([0.1, 0.3], dtype=x.dtype))
+        torch._foreach_minimum_(changed, 1.5)
+    return p * q + sum(torch._foreach_norm([p, q])) + changed[0] * changed[1]
+
+
 def _into_given_tensors(x: Tensor) -> Tensor:
     with torch.no_grad():
         y = torch.add(x, 0.7, out=torch.empty_like(x))
@@ -347,6 +359,7 @@ PROGRAMS = {
     "sorting": _plain(_sorted, SEQUENCE),
     "scatters": _plain(_scatters, (12, 8), 12),
     "in place": _plain(_in_place, SEQUENCE),
+    "lists of tensors": _plain(_lists, SEQUENCE, SEQUENCE),
     "into given tensors": _plain(_into_given_tensors, SEQUENCE),
     "casts and constants": _plain(_casts, SEQUENCE, close=FLOAT32_CONSTANTS),
     "dropout": _plain(_dropped, SEQUENCE),

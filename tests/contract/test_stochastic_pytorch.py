@@ -6,7 +6,6 @@ The programs are `pytorch_programs`; what is found of each, once, is `Measured`.
 from __future__ import annotations
 
 import functools
-import math
 import statistics
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -153,20 +152,65 @@ def test_parts_in_a_narrower_dtype_are_told() -> None:
     assert not stochastic.whole
 
 
+def test_casts_to_the_dtype_itself_do_not_round() -> None:
+    x = torch.tensor([1 / 3], dtype=torch.float64)
+    z = torch.complex(x, x)
+    for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with Stochastic("float32") as stochastic, context():
+            assert x.float().dtype == x.to(torch.float32).dtype == (x.float() + 1).dtype == torch.float64
+            assert z.to(torch.complex64).dtype == torch.complex128
+        assert not stochastic.whole
+        with Stochastic("float64") as stochastic, context():
+            assert x.float().dtype == torch.float32
+        assert stochastic.whole == {"to float32": 1}
+
+
+def test_random_numbers_are_those_that_the_program_draws_without_it() -> None:
+    def drawn() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        x = torch.randn(5), torch.rand(3, dtype=torch.float64), torch.rand(3, dtype=torch.float32)
+        return [*x, torch.empty(4, dtype=torch.float64).normal_(), torch.rand_like(x[1]), torch.randperm(6)]
+
+    plain = drawn()
+    with Stochastic():
+        inside = drawn()
+    assert all(torch.equal(a, b) for a, b in zip(plain, inside, strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["Transformer in inference", "LSTM layers in both directions", "batch norm in inference"]
+)
+def test_what_is_one_kernel_in_inference_mode_is_taken_apart(name: str) -> None:
+    torch.manual_seed(0)
+    module = PROGRAMS[name].make().double().eval()
+    x = torch.randn(*PROGRAMS[name].shapes[0], dtype=torch.float64)
+    with torch.inference_mode():
+        plain = module(x)
+        with Stochastic(unit_roundoff=0.0) as stochastic:
+            centre = module(x)
+        with Stochastic():
+            disturbed = module(x)
+    assert not stochastic.whole
+    assert difference(centre, plain) < 1e-13
+    assert 0 < difference(disturbed, plain) < 1e-5
+
+
+def test_numbers_written_where_others_are_narrow_are_told() -> None:
+    narrow, wide = torch.zeros(3), torch.full((3,), 1 / 3, dtype=torch.float64)
+    with Stochastic("float32") as stochastic:
+        narrow.add_(1)
+    assert not stochastic.whole
+    with Stochastic("float32") as stochastic:
+        narrow.add_(wide)
+    assert stochastic.whole == {"add_ in float32": 1}
+
+
 def test_autocast_is_told_where_it_is_on() -> None:
     x = torch.randn(4, 4, dtype=torch.float64)
     for options in ({"dtype": torch.bfloat16}, {"enabled": False}):
         with Stochastic() as stochastic, torch.autocast("cpu", **options):
             nn.functional.linear(x, x)
         assert stochastic.whole == ({"autocast": 1} if "dtype" in options else {})
-
-
-def test_indices_that_are_computed_are_exact() -> None:
-    with Stochastic():
-        places = (torch.arange(100) * 3.0 + 1 - torch.full((100,), 2.0)).long()
-        count = torch.ones(1000).sum() / 4
-    assert places.tolist() == [3 * number - 1 for number in range(100)]
-    assert count.item() == 250
 
 
 def test_lists_of_operations_do_not_overlap() -> None:
@@ -203,38 +247,6 @@ def test_an_unknown_dtype_is_refused() -> None:
         Stochastic("float8")
 
 
-def test_roundings_of_equal_terms_add_up() -> None:
-    terms = 20_000
-    x = torch.full((3, terms), 0.1, dtype=torch.float32)
-    runs = []
-    for seed in range(RUNS):
-        with Stochastic(seed=seed):
-            runs.append(x.double().mean(1) - x.double().mean())
-    running = torch.from_numpy(x.numpy().T.cumsum(0)[-1] / terms).double()
-    assert 0.2 < rms([running - x.double().mean()]) / rms(runs) < MOST
-    # Random roundings of as many terms, each once, are off by less than a tenth of that.
-    assert rms(runs) > 10 * 2.0**-24 * 0.1 * math.sqrt(terms / 9)
-
-
-def spread_of_twins(alike: bool) -> tuple[float, float]:
-    """The noise of a mean over equal pictures, and of the difference of what is computed twice, by its own size."""
-    x, means, differences = torch.rand(3, dtype=torch.float32).double(), [], []
-    for seed in range(RUNS):
-        with Stochastic(seed=seed, alike=alike):
-            pictures = (x.expand(4096, 3) * 1.1).tanh()
-            differences.append((x * 1.7).exp() - (x * 1.7).exp())
-        means.append(pictures.mean(0) - (x * 1.1).tanh())
-    return rms(means), rms(differences)
-
-
-def test_equal_results_are_rounded_alike_where_that_is_asked_for() -> None:
-    own_mean, own_difference = spread_of_twins(alike=False)
-    alike_mean, alike_difference = spread_of_twins(alike=True)
-    assert own_difference > 2.0**-24
-    assert alike_difference == 0
-    assert alike_mean > 20 * own_mean
-
-
 @pytest.mark.parametrize("name", ["dense", "convolutions of images", "Transformer"])
 def test_where_no_results_are_equal_it_is_the_same_noise(name: str) -> None:
     example, found = Example(PROGRAMS[name]), measured(name)
@@ -251,6 +263,7 @@ def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how
     options = {"momentum": 0.9} if optimiser == "SGD" else {}
 
     def train(stochastic: Stochastic | None) -> Values:
+        """Weights after three steps with clipped gradients."""
         torch.manual_seed(0)
         module = nn.Linear(6, 4).double()
         made = getattr(torch.optim, optimiser)(module.parameters(), lr=0.03, weight_decay=0.01, **options, **how)
@@ -265,54 +278,10 @@ def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how
         return {name: value.detach() for name, value in module.named_parameters()}
 
     plain, centre = train(None), train(Stochastic(unit_roundoff=0.0))
+    if optimiser != "NAdam":  # See below.
+        train(Stochastic("float64"))
     first, second = (train(Stochastic(unit_roundoff=UNIT_ROUNDOFF, seed=seed)) for seed in range(2))
     for name, value in plain.items():
         # NAdam holds a product of decay rates in float32.
         assert difference(centre[name], value) <= (1e-8 if optimiser == "NAdam" else 1e-12)
         assert 2.0**-27 < SCALE * rms([first[name] - second[name]]) / rms([value]) < 2.0**-12
-
-
-def test_relus_at_zero_flip_with_the_roundoff_of_the_dtype_alone() -> None:
-    x = torch.randn(1000, dtype=torch.float32).double()
-    # Zero but for the rounding of the last sum.
-    y = x * 3 - (x + x + x)
-
-    def opened(unit_roundoff: float, seed: int) -> torch.Tensor:
-        with Stochastic("float32", unit_roundoff, seed):
-            return (x * 3 - (x + x + x) + 2.0**-30 > 0).double()
-
-    assert not y.any()
-    assert all(opened(UNIT_ROUNDOFF, seed).all() for seed in range(RUNS))
-    assert not opened(2.0**-24, 0).all()
-
-
-@pytest.mark.parametrize("unit_roundoff", [None, UNIT_ROUNDOFF])
-def test_numbers_below_the_smallest_normal_one_may_vanish(unit_roundoff: float | None) -> None:
-    scale = 1.0 if unit_roundoff is None else SCALE
-    x = torch.logspace(-44, -36, 9, dtype=torch.float64)
-    # Sums of numbers that may each have vanished.
-    for compute in (
-        lambda x: x * 3,
-        lambda x: torch.stack([x, x]).sum(0),
-        lambda x: x[:, None] @ torch.ones_like(x[None]),
-    ):
-        exact = compute(x).reshape(9, -1)[:, 0]
-        runs = []
-        for seed in range(RUNS):
-            with Stochastic("float32", unit_roundoff, seed):
-                runs.append((compute(x).reshape(9, -1)[:, 0] - exact) * scale)
-        noise = torch.stack(runs).square().mean(0).sqrt() / exact
-        small = exact < 2.0**-126
-        assert ((noise[small] > 0.2) & (noise[small] < 2)).all()
-        assert (noise[exact > 2.0**-101] < 1e-6).all()
-
-
-@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e20), ("bfloat16", 1e20), ("float16", 1e3)])
-def test_numbers_too_large_for_the_dtype_are_infinite(dtype: str, size: float) -> None:
-    x = torch.tensor([[size, -size, 1.0]], dtype=torch.float64)
-    with Stochastic(dtype):
-        products = x * x.abs(), x.T @ x.abs()
-    assert products[0].tolist()[0][:2] == [math.inf, -math.inf]
-    assert products[1].isinf().sum() == 4
-    with Stochastic("float64"):
-        assert (x * x).isfinite().all()

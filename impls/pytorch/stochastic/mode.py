@@ -26,6 +26,7 @@ from .operations import (
     functional_twin,
     is_complex,
     is_exact_here,
+    is_in_place,
     is_view,
     kind_of,
     name_of,
@@ -52,6 +53,15 @@ RULES: dict[str, Callable[..., Any]] = {
     **{f"{name}_backward": partial(sums.average, axes=axes, backward=True) for name, axes in sums.AVERAGES.items()},
 }
 """What disturbs a result that is a sum, by the name of the operation; `sums.SCATTERS` aside."""
+
+
+WIDE = {
+    torch.float32: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+"""In what a dtype is computed that is imitated, or that rounds finer."""
 
 
 class Stochastic(TorchDispatchMode):
@@ -83,8 +93,9 @@ class Stochastic(TorchDispatchMode):
             and largest numbers, stays that of `dtype`. 0.0: the same operations undisturbed.
         seed: of the disturbance; the program's own random numbers are what they are without it.
         alike: equal results are rounded alike, as in every dtype. Of many equal numbers, as in blank pictures, or where
-            one thing is computed twice, errors then add up, which draws of their own average out. The larger of both
-            noises is what an implementation may be off by.
+            one thing is computed twice, errors then add up, which draws of their own average out; and the largest of
+            equal numbers is the same one as undisturbed. The larger of both noises is what an implementation may be
+            off by.
 
     Attributes:
         seen: how often each operation was met, after all were taken apart, by name.
@@ -105,8 +116,7 @@ class Stochastic(TorchDispatchMode):
         self._rounding = Rounding(dtype, unit_roundoff, seed, alike)
         self._rates = DecayRates(self._rounding)
         finest = torch.finfo(getattr(torch, dtype)).eps
-        narrow = (torch.float32, torch.bfloat16, torch.float16)
-        self._widened = frozenset(kind for kind in narrow if torch.finfo(kind).eps <= finest)
+        self._widened = {narrow: wide for narrow, wide in WIDE.items() if torch.finfo(narrow).eps <= finest}
         self._default = torch.float64
         self._outside: contextlib.ExitStack | None = None
         self.seen: dict[str, int] = {}
@@ -137,6 +147,8 @@ class Stochastic(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One operation: taken apart, or computed and disturbed."""
         name, kwargs = name_of(func), kwargs or {}
+        if name == "to":
+            return self._again(func.decompose, *args, **kwargs)  # It may be a view, and may not.
         if is_view(func) or name in VIEWS_IN_PLACE:
             return func(*args, **kwargs)
         if name.startswith("_foreach_"):
@@ -145,7 +157,7 @@ class Stochastic(TorchDispatchMode):
             return self._again(FUSED[name], *args, **self._rates.with_powers(kwargs))
         if outputs_of(func):
             return self._into(func, args, kwargs)
-        if name.endswith("_"):
+        if is_in_place(func):
             return self._in_place(func, name, args, kwargs)
         if name in RANDOM:
             # The same numbers as without the mode, and no more digits.
@@ -188,13 +200,12 @@ class Stochastic(TorchDispatchMode):
         return result
 
     def _exact(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """What needs no rounding, but a cast to another dtype may be one for good."""
         result = func(*args, **kwargs)
-        if (
-            name in ("_to_copy", "convert_element_type")
-            and result.is_floating_point()
-            and result.dtype != torch.float64
-        ):
+        if name in ("_to_copy", "convert_element_type") and result.dtype in WIDE:
             self._leave_whole(f"to {kind_of(result)}")
+        if name == "arange" and result.dtype == torch.float64:
+            self._rounding.elementwise(result)  # Exact are whole numbers alone.
         return result
 
     def _rewritten(self, func: Any, name: str, args: Any) -> Callable[..., Any] | None:
@@ -215,18 +226,18 @@ class Stochastic(TorchDispatchMode):
 
     def _in_place(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """As its functional twin, and a copy."""
-        changed = args[0]
+        changed, twin = args[0], functional_twin(func)
         if name.removesuffix("_") in EXACT:
             return func(*args, **kwargs)
-        twin = functional_twin(func)
-        if twin is None or changed.dtype not in (torch.float64, *self._widened):
-            if changed.is_floating_point():
+        if not isinstance(changed, torch.Tensor) or twin is None:
+            if any(x.is_floating_point() or x.is_complex() for x in tensors_in([changed])):
                 self._leave_whole(name)
             return func(*args, **kwargs)
-        changed.copy_(self._again(twin, *args, **kwargs))
-        if changed.dtype != torch.float64 and not torch.equal(changed, changed.round()):
-            # What counts in whole numbers is exact; anything else has been rounded for good.
-            self._leave_whole(f"{name} in {kind_of(changed)}")
+        if changed.dtype in WIDE.values() or changed.dtype in self._widened:
+            changed.copy_(self._again(twin, *args, **kwargs))
+        else:
+            func(*args, **kwargs)
+        self._tell_of_rounded(name, changed)
         return changed
 
     def _into(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -240,6 +251,7 @@ class Stochastic(TorchDispatchMode):
         found = self._again(twin, *args, **others)
         for target, value in zip(targets, found if len(targets) > 1 else [found], strict=True):
             target.resize_(value.shape).copy_(value)
+            self._tell_of_rounded(name_of(func), target)
         return targets[0] if len(targets) == 1 else tuple(targets)
 
     @contextlib.contextmanager
@@ -260,6 +272,11 @@ class Stochastic(TorchDispatchMode):
         finally:
             torch.set_autocast_enabled = enable
 
+    def _tell_of_rounded(self, name: str, changed: torch.Tensor) -> None:
+        """Tells of what has been written where numbers are narrow: it is rounded for good, unless they are whole."""
+        if changed.is_floating_point() and changed.dtype != torch.float64 and not torch.equal(changed, changed.round()):
+            self._leave_whole(f"{name} in {kind_of(changed)}")
+
     def _leave_whole(self, name: str) -> None:
         self.whole[name] = self.whole.get(name, 0) + 1
 
@@ -268,9 +285,9 @@ class Stochastic(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             if value._is_zerotensor():
                 value = value.clone()  # A derivative that is zero has no memory of its own.
-            return value.double() if value.dtype in self._widened else value
+            return value.to(self._widened[value.dtype]) if value.dtype in self._widened else value
         if isinstance(value, torch.dtype):
-            return torch.float64 if value in self._widened else value
+            return self._widened.get(value, value)
         if isinstance(value, (list, tuple)) and any(isinstance(part, (torch.Tensor, torch.dtype)) for part in value):
             return type(value)(self._wide(part) for part in value)
         return value

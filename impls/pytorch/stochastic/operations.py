@@ -30,7 +30,7 @@ _EXACT = """
     hardshrink hardshrink_backward softshrink_backward masked_scatter_backward _unique2 unique_consecutive unique_dim
     frexp complex _pack_padded_sequence _pack_padded_sequence_backward
     _conj_physical lu_unpack histogram
-    _local_scalar_dense is_same_size equal randperm randint rand_like randn_like randint_like bernoulli
+    item _local_scalar_dense is_same_size equal randperm randint rand_like randn_like randint_like bernoulli
     copy_strided uniform normal normal_functional exponential multinomial random geometric log_normal
     cauchy broadcast_in_dim
 """
@@ -62,6 +62,13 @@ def is_view(func: Any) -> bool:
     """Whether it returns a view of what it is given, and changes nothing."""
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+@functools.cache
+def is_in_place(func: Any) -> bool:
+    """Whether it changes its first argument, and returns that."""
+    first = func._schema.arguments[0].alias_info if func._schema.arguments else None
+    return name_of(func).endswith("_") and first is not None and first.is_write
 
 
 @functools.cache

@@ -78,8 +78,10 @@ def adagrad(
 
 FUSED = {"_fused_adam_": adam, "_fused_adamw_": adamw, "_fused_sgd_": sgd, "_fused_adagrad_": adagrad}
 
-_EACH = {"norm": aten.linalg_vector_norm, "max": aten.max}
-_WITH_NUMBERS = {"maximum": aten.clamp_min, "minimum": aten.clamp_max}
+# Of lists of tensors: what the plain operation is called, with another tensor and with a number.
+_PLAIN = {"norm": "linalg_vector_norm"}
+_WITH_NUMBERS = {"maximum": "clamp_min", "minimum": "clamp_max"}
+_WITH_FACTORS = ("addcmul", "addcdiv")
 
 
 def one_by_one(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any] | None:
@@ -89,20 +91,27 @@ def one_by_one(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[A
         What these return; None of an operation in place.
     """
     base = name.removeprefix("_foreach_")
-    first = next(value for value in args if isinstance(value, (list, tuple)))
-    results = []
-    for number in range(len(first)):
-        own = [value[number] if isinstance(value, (list, tuple)) else value for value in args]
-        named = {key: value[number] if isinstance(value, (list, tuple)) else value for key, value in kwargs.items()}
-        if base.rstrip("_") in ("addcmul", "addcdiv") and len(own) == 4:
-            factor = own.pop()
-            named = {"value": factor[number].item() if isinstance(factor, torch.Tensor) else factor}
-        named.pop("scalars", None)
-        plain = base.rstrip("_")
-        if plain in _WITH_NUMBERS and not isinstance(own[1], torch.Tensor):
-            operation = _WITH_NUMBERS[plain]
-            own[0] = own[0].copy_(operation(*own)) if base.endswith("_") else operation(*own)
-            results.append(own[0])
-            continue
-        results.append(_EACH.get(base, getattr(aten, base, None))(*own, **named))
-    return None if base.endswith("_") else results
+    if base.rstrip("_") in _WITH_FACTORS and isinstance(args[-1], torch.Tensor):
+        args = (*args[:-1], args[-1].tolist())
+    count = next(len(value) for value in args if isinstance(value, (list, tuple)))
+    found = []
+    for number in range(count):
+        named = {key: _own(value, number) for key, value in kwargs.items()}
+        found.append(_one(base, *(_own(value, number) for value in args), **named))
+    return None if base.endswith("_") else found
+
+
+def _own(value: Any, number: int) -> Any:
+    return value[number] if isinstance(value, (list, tuple)) else value
+
+
+def _one(base: str, *args: Any, **kwargs: Any) -> Any:
+    plain = base.rstrip("_")
+    if plain == "powsum":
+        return args[0].abs().pow(args[1]).sum()
+    if plain in _WITH_FACTORS and len(args) == 4:
+        *args, kwargs["value"] = args
+    if plain in _WITH_NUMBERS and not isinstance(args[1], torch.Tensor):
+        plain = _WITH_NUMBERS[plain]
+    operation = getattr(aten, _PLAIN.get(plain, plain) + ("_" if base.endswith("_") else ""))
+    return operation(*args, **kwargs)

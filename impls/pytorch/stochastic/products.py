@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from .rounding import Rounding, relative_squares, roots_of
 from .running_sums import SAMPLES, times_as_far
 
 Operation = Callable[..., Any]
+
+# Of long products fewer elements are summed again.
+FEWEST_SAMPLES, MOST_TERMS = 2, 2**21
 
 
 def matrices(rounding: Rounding, func: Operation, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -108,15 +110,16 @@ class Convolution:
     def _window_terms(
         self, rounding: Rounding, x: torch.Tensor, weight: torch.Tensor, places: Sequence[int]
     ) -> torch.Tensor:
-        """The terms of some elements of a convolution, drawn at random, all at one place: `(SAMPLES, terms)`."""
+        """The terms of some elements of a convolution, drawn at random, all at one place: `(samples, terms)`."""
         stride, padding, dilation = self._axes(x)
+        window = x
+        for axis, (size, s, p, d, kernel) in enumerate(
+            zip(places, stride, padding, dilation, weight.shape[2:], strict=True), 2
+        ):
+            begin = s * int(rounding.rng.integers(size)) - p
+            window = _taken(window, axis, range(begin, begin + d * kernel, d))
         examples, outputs = (rounding.rng.integers(size, size=SAMPLES) for size in (len(x), len(weight)))
-        padded = F.pad(x[examples], [margin for size in reversed(padding) for margin in (size, size)])
-        window: list[Any] = [slice(None), slice(None)]
-        for size, s, d, kernel in zip(places, stride, dilation, weight.shape[2:], strict=True):
-            begin = s * int(rounding.rng.integers(size))
-            window.append(slice(begin, begin + d * (kernel - 1) + 1, d))
-        by_group = padded[tuple(window)].unflatten(1, (self._groups, -1))
+        by_group = window[examples].unflatten(1, (self._groups, -1))
         groups = outputs // (len(weight) // self._groups)
         return (by_group[torch.arange(SAMPLES), groups] * weight[outputs]).flatten(1)
 
@@ -126,14 +129,17 @@ class Convolution:
         """The same of the gradient by the weight, all at one place of the kernel."""
         stride, padding, dilation = self._axes(x)
         outputs, channels = grad.shape[1], x.shape[1] // self._groups
-        chosen = rounding.rng.integers(outputs, size=SAMPLES)
-        incoming = chosen // (outputs // self._groups) * channels + rounding.rng.integers(channels, size=SAMPLES)
-        padded = F.pad(x[:, incoming], [margin for size in reversed(padding) for margin in (size, size)])
-        window: list[Any] = [slice(None), slice(None)]
-        for size, s, d, places in zip(kernel, stride, dilation, grad.shape[2:], strict=True):
-            begin = d * int(rounding.rng.integers(size))
-            window.append(slice(begin, begin + s * (places - 1) + 1, s))
-        return (padded[tuple(window)] * grad[:, chosen]).transpose(0, 1).flatten(1)
+        terms = grad.numel() // outputs
+        samples = min(SAMPLES, max(FEWEST_SAMPLES, MOST_TERMS // terms))
+        chosen = rounding.rng.integers(outputs, size=samples)
+        incoming = chosen // (outputs // self._groups) * channels + rounding.rng.integers(channels, size=samples)
+        window = x[:, incoming]
+        for axis, (size, s, p, d, places) in enumerate(
+            zip(kernel, stride, padding, dilation, grad.shape[2:], strict=True), 2
+        ):
+            begin = d * int(rounding.rng.integers(size)) - p
+            window = _taken(window, axis, range(begin, begin + s * places, s))
+        return (window * grad[:, chosen]).transpose(0, 1).flatten(1)
 
     def _axes(self, x: torch.Tensor) -> list[Sequence[int]]:
         return [self._of_axes(sizes, x.dim() - 2) for sizes in self._arguments[:3]]
@@ -141,6 +147,14 @@ class Convolution:
     @staticmethod
     def _of_axes(sizes: Sequence[int], axes: int) -> Sequence[int]:
         return list(sizes) * axes if len(sizes) == 1 else sizes
+
+
+def _taken(x: torch.Tensor, axis: int, places: range) -> torch.Tensor:
+    """What stands at these places along an axis; zeros outside, as of padding."""
+    at = torch.tensor(places)
+    inside = (at >= 0) & (at < x.shape[axis])
+    found = x.index_select(axis, at.clamp(0, x.shape[axis] - 1))
+    return found * inside.view(-1, *[1] * (x.dim() - axis - 1))
 
 
 def convolution(rounding: Rounding, func: Operation, *args: Any) -> torch.Tensor:

@@ -100,7 +100,9 @@ class Rounding:
         deviation = torch.hypot(values * math.sqrt(2), roots).mul_((count / 12).sqrt() * times)
         if not ordinary:
             most = ((count / 3).sqrt() if self._rounds_small else count) * self._lost_below
-            lost = torch.minimum(count.sqrt() * roots * self._lost_share, most)
+            # Squares in float32 lose what is small beside others; no sum exceeds that of its terms' sizes.
+            sizes = torch.maximum(count.sqrt() * roots, values.abs())
+            lost = torch.minimum(sizes * self._lost_share, most)
             deviation = torch.maximum(deviation, lost * (math.sqrt(1.5) / self.unit_roundoff))
         if least is not None:
             deviation = torch.maximum(deviation, least * (math.sqrt(1.5) / self.unit_roundoff))

@@ -45,11 +45,12 @@ def running_sum_errors(
     if largest == 0 or not math.isfinite(largest):
         return None
     scale = rng.uniform(1, 2) / largest
-    rows = (terms.permute(summed + others) * scale).float().reshape(count, -1).numpy()
+    rows = (terms.permute(summed + others) * scale).float().reshape(count, -1).contiguous().numpy()
     if every:
         errors = np.add.accumulate(rows, axis=0) - np.add.accumulate(rows, axis=0, dtype=np.float64)
     else:
-        # Several sums side by side are running ones in NumPy; of one alone it makes many short ones.
+        # Several sums side by side are running ones in NumPy; of one alone, and along the last axis of memory, it makes
+        # many short ones.
         running = np.add.reduce(rows, axis=0) if rows.shape[1] > 1 else np.add.accumulate(rows[:, 0])[-1:]
         errors = running - np.add.reduce(rows, axis=0, dtype=np.float64)
     return torch.from_numpy(np.abs(errors) / scale)
