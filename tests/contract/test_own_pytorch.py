@@ -143,6 +143,6 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(
 ) -> None:
     path = tmp_path / "module.py"
     path.write_text(text)
-    with pytest.raises(WorkerError, match="module.py") as caught:
+    with pytest.raises(WorkerError, match=r"module\.py") as caught:
         pools[0].worker(EAGER).request("open_side", file=str(path), seed=0)
     assert said in str(caught.value)
