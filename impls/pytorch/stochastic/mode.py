@@ -304,8 +304,3 @@ class Stochastic(TorchDispatchMode):
             yield
         finally:
             super().__exit__(None, None, None)
-
-
-def counts(value: torch.Tensor) -> bool:
-    """Whether it holds whole numbers, which are exact: an optimiser's count of its steps."""
-    return torch.equal(value, value.round())
