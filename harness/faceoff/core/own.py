@@ -74,12 +74,13 @@ class Placed:
     def to_side(self, value: np.ndarray) -> np.ndarray:
         """A canonical array as the side has it."""
         turned = value.transpose(self.axes)
-        return np.ascontiguousarray(turned if self.shape is None else turned.reshape(self.shape))
+        # `ascontiguousarray` would give a scalar an axis.
+        return np.array(turned if self.shape is None else turned.reshape(self.shape), order="C")
 
     def to_canonical(self, value: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
         """A side's array in canonical layout, of this shape."""
         turned = value.reshape([shape[axis] for axis in self.axes])
-        return np.ascontiguousarray(turned.transpose(np.argsort(self.axes) if self.axes else ()))
+        return np.array(turned.transpose(np.argsort(self.axes) if self.axes else ()), order="C")
 
 
 @dataclass(frozen=True)
