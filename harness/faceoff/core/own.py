@@ -113,10 +113,10 @@ class PortSide:
             if first.block is None:
                 found[path] = first.to_side(values[names[0]])
                 continue
-            blocks = [self.weights[name].block or () for name in names]
-            ends = np.array(blocks)[:, :, 1].max(axis=0)
+            blocks = {name: self.weights[name].block or () for name in names}
+            ends = np.array(list(blocks.values()))[:, :, 1].max(axis=0)
             whole = np.empty(tuple(int(end) for end in ends), values[names[0]].dtype)
-            for name, block in zip(names, blocks):
+            for name, block in blocks.items():
                 whole[tuple(slice(begin, end) for begin, end in block)] = self.weights[name].to_side(values[name])
             found[path] = whole
         return found
