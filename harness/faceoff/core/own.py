@@ -8,7 +8,7 @@ every process that meets the model; a workload holds its name and digest alone.
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -65,20 +65,25 @@ class Placed:
         path: its name there.
         axes: the permutation of the canonical axes that makes the side's.
         shape: the side's, where it is not the permuted one.
+        block: where it is a part of the side's array: first index and end along every axis of that. The blocks of a
+            path fill its array, each element once.
     """
 
     path: str
     axes: Tuple[int, ...]
     shape: Optional[Tuple[int, ...]] = None
+    block: Optional[Tuple[Tuple[int, int], ...]] = None
 
     def to_side(self, value: np.ndarray) -> np.ndarray:
-        """A canonical array as the side has it."""
+        """A canonical array as the side has it: its block, if it is one."""
         turned = value.transpose(self.axes)
-        # `ascontiguousarray` would give a scalar an axis.
+        # A copy, and one that keeps an array without axes as it is.
         return np.array(turned if self.shape is None else turned.reshape(self.shape), order="C")
 
     def to_canonical(self, value: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
-        """A side's array in canonical layout, of this shape."""
+        """A side's array, the whole of it, in canonical layout, of this shape."""
+        if self.block is not None:
+            value = value[tuple(slice(begin, end) for begin, end in self.block)]
         turned = value.reshape([shape[axis] for axis in self.axes])
         return np.array(turned.transpose(np.argsort(self.axes) if self.axes else ()), order="C")
 
@@ -91,11 +96,53 @@ class PortSide:
         file: its Python file, absolute.
         weights: canonical name to where it is kept.
         inputs: the permutation of axes, the batch's included, in which it takes an input that is not as given.
+        zeros: paths that are in no canonical weight: they are zero, and stay so, untrained (a second bias that is added
+            to the first).
     """
 
     file: str
     weights: Dict[str, Placed]
     inputs: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
+    zeros: Tuple[str, ...] = ()
+
+    def to_side(self, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """Canonical arrays as the side has them, by path, put together where several share one; without `zeros`."""
+        found: Dict[str, np.ndarray] = {}
+        for path, names in self._names_by_path().items():
+            first = self.weights[names[0]]
+            if first.block is None:
+                found[path] = first.to_side(values[names[0]])
+                continue
+            blocks = {name: self.weights[name].block or () for name in names}
+            ends = np.array(list(blocks.values()))[:, :, 1].max(axis=0)
+            whole = np.empty(tuple(int(end) for end in ends), values[names[0]].dtype)
+            for name, block in blocks.items():
+                whole[tuple(slice(begin, end) for begin, end in block)] = self.weights[name].to_side(values[name])
+            found[path] = whole
+        return found
+
+    def to_canonical(
+        self, arrays: Mapping[str, Optional[np.ndarray]], shapes: Mapping[str, Tuple[int, ...]]
+    ) -> Dict[str, Optional[np.ndarray]]:
+        """The side's arrays by path in canonical layout, by name in the canonical order.
+
+        Args:
+            arrays: of some or all paths; None (a gradient that is not there) stays None.
+            shapes: canonical ones, `Port.weights`.
+        """
+        found: Dict[str, Optional[np.ndarray]] = {}
+        for name, shape in shapes.items():
+            placed = self.weights[name]
+            if placed.path in arrays:
+                value = arrays[placed.path]
+                found[name] = None if value is None else placed.to_canonical(value, shape)
+        return found
+
+    def _names_by_path(self) -> Dict[str, List[str]]:
+        found: Dict[str, List[str]] = {}
+        for name, placed in self.weights.items():
+            found.setdefault(placed.path, []).append(name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -159,8 +206,9 @@ class Port:
             "sides": {
                 framework: {
                     "file": side.file,
-                    "weights": {n: [p.path, list(p.axes), p.shape and list(p.shape)] for n, p in side.weights.items()},
+                    "weights": {n: _placed_to_json(p) for n, p in side.weights.items()},
                     "inputs": {name: list(axes) for name, axes in side.inputs.items()},
+                    "zeros": list(side.zeros),
                 }
                 for framework, side in self.sides.items()
             },
@@ -183,11 +231,9 @@ class Port:
             sides={
                 framework: PortSide(
                     side["file"],
-                    {
-                        n: Placed(path, tuple(axes), own and tuple(own))
-                        for n, (path, axes, own) in side["weights"].items()
-                    },
+                    {n: _placed_from_json(placed) for n, placed in side["weights"].items()},
                     {name: tuple(axes) for name, axes in side["inputs"].items()},
+                    tuple(side["zeros"]),
                 )
                 for framework, side in data["sides"].items()
             },
@@ -195,6 +241,22 @@ class Port:
             path=data["path"],
             code=data["code"],
         )
+
+
+def _placed_to_json(placed: Placed) -> List[Any]:
+    shape = None if placed.shape is None else list(placed.shape)
+    block = None if placed.block is None else [list(ends) for ends in placed.block]
+    return [placed.path, list(placed.axes), shape, block]
+
+
+def _placed_from_json(data: Sequence[Any]) -> Placed:
+    path, axes, shape, block = data
+    return Placed(
+        path,
+        tuple(axes),
+        None if shape is None else tuple(shape),
+        None if block is None else tuple((begin, end) for begin, end in block),
+    )
 
 
 _KNOWN: Dict[str, Port] = {}
