@@ -13,12 +13,12 @@ from faceoff.core.errors import UnsupportedError
 from faceoff.core.own import port_of
 from faceoff.core.spec import Workload
 from faceoff.core.tuning import is_tuned
-from faceoff.core.weights import check_weights, float_inputs, input_shapes
+from faceoff.core.weights import Weights, check_weights, float_inputs, input_shapes, trainable_names
 
 from .compiling import OperationCounter
 from .graphs import PlacedBatch, Step
-from .optimiser import make_optimiser, state_tensors
-from .own import loss_of
+from .optimiser import held_state, make_optimiser, state_tensors
+from .own import WRAPPED, loss_of
 from .runtime import PyTorchModel
 from .stochastic import Stochastic
 from .tracing import to_numpy
@@ -38,11 +38,16 @@ class OwnModel(PyTorchModel):
         if is_tuned(mode):
             raise UnsupportedError("a model of a user's own has no tuned mode", where="pytorch.mode", got=mode)
         self._port = port_of(workload.model)
-        self._places = self._port.side("pytorch").weights
+        self._side = self._port.side("pytorch")
+        self._paths = list(dict.fromkeys(placed.path for placed in self._side.weights.values()))
         self._disturbance: Stochastic | None = None
         super().__init__(workload, weights, mode, device)
         self._inputs = float_inputs(workload.model)
         self._norms = [part for part in self._network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        # Several canonical weights may share one parameter.
+        trained = {self._side.weights[name].path for name in trainable_names(workload.model)}
+        self._trained_paths = [path for path in self._paths if path in trained]
+        self._trained = [self._parameter(path) for path in self._trained_paths]
 
     def disturb(self, dtype: str, unit_roundoff: float | None, seed: int, alike: bool) -> None:
         if self._mode != "eager" or self._workload.dtype != "float64":
@@ -64,14 +69,45 @@ class OwnModel(PyTorchModel):
         check_weights(self._workload.model, weights)
         self._enter("inference")
         with torch.no_grad():
-            for name, placed in self._places.items():
-                self._held[self._map[name][0]].copy_(torch.tensor(placed.to_side(weights[name])))
+            for path, value in self._side.to_side(weights).items():
+                self._parameter(path).copy_(torch.tensor(value))
+            for path in self._side.zeros:
+                self._parameter(path).requires_grad_(False).zero_()
         self._is_constant = False
         if self._graphs and self._optimiser:
             for value in state_tensors(self._optimiser):
                 value.zero_()
         else:
             self._optimiser = None
+
+    def weights(self) -> Weights:
+        self._enter("inference")
+        return self._canonical({path: self._parameter(path) for path in self._paths})
+
+    def optimiser_state(self) -> dict[str, Weights]:
+        held = held_state(self._optimiser, self._workload.optimiser, self._trained)
+        return {
+            kind: self._canonical(dict(zip(self._trained_paths, values, strict=True))) for kind, values in held.items()
+        }
+
+    def canonical(self, gradients: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+        count = len(self._trained_paths)
+        loss, by_weights, by_inputs = gradients[0], gradients[1 : count + 1], gradients[count + 1 :]
+        return {
+            "loss": to_numpy(loss),
+            "weights": self._canonical(dict(zip(self._trained_paths, by_weights, strict=True))),
+            "inputs": {
+                name: value if value is None else to_numpy(value)
+                for name, value in zip(self._inputs, by_inputs, strict=True)
+            },
+        }
+
+    def _parameter(self, path: str) -> torch.Tensor:
+        return self._held[f"{WRAPPED}{path}"]
+
+    def _canonical(self, values: Mapping[str, torch.Tensor | None]) -> dict[str, Any]:
+        arrays = {path: None if value is None else to_numpy(value) for path, value in values.items()}
+        return self._side.to_canonical(arrays, self._port.weights)
 
     def _run(self, phase: str, step: Step, batch: PlacedBatch) -> Any:
         if self._disturbance is None:
@@ -90,9 +126,6 @@ class OwnModel(PyTorchModel):
 
     def _make_loss(self) -> Callable[..., torch.Tensor]:
         return loss_of(self._port)
-
-    def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
-        return self._places[name].to_canonical(to_numpy(value), self._port.weights[name])
 
     def _kernels(self) -> dict[str, int]:
         self._enter("inference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def open_port(
     for framework, how in mapped.how.items():
         if count := sum(reason == "order" for reason in how.values()):
             notify(f"{manifest.path}: sides.{framework}: {count} of {len(how)} weights are paired by their order alone")
-    return _port(manifest, mapped, replies)
+    return _port(path, manifest, mapped, replies)
 
 
 def _not_opened(manifest: PortManifest, framework: str, error: WorkerError) -> InputError:
@@ -102,7 +103,14 @@ def _check_reply(reply: Mapping[str, Any], where: str) -> None:
             )  # fmt: skip
 
 
-def _port(manifest: PortManifest, mapped: Mapped, replies: Mapping[str, Mapping[str, Any]]) -> Port:
+def _digest(manifest: PortManifest) -> str:
+    """Of the manifest and every Python file beside the sides' own: a result says of which state it is."""
+    folders = {manifest.file_of(framework).parent for framework in manifest.sides}
+    files = sorted({manifest.path, *(file for folder in folders for file in folder.glob("*.py"))})
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()[:12]
+
+
+def _port(path: Path, manifest: PortManifest, mapped: Mapped, replies: Mapping[str, Mapping[str, Any]]) -> Port:
     sides = {
         framework: PortSide(
             str(manifest.file_of(framework)),
@@ -123,5 +131,7 @@ def _port(manifest: PortManifest, mapped: Mapped, replies: Mapping[str, Mapping[
         weights=mapped.weights,
         sides=sides,
         reference=manifest.reference,
+        path=str(path),
+        code=_digest(manifest),
         initial={name: array for name, array in found.items() if array is not None},
     )
