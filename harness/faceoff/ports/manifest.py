@@ -86,7 +86,8 @@ class SideTable(_Part):
     """One `[sides.FRAMEWORK]`.
 
     Attributes:
-        file: relative to the manifest's folder; the framework's name and `.py` unless it says so.
+        file: relative to the manifest's folder; the framework's name and `_model.py` unless it says so: a file that is called like a
+            package would hide it.
         inputs: the permutation of axes, the batch's included, in which the side takes an input.
         weights: rules by regular expressions that match a whole path.
     """
@@ -115,7 +116,7 @@ class PortManifest(_Part):
 
     def file_of(self, framework: str) -> Path:
         """A side's Python file, absolute."""
-        return (self.folder / (self.sides[framework].file or f"{framework}.py")).resolve()
+        return (self.folder / (self.sides[framework].file or f"{framework}_model.py")).resolve()
 
     def inputs_of_port(self) -> tuple[Input, ...]:
         """As a `Port` has them."""

@@ -115,7 +115,8 @@ def _entries(reply: Mapping[str, Any], where: str) -> list[Entry]:
         if sorted(axes) != list(range(len(shape))):
             raise InputError(
                 "axes that do not fit the array", where=f"{where}: {told['path']}",
-                got=f"{list(axes)} of {list(shape)}", expected=f"a permutation of {len(shape)}", next_step="this is a fault of the framework's folder",
+                got=f"{list(axes)} of {list(shape)}", expected=f"a permutation of {len(shape)}",
+                next_step="this is a fault of the framework's folder",
             )  # fmt: skip
         stacked = tuple(told.get("stacked") or ())
         trained = told.get("trained")
@@ -262,7 +263,8 @@ def _by_rule(
     if entry.to in placed:
         raise InputError(
             "a weight that is filled twice", where=where,
-            got=f"{entry.to!r} from {placed[entry.to].path} and {entry.path}", expected="one of them", next_step="mend the rules",
+            got=f"{entry.to!r} from {placed[entry.to].path} and {entry.path}", expected="one of them",
+            next_step="mend the rules",
         )  # fmt: skip
     if (entry.to in statistics) != is_statistic(entry):
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def open_models(
 
 
 @contextmanager
-def _first_modes(configuration: Configuration, seed: int) -> Iterator[object]:
+def _first_modes(configuration: Configuration, seed: int) -> Iterator[Callable[[str], Worker]]:
     """Gives the live process of a framework in its first mode; each starts when it is asked for."""
     pools: dict[str, Pool] = {}
     with tempfile.TemporaryDirectory(prefix="faceoff-") as logs:
