@@ -10,6 +10,7 @@ from faceoff.core.weights import STATISTICS
 from faceoff.ports.entries import Entry
 
 QUERY_KEY_VALUE = ("query", "key", "value")
+OUT = "out"
 # In the order that is usual where four gates lie in one array.
 LSTM_GATES = ("i", "f", "g", "o")
 INPUT, HIDDEN = "ih", "hh"
@@ -101,7 +102,7 @@ def segments(path: str) -> list[str]:
 def is_statistic(entry: Entry) -> bool:
     """Whether it is a running statistic, which is state and not trained."""
     words = segments(entry.path)[-1].lower().split("_")
-    if _PART_OF.get(entry.part.lower(), entry.part) not in STATISTICS:
+    if not any(_PART_OF.get(word) in STATISTICS for word in entry.part.lower().split("_")):
         return False
     return entry.layer == "norm" or any(w in words for w in _RUNNING) if entry.trained is None else not entry.trained
 
@@ -193,9 +194,11 @@ def guessed_stack(named: Named) -> tuple[str, ...]:
 
 
 def role_of(place: tuple[str, ...]) -> str:
-    """Which of query, key and value a layer is; empty if none."""
-    stem = _stem(place[-1])[0] if place else ""
-    return stem if stem in QUERY_KEY_VALUE else ""
+    """Which of query, key, value and what follows them (`out`) a layer is; empty if none."""
+    stems = [_stem(segment)[0] for segment in place]
+    if stems and (stems[-1] in QUERY_KEY_VALUE or (stems[-1] == OUT and "attention" in stems)):
+        return stems[-1]
+    return ""
 
 
 def _stem(segment: str) -> tuple[str, int]:
