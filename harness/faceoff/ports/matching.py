@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 from faceoff.core.own import Placed
 from faceoff.ports.entries import Shape, place
@@ -64,7 +64,7 @@ def layers_of(named: Sequence[Named]) -> list[Layer]:
             number += 1
             key = (*one.place, str(number))
         layers.setdefault(key, Layer(key, one.kind, {})).members[member] = one
-    found = list(layers.values())
+    found = _with_biases_of_separable(layers)
     for layer in found:
         roles = {role for part, role, _ in layer.members if part == "bias"}
         if len(roles) == 1:
@@ -75,6 +75,16 @@ def layers_of(named: Sequence[Named]) -> list[Layer]:
     for layer, words in zip(found, words_of([layer.place for layer in found]), strict=True):
         layer.words = words
     return _by_numbers(found) if _is_sorted(found) else found
+
+
+def _with_biases_of_separable(layers: dict[tuple[str, ...], Layer]) -> list[Layer]:
+    """The one bias of two convolutions in one layer belongs to the second."""
+    for key, layer in list(layers.items()):
+        second = layers.get((*key, "pointwise"))
+        bias, weight = ("bias", "", ""), ("weight", "", "")
+        if second is not None and set(layer.members) == {bias} and set(second.members) == {weight}:
+            second.members.update(layers.pop(key).members)
+    return list(layers.values())
 
 
 def _is_sorted(layers: Sequence[Layer]) -> bool:
@@ -110,8 +120,16 @@ def fit(reference: Layer, side: Layer, shapes: dict[str, Shape]) -> dict[str, Pl
         placed = place(theirs[member].entry, shapes[one.canonical])
         if placed is None or is_statistic(one.entry) != is_statistic(theirs[member].entry):
             return None
+        if _is_order_unknown(one.entry.stacked, theirs[member].entry.stacked):
+            return None
         found[one.canonical] = placed
     return found
+
+
+def _is_order_unknown(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    """Whether one side alone tells the order of three gates, for which there is no usual one."""
+    told = set(ours) | set(theirs)
+    return ours != theirs and len(told) == 3 and told != set(QUERY_KEY_VALUE)
 
 
 def _members(layer: Layer, other: Layer) -> dict[Member, Named]:
@@ -127,10 +145,28 @@ def pair(reference: Sequence[Layer], side: Sequence[Layer], shapes: dict[str, Sh
     return _Pairing(reference, side, shapes).run()
 
 
+def _key(layer: Layer, shapes: dict[str, Shape]) -> Hashable:
+    """All of a layer that decides what it fits."""
+    members = frozenset(
+        (m, shapes.get(one.canonical), replace(one.entry, path="", to=""), is_statistic(one.entry))
+        for m, one in layer.members.items()
+    )
+    return layer.kind, layer.role, members
+
+
 class _Pairing:
     def __init__(self, reference: Sequence[Layer], side: Sequence[Layer], shapes: dict[str, Shape]) -> None:
         self.reference, self.side = reference, side
-        self.fits = [[fit(one, other, shapes) is not None for other in side] for one in reference]
+        # Deep models repeat few layers many times.
+        numbers: dict[Hashable, int] = {}
+        ours = [numbers.setdefault(_key(layer, shapes), len(numbers)) for layer in reference]
+        theirs = [numbers.setdefault(_key(layer, {}), len(numbers)) for layer in side]
+        known: dict[tuple[int, int], bool] = {}
+        for i, one in enumerate(ours):
+            for j, other in enumerate(theirs):
+                if (one, other) not in known:
+                    known[one, other] = fit(reference[i], side[j], shapes) is not None
+        self.fits = [[known[one, other] for other in theirs] for one in ours]
         self.pairs = Pairs()
 
     def run(self) -> Pairs:

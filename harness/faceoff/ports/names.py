@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from faceoff.core.weights import STATISTICS
 from faceoff.ports.entries import Entry
@@ -109,8 +110,11 @@ def is_statistic(entry: Entry) -> bool:
 
 def name_all(entries: Sequence[Entry]) -> list[Named]:
     """What the names of a side's entries say, read together."""
-    parents = {tuple(segments(entry.to or entry.path)[:-1]) for entry in entries}
-    found = [_named(entry, parents) for entry in entries]
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for entry in entries:
+        *outer, parent = ["", *segments(entry.to or entry.path)[:-1]]
+        beside.setdefault(tuple(outer[1:]), set()).add(parent.lower())
+    found = [_named(entry, beside) for entry in entries]
     taken: dict[str, int] = {}
     unique = []
     for named in found:
@@ -123,7 +127,7 @@ def name_all(entries: Sequence[Entry]) -> list[Named]:
     return unique
 
 
-def _named(entry: Entry, parents: Iterable[tuple[str, ...]]) -> Named:
+def _named(entry: Entry, beside: Mapping[tuple[str, ...], set[str]]) -> Named:
     parts = segments(entry.to or entry.path)
     *outer, last = parts
     words = [word for word in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", last).lower().split("_") if word]
@@ -142,7 +146,7 @@ def _named(entry: Entry, parents: Iterable[tuple[str, ...]]) -> Named:
             role, shown = name, [*shown, name]
         else:
             label, shown = name, [*shown, name]
-    if (found := _cell(place, set(parents))) is not None:
+    if (found := _cell(place, beside)) is not None:
         place, role, gate = found
         kind, label = "recurrent", gate or label
     if kind == "recurrent" and part == "weight" and not role:
@@ -170,12 +174,12 @@ def _part_of(entry: Entry, words: list[str]) -> tuple[str, list[str]]:
     return part, rest
 
 
-def _cell(place: list[str], parents: set[tuple[str, ...]]) -> tuple[list[str], str, str] | None:
+def _cell(place: list[str], layers: Mapping[tuple[str, ...], set[str]]) -> tuple[list[str], str, str] | None:
     """The recurrent layer whose gates, or whose two products, are layers of their own: its place, role and gate."""
     if not place:
         return None
     outer = tuple(place[:-1])
-    beside = {parent[-1].lower() for parent in parents if len(parent) == len(place) and parent[:-1] == outer}
+    beside = layers.get(outer, set())
     name = place[-1].lower()
     if {"ii", "hi"} <= beside or {"ir", "hr"} <= beside:
         if match := _GATE.fullmatch(name):
@@ -248,6 +252,7 @@ def _common(places: Sequence[tuple[str, ...]]) -> int:
     return count
 
 
+@lru_cache(maxsize=65536)
 def likeness(one: tuple[Word, ...], other: tuple[Word, ...]) -> int:
     """How many telling words two names share; a word is as good as its beginning, from three letters on."""
     left = [word.stem for word in one if word.stem not in _KINDS]

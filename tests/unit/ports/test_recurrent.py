@@ -137,3 +137,24 @@ def test_a_layer_that_runs_backwards_too():
         b.add(f"bidirectional/{theirs}/lstm_cell/bias", "recurrent", "bias", (0,), bias)
     assert_right(a, b)
     assert_right(b, a)
+
+
+def test_three_gates_whose_order_one_side_alone_tells_are_asked_for():
+    dotted, slashed = gru()
+    for told in slashed.weights:
+        del told["stacked"]
+    with pytest.raises(InputError, match="without a counterpart"):
+        mapped(dotted, slashed)
+
+
+def test_gates_told_of_two_products_that_are_layers():
+    a, b = Holds(), Holds()
+    w, u, bias = gates("rzn", SIZE, INCOMING), gates("rzn", SIZE, SIZE), gates("rzn", SIZE)
+    for name, value in (("i", w), ("h", u)):
+        a.add(f"cell.dense_{name}.kernel", "linear", "weight", (1, 0), stacked(value, "rzn").T, stacked=list("rzn"))
+        path = "gru/gru_cell/" + "recurrent_" * (name == "h") + "kernel"
+        b.add(path, "recurrent", "weight", (1, 0), stacked(value, "zrn").T, stacked=list("zrn"))
+    a.add("cell.dense_i.bias", "linear", "bias", (0,), stacked(bias, "rzn"), stacked=list("rzn"))
+    b.add("gru/gru_cell/bias", "recurrent", "bias", (0,), stacked(bias, "zrn"), stacked=list("zrn"))
+    assert_right(a, b)
+    assert_right(b, a)
