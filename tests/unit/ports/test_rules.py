@@ -7,6 +7,7 @@ import pytest
 
 from faceoff.core.errors import InputError
 from tests.unit.ports.layouts import Holds, assert_right, mapped, numbers
+from tests.unit.ports.test_mapping import encoder, resnet
 
 
 def refused(*arguments, **more):
@@ -231,3 +232,31 @@ def test_parts_by_their_full_names():
     for told in b.weights:
         told["layer"] = ""
     assert_right(a, b)
+
+
+def shuffled(side, seed):
+    found = Holds()
+    found.arrays = side.arrays
+    found.weights = [side.weights[i] for i in np.random.default_rng(seed).permutation(len(side.weights))]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", ["apart", "sorted", "packed"])
+def test_where_names_tell_the_order_does_not_matter(seed, name):
+    sides = encoder(3, 12, 4, 12)
+    for reference in ("apart", "sorted", "packed"):
+        assert_right(sides[reference], shuffled(sides[name], seed))
+    a, _, c = resnet()
+    assert_right(a, shuffled(c, seed))
+    assert_right(c, shuffled(a, seed))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("reference", ["apart", "sorted", "packed"])
+def test_where_names_are_numbers_alone_no_wrong_order_is_assumed(seed, reference):
+    sides = encoder(3, 12, 4, 12)
+    assert "more than one way" in refused(sides[reference], shuffled(sides["by heads"], seed))
+    a, b, c = resnet()
+    for one in (a, c):
+        assert "more than one way" in refused(one, shuffled(b, seed))
