@@ -74,10 +74,13 @@ def place(entry: Entry, shape: Shape) -> Placed | None:
     if entry.canonical_shape == shape:
         axes = entry.axes if len(entry.axes) == len(shape) else tuple(range(len(shape)))
         return _placed(entry, axes, shape)
-    for own, own_axes in _own_layouts(entry):
-        axes_found = _through(own, own_axes, shape)
-        if axes_found is not None:
-            return _placed(entry, axes_found, shape)
+    if entry.told_shape is not None:
+        return None
+    for own, own_axes in _layouts(entry.layer, entry.canonical_shape):
+        for canonical, canonical_axes in _layouts(entry.layer, shape):
+            axes_found = _through(own, tuple(own_axes.index(axis) for axis in entry.axes), canonical)
+            if axes_found is not None:
+                return _placed(entry, tuple(canonical_axes[axis] for axis in axes_found), shape)
     return None
 
 
@@ -86,18 +89,14 @@ def _placed(entry: Entry, axes: Axes, shape: Shape) -> Placed:
     return Placed(entry.path, axes, None if turned == entry.shape else entry.shape, entry.block)
 
 
-def _own_layouts(entry: Entry) -> Iterator[tuple[Shape, Axes]]:
-    """Its canonical shape and axes, and others that mean the same."""
-    if entry.told_shape is not None:
-        return
-    own = entry.canonical_shape
-    yield own, entry.axes
-    if entry.layer == "convolution" and len(own) > 2:
-        # Depthwise: channels and filters of each, which another side counts together as outputs.
-        last = len(own) - 1
-        moved = {axis: axis + 1 for axis in range(last)}
-        moved[last] = 0
-        yield (own[last], *own[:last]), tuple(moved[axis] for axis in entry.axes)
+def _layouts(layer: str, shape: Shape) -> Iterator[tuple[Shape, Axes]]:
+    """A canonical shape and its axes, and others in which the same elements are counted in the same way."""
+    axes = tuple(range(len(shape)))
+    yield shape, axes
+    if layer == "convolution" and len(shape) > 2:
+        # Depthwise: channels and the filters of each, which another side counts together as outputs.
+        moved = (axes[-1], *axes[:-1])
+        yield tuple(shape[axis] for axis in moved), moved
 
 
 def _through(own: Shape, own_axes: Axes, shape: Shape) -> Axes | None:

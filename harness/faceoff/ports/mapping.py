@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from faceoff.ports.stacks import split_stacks
 
 # So many of what is left over are named in an error.
 SHOWN = 4
+# Kinds that `Runtime.open_side` names.
+LAYERS = ("linear", "convolution", "transposed convolution", "norm", "embedding", "recurrent")
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,10 @@ def _entries(reply: Mapping[str, Any], where: str) -> list[Entry]:
                 got=f"{list(axes)} of {list(shape)}", expected=f"a permutation of {len(shape)}",
                 next_step="this is a fault of the framework's folder",
             )  # fmt: skip
+        layer = told["layer"] if told["layer"] in LAYERS else ""
         stacked = tuple(told.get("stacked") or ())
         trained = told.get("trained")
-        found.append(Entry(told["path"], told["layer"], told["part"], axes, shape, stacked=stacked, trained=trained))
+        found.append(Entry(told["path"], layer, told["part"], axes, shape, stacked=stacked, trained=trained))
     return found
 
 
@@ -284,7 +288,13 @@ def _by_rule(
 def _rule(path: str, name: str | Sequence[str]) -> str:
     """A rule to paste."""
     names = f'"{name}"' if isinstance(name, str) else "[" + ", ".join(f'"{one}"' for one in name) + "]"
-    return f"'{re.escape(path)}' = {{ to = {names} }}".replace("\\-", "-").replace("\\ ", " ")
+    return f"{_pattern(path)} = {{ to = {names} }}"
+
+
+def _pattern(path: str) -> str:
+    """A regular expression of one path, as a key of TOML."""
+    text = re.sub(r"\\([-/ ])", r"\1", re.escape(path))
+    return f"'{text}'" if "'" not in text else json.dumps(text)
 
 
 def _shown(texts: Sequence[str]) -> str:
@@ -325,8 +335,8 @@ def _left_over(empty: Sequence[Named], left: Sequence[Named], weights: dict[str,
     if biases and 0 < ours < len(biases) and ours != len(biases) - ours:
         twice = [one for one in biases if (one.canonical in own) == (ours > len(biases) - ours)]
         second = [one for one in twice if one.role == "hh"] or twice
-        path = re.escape(second[0].entry.path)
-        next_step = f"keep the second bias at zero on the side that has two, by '{path}' = {{ zero = true }}"
+        pattern = _pattern(second[0].entry.path)
+        next_step = f"keep the second bias at zero on the side that has two, by {pattern} = {{ zero = true }}"
     elif empty and left:
         next_step = (
             f"if they are the same, add a rule, as in {_rule(left[0].entry.path, _fitting(left[0], empty, weights))}"

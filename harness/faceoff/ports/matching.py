@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 
 from faceoff.core.own import Placed
 from faceoff.ports.entries import Shape, place
-from faceoff.ports.names import QUERY_KEY_VALUE, Named, Word, is_statistic, likeness, role_of, words_of
+from faceoff.ports.names import OUT, QUERY_KEY_VALUE, Named, Word, is_statistic, likeness, role_of, words_of
 
 # Part, role and gate.
 Member = tuple[str, str, str]
@@ -24,8 +25,18 @@ class Layer:
     words: tuple[Word, ...] = ()
 
     @property
+    def stems(self) -> tuple[str, ...]:
+        """What its names mean, without numbers."""
+        return tuple(word.stem for word in self.words)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The numbers in its names."""
+        return tuple(word.rank for word in self.words)
+
+    @property
     def role(self) -> str:
-        """Query, key or value; empty for every other layer."""
+        """Query, key, value or out; empty for every other layer."""
         return role_of(self.place)
 
 
@@ -53,7 +64,7 @@ def layers_of(named: Sequence[Named]) -> list[Layer]:
             number += 1
             key = (*one.place, str(number))
         layers.setdefault(key, Layer(key, one.kind, {})).members[member] = one
-    found = list(layers.values())
+    found = _with_biases_of_separable(layers)
     for layer in found:
         roles = {role for part, role, _ in layer.members if part == "bias"}
         if len(roles) == 1:
@@ -63,6 +74,35 @@ def layers_of(named: Sequence[Named]) -> list[Layer]:
             }
     for layer, words in zip(found, words_of([layer.place for layer in found]), strict=True):
         layer.words = words
+    return _by_numbers(found) if _is_sorted(found) else found
+
+
+def _with_biases_of_separable(layers: dict[tuple[str, ...], Layer]) -> list[Layer]:
+    """The one bias of two convolutions in one layer belongs to the second."""
+    for key, layer in list(layers.items()):
+        second = layers.get((*key, "pointwise"))
+        bias, weight = ("bias", "", ""), ("weight", "", "")
+        if second is not None and set(layer.members) == {bias} and set(second.members) == {weight}:
+            second.members.update(layers.pop(key).members)
+    return list(layers.values())
+
+
+def _is_sorted(layers: Sequence[Layer]) -> bool:
+    """Whether layers stand as their names do in a dictionary: then their order may mean nothing."""
+    places = [layer.place for layer in layers]
+    padded = [[re.sub(r"\d+", lambda digits: digits[0].zfill(9), name) for name in place] for place in places]
+    return len(places) > 2 and (places == sorted(places) or padded == sorted(padded))
+
+
+def _by_numbers(layers: list[Layer]) -> list[Layer]:
+    """Sorted layers whose names differ in numbers alone, in the order of these: 2 before 10."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, layer in enumerate(layers):
+        alike.setdefault(layer.stems, []).append(index)
+    found = list(layers)
+    for indices in alike.values():
+        for index, layer in zip(indices, sorted((layers[i] for i in indices), key=lambda x: x.ranks), strict=True):
+            found[index] = layer
     return found
 
 
@@ -80,8 +120,16 @@ def fit(reference: Layer, side: Layer, shapes: dict[str, Shape]) -> dict[str, Pl
         placed = place(theirs[member].entry, shapes[one.canonical])
         if placed is None or is_statistic(one.entry) != is_statistic(theirs[member].entry):
             return None
+        if _is_order_unknown(one.entry.stacked, theirs[member].entry.stacked):
+            return None
         found[one.canonical] = placed
     return found
+
+
+def _is_order_unknown(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    """Whether one side alone tells the order of three gates, for which there is no usual one."""
+    told = set(ours) | set(theirs)
+    return ours != theirs and len(told) == 3 and told != set(QUERY_KEY_VALUE)
 
 
 def _members(layer: Layer, other: Layer) -> dict[Member, Named]:
@@ -97,10 +145,28 @@ def pair(reference: Sequence[Layer], side: Sequence[Layer], shapes: dict[str, Sh
     return _Pairing(reference, side, shapes).run()
 
 
+def _key(layer: Layer, shapes: dict[str, Shape]) -> Hashable:
+    """All of a layer that decides what it fits."""
+    members = frozenset(
+        (m, shapes.get(one.canonical), replace(one.entry, path="", to=""), is_statistic(one.entry))
+        for m, one in layer.members.items()
+    )
+    return layer.kind, layer.role, members
+
+
 class _Pairing:
     def __init__(self, reference: Sequence[Layer], side: Sequence[Layer], shapes: dict[str, Shape]) -> None:
         self.reference, self.side = reference, side
-        self.fits = [[fit(one, other, shapes) is not None for other in side] for one in reference]
+        # Deep models repeat few layers many times.
+        numbers: dict[Hashable, int] = {}
+        ours = [numbers.setdefault(_key(layer, shapes), len(numbers)) for layer in reference]
+        theirs = [numbers.setdefault(_key(layer, {}), len(numbers)) for layer in side]
+        known: dict[tuple[int, int], bool] = {}
+        for i, one in enumerate(ours):
+            for j, other in enumerate(theirs):
+                if (one, other) not in known:
+                    known[one, other] = fit(reference[i], side[j], shapes) is not None
+        self.fits = [[known[one, other] for other in theirs] for one in ours]
         self.pairs = Pairs()
 
     def run(self) -> Pairs:
@@ -175,11 +241,21 @@ class _Pairing:
             self.pairs.doubtful[1].extend(j for j in theirs if j in others and any(self.fits[i][j] for i in doubtful))
 
     def _names_object(self, ours: list[int], ordered: dict[int, int]) -> bool:
-        return any(
-            self.fits[i][ordered[k]] and self._likeness(i, ordered[k])[0] > self._likeness(i, ordered[i])[0]
-            for i in ours
-            for k in ours
-        )
+        """Whether names say another pairing than the order does, or the order is one of names alone."""
+        sorted_alone = _is_sorted(self.reference) != _is_sorted(self.side)
+        for i in ours:
+            for k in ours:
+                if i == k or not self.fits[i][ordered[k]]:
+                    continue
+                if self._likeness(i, ordered[k])[0] > self._likeness(i, ordered[i])[0]:
+                    return True
+                for layers, one, other in ((self.reference, i, k), (self.side, ordered[i], ordered[k])):
+                    first, second = layers[min(one, other)], layers[max(one, other)]
+                    if first.stems == second.stems and first.ranks > second.ranks:
+                        return True
+                    if first.stems != second.stems and sorted_alone and _is_sorted(layers):
+                        return True
+        return False
 
     def _in_order(self, ours: list[int], theirs: list[int]) -> dict[int, int]:
         """One by one, where the two sequences are the same; else empty."""
@@ -196,8 +272,8 @@ class _Pairing:
             ours = [i for i, layer in enumerate(self.reference) if not known or layer.kind == kind]
             theirs = [j for j, layer in enumerate(self.side) if not known or layer.kind == kind]
             roles = Counter(self.reference[i].role for i in ours), Counter(self.side[j].role for j in theirs)
-            # Each of query, key and value says what it is; their own order means nothing.
-            split = ("", *QUERY_KEY_VALUE) if roles[0] == roles[1] and len(roles[0]) > 1 else (None,)
+            # Each of query, key, value and out says what it is; their own order means nothing.
+            split = ("", *QUERY_KEY_VALUE, OUT) if roles[0] == roles[1] and len(roles[0]) > 1 else (None,)
             for role in split:
                 found.append(
                     (

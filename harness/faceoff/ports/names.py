@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from faceoff.core.weights import STATISTICS
 from faceoff.ports.entries import Entry
 
 QUERY_KEY_VALUE = ("query", "key", "value")
+OUT = "out"
 # In the order that is usual where four gates lie in one array.
 LSTM_GATES = ("i", "f", "g", "o")
 INPUT, HIDDEN = "ih", "hh"
@@ -101,15 +103,18 @@ def segments(path: str) -> list[str]:
 def is_statistic(entry: Entry) -> bool:
     """Whether it is a running statistic, which is state and not trained."""
     words = segments(entry.path)[-1].lower().split("_")
-    if _PART_OF.get(entry.part.lower(), entry.part) not in STATISTICS:
+    if not any(_PART_OF.get(word) in STATISTICS for word in entry.part.lower().split("_")):
         return False
     return entry.layer == "norm" or any(w in words for w in _RUNNING) if entry.trained is None else not entry.trained
 
 
 def name_all(entries: Sequence[Entry]) -> list[Named]:
     """What the names of a side's entries say, read together."""
-    parents = {tuple(segments(entry.to or entry.path)[:-1]) for entry in entries}
-    found = [_named(entry, parents) for entry in entries]
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for entry in entries:
+        *outer, parent = ["", *segments(entry.to or entry.path)[:-1]]
+        beside.setdefault(tuple(outer[1:]), set()).add(parent.lower())
+    found = [_named(entry, beside) for entry in entries]
     taken: dict[str, int] = {}
     unique = []
     for named in found:
@@ -122,7 +127,7 @@ def name_all(entries: Sequence[Entry]) -> list[Named]:
     return unique
 
 
-def _named(entry: Entry, parents: Iterable[tuple[str, ...]]) -> Named:
+def _named(entry: Entry, beside: Mapping[tuple[str, ...], set[str]]) -> Named:
     parts = segments(entry.to or entry.path)
     *outer, last = parts
     words = [word for word in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", last).lower().split("_") if word]
@@ -141,7 +146,7 @@ def _named(entry: Entry, parents: Iterable[tuple[str, ...]]) -> Named:
             role, shown = name, [*shown, name]
         else:
             label, shown = name, [*shown, name]
-    if (found := _cell(place, set(parents))) is not None:
+    if (found := _cell(place, beside)) is not None:
         place, role, gate = found
         kind, label = "recurrent", gate or label
     if kind == "recurrent" and part == "weight" and not role:
@@ -169,12 +174,12 @@ def _part_of(entry: Entry, words: list[str]) -> tuple[str, list[str]]:
     return part, rest
 
 
-def _cell(place: list[str], parents: set[tuple[str, ...]]) -> tuple[list[str], str, str] | None:
+def _cell(place: list[str], layers: Mapping[tuple[str, ...], set[str]]) -> tuple[list[str], str, str] | None:
     """The recurrent layer whose gates, or whose two products, are layers of their own: its place, role and gate."""
     if not place:
         return None
     outer = tuple(place[:-1])
-    beside = {parent[-1].lower() for parent in parents if len(parent) == len(place) and parent[:-1] == outer}
+    beside = layers.get(outer, set())
     name = place[-1].lower()
     if {"ii", "hi"} <= beside or {"ir", "hr"} <= beside:
         if match := _GATE.fullmatch(name):
@@ -193,9 +198,11 @@ def guessed_stack(named: Named) -> tuple[str, ...]:
 
 
 def role_of(place: tuple[str, ...]) -> str:
-    """Which of query, key and value a layer is; empty if none."""
-    stem = _stem(place[-1])[0] if place else ""
-    return stem if stem in QUERY_KEY_VALUE else ""
+    """Which of query, key, value and what follows them (`out`) a layer is; empty if none."""
+    stems = [_stem(segment)[0] for segment in place]
+    if stems and (stems[-1] in QUERY_KEY_VALUE or (stems[-1] == OUT and "attention" in stems)):
+        return stems[-1]
+    return ""
 
 
 def _stem(segment: str) -> tuple[str, int]:
@@ -245,6 +252,7 @@ def _common(places: Sequence[tuple[str, ...]]) -> int:
     return count
 
 
+@lru_cache(maxsize=65536)
 def likeness(one: tuple[Word, ...], other: tuple[Word, ...]) -> int:
     """How many telling words two names share; a word is as good as its beginning, from three letters on."""
     left = [word.stem for word in one if word.stem not in _KINDS]

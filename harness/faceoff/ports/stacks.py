@@ -26,14 +26,8 @@ def split_stacks(sides: Sides) -> dict[str, list[Entry]]:
 def _with_two_biases(entries: Sequence[Entry]) -> Iterator[Entry]:
     """The two biases of a recurrent layer that one side keeps as two rows, each on its own."""
     for entry in entries:
-        own = entry.canonical_shape
-        if (
-            entry.layer == "recurrent"
-            and entry.part.endswith("bias")
-            and len(own) == 2
-            and own[0] == 2
-            and not entry.to
-        ):
+        own, ruled = entry.canonical_shape, entry.to or entry.told_axes is not None
+        if entry.layer == "recurrent" and entry.part.endswith("bias") and len(own) == 2 and own[0] == 2 and not ruled:
             yield from (
                 replace(part, stacked=entry.stacked) for part in entry.parts(entry.axes.index(0), (INPUT, HIDDEN))
             )
