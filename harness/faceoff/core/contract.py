@@ -63,10 +63,10 @@ class Runtime(ABC):
 
         Returns:
             `weights`: of each weight and running statistic, in order, a dict: its `path`, the kind of the `layer` that
-            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`, or empty
-            where not known), its `part` there (`weight`, `bias`, `scale`, `mean`, `variance`, ...), and `axes`, the
-            permutation of the canonical axes that makes the side's. `arrays`: their initial values by path, as the side
-            has them, float32.
+            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`,
+            `attention`, `einsum`, or empty where not known), its `part` there (`weight`, `bias`, `scale`, `mean`,
+            `variance`, `weight_ih`, ...), and `axes`, the permutation of the canonical axes that makes the side's.
+            `arrays`: their initial values by path, as the side has them, float32.
         """
         raise UnsupportedError("no models of users' own", where=type(self).__name__)
 
