@@ -89,6 +89,10 @@ def _kernel_axes(owner: Any, rank: int) -> tuple[int, ...]:
         return (*spatial, rank - 1, 0)
     if isinstance(owner, nnx.ConvTranspose):
         return (*spatial, rank - 1, 0) if owner.transpose_kernel else (*spatial, 0, rank - 1)
-    if isinstance(owner, (nnx.Linear, nnx.LinearGeneral)) and rank == 2:
+    if isinstance(owner, nnx.Linear) and rank == 2:
         return (1, 0)
+    if isinstance(owner, nnx.LinearGeneral):
+        # Canonical: what comes out before what comes in, with as many axes each.
+        outputs = len(owner.out_features)
+        return (*range(outputs, rank), *range(outputs))
     return tuple(range(rank))

@@ -63,12 +63,12 @@ class Runtime(ABC):
 
         Returns:
             `weights`: of each weight and running statistic, in order, a dict: its `path`, the kind of the `layer` that
-            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`, or empty
-            where not known), its `part` there (`weight`, `bias`, `scale`, `mean`, `variance`, ...), and `axes`, the
-            permutation of the canonical axes that makes the side's. Two more keys may be there: `stacked`, the names of
-            the equal parts that lie one after the other along the first canonical axis (`i f g o`, `z r n`, `query key
-            value`), and `trained`, false for a running statistic. `arrays`: their initial values by path, as the side
-            has them, float32.
+            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`,
+            `attention`, `einsum`, or empty where not known), its `part` there (`weight`, `bias`, `scale`, `mean`,
+            `variance`, `weight_ih`, ...), and `axes`, the permutation of the canonical axes that makes the side's. Two
+            more keys may be there: `stacked`, the names of the equal parts that lie one after the other along the first
+            canonical axis (`i f g o`, `z r n`, `query key value`), and `trained`, false for a running statistic.
+            `arrays`: their initial values by path, as the side has them, float32.
         """
         raise UnsupportedError("no models of users' own", where=type(self).__name__)
 

@@ -192,7 +192,7 @@ def seeded_weights(spec: ModelSpec, seed: int) -> Weights:
     1 / sqrt(hidden_size). Biases, batch norm and running statistics are drawn too: zeros and ones would hide faults.
     """
     return {
-        name: _exact_in_float32(_draw(spec, name, shape, _generator(seed, name)))
+        name: _exact_in_float32(np.asarray(_draw(spec, name, shape, _generator(seed, name))))
         for name, shape in weight_shapes(spec).items()
     }
 

@@ -86,8 +86,8 @@ class SideTable(_Part):
     """One `[sides.FRAMEWORK]`.
 
     Attributes:
-        file: relative to the manifest's folder; the framework's name and `_model.py` unless it says so: a file that is called like a
-            package would hide it.
+        file: relative to the manifest's folder; the framework's name and `_model.py` unless it says so, as a file that
+            is called like a package would hide it.
         inputs: the permutation of axes, the batch's included, in which the side takes an input.
         weights: rules by regular expressions that match a whole path.
     """

@@ -12,7 +12,7 @@ from faceoff.agreement.own import OwnExpected
 from faceoff.agreement.quantities import Detail
 from faceoff.core.errors import InputError, WorkerError
 from faceoff.core.own import Port, port_of
-from faceoff.core.spec import Contender, OwnSpec
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.worker import Worker
@@ -92,6 +92,16 @@ class References:
     def __enter__(self) -> References:
         return self
 
+    def start(self, workloads: Iterable[Workload]) -> None:
+        """Starts the reference side of every user's model among these.
+
+        From here and not when it is asked for first: that is on a thread which gives way to all others, and so would
+        whatever it starts.
+        """
+        for workload in workloads:
+            if isinstance(workload.model, OwnSpec):
+                self._worker_pool(_plain(port_of(workload.model).reference))
+
     def __exit__(self, *_: object) -> None:
         for pool in self._pools.values():
             pool.close()
@@ -104,12 +114,15 @@ class References:
         contender = _plain(port.reference)
         return OwnExpected(task, seed, lambda: self._worker(contender), contender.mode, detail)
 
-    def _worker(self, contender: Contender) -> Worker:
+    def _worker_pool(self, contender: Contender) -> Pool:
         name = contender.framework
         if name not in self._pools:
             self._pools[name] = _pool([contender], self._configuration, self._seed, self._logs / "reference")
+        return self._pools[name]
+
+    def _worker(self, contender: Contender) -> Worker:
         try:
-            return self._pools[name].worker(contender)
+            return self._worker_pool(contender).worker(contender)
         except WorkerError as error:
             raise WorkerError(
                 f"the reference side: {error.what}", outcome=error.outcome, where=str(contender)
