@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from faceoff.agreement.check import WIDE_DTYPES, Expected, _ExactRun
-from faceoff.agreement.comparison import compare_quantity
+from faceoff.agreement.comparison import compare_all, compare_quantity
 from faceoff.agreement.flips import Settled
 from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
-from faceoff.agreement.quantities import Detail, built_quantities, stage_of
+from faceoff.agreement.quantities import EVERYTHING, Detail, built_quantities, offered, stage_of
+from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
 from faceoff.reference.following import Observed
@@ -23,6 +24,7 @@ from faceoff.workloads.task import Task
 
 # Roundings so small turn no ReLU over, and so large that float64 carries them.
 SMALL = 2.0**-40
+BELOW_FLOAT32 = "the same up to float32's rounding, and not beyond"
 
 
 class OwnExpected(Expected):
@@ -91,6 +93,31 @@ class OwnExpected(Expected):
             for q in quantities
         ]
         return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+
+    def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
+        """Every quantity against the reference side's; see `Expected.judge`.
+
+        A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
+        rounds, and by less than float32 does: it agrees, and the note says so.
+        """
+        quantities, note = super().judge(got, dtype, offer)
+        if dtype != "float64" or all(quantity.agrees for quantity in quantities):
+            return quantities, self._noted(note)
+        expected = offered(self.values(dtype), offer)
+        coarser = compare_all(expected, got, dtype, self.larger_noise("float32"))
+        if not all(quantity.agrees for quantity in coarser):
+            return quantities, note
+        first = next(quantity for quantity in quantities if not quantity.agrees)
+        units = "" if first.noise_units is None else f" by {first.noise_units:.2g} units of float64's rounding"
+        said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
+        return coarser, self._noted("; ".join(part for part in (note, said) if part))
+
+    def _noted(self, note: str) -> str:
+        """With what could not be taken apart."""
+        if not self._whole:
+            return note
+        whole = f"noise is not known of what follows {', '.join(self.left_whole)}"
+        return f"{note}; {whole}" if note else whole
 
     def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Values:
         """All quantities, float64, from weights and batches as rounded to `dtype`."""
