@@ -127,6 +127,13 @@ def loss_of(port: Port) -> Loss:
     return {"cross-entropy": cross_entropy, "squared-error": squared_error, "binary-cross-entropy": binary}[port.loss]
 
 
+def model_class() -> type[Any]:
+    """What serves a user's own model; it is made of what serves the built-in ones, which imports this module."""
+    from .own_model import OwnModel
+
+    return OwnModel
+
+
 def describe_side(file: str, seed: int) -> dict[str, Any]:
     """What a user's module holds; see `Runtime.open_side`."""
     torch.manual_seed(seed)

@@ -42,6 +42,8 @@ class OwnModel(PyTorchModel):
         self._paths = list(dict.fromkeys(placed.path for placed in self._side.weights.values()))
         self._disturbance: Stochastic | None = None
         super().__init__(workload, weights, mode, device)
+        # Its running variances are what PyTorch means by them.
+        self._variances = None
         self._inputs = float_inputs(workload.model)
         self._norms = [part for part in self._network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         # Several canonical weights may share one parameter.

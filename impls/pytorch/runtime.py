@@ -23,7 +23,7 @@ from faceoff.core.weights import Batch, Weights, check_weights, input_shapes, tr
 from . import dense, lstm, own, residual, rnn, tuned
 from .compiling import FrozenNetwork, OperationCounter, allow_many_sizes
 from .gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
-from .graphs import PlacedBatch, Step, StepGraphs
+from .graphs import PlacedBatch, Step, StepGraphs, place_array
 from .optimiser import held_state, is_fused, make_optimiser, state_tensors
 from .tracing import depths, recorder, to_numpy
 
@@ -99,11 +99,8 @@ class PyTorchRuntime(Runtime):
                     "autocast to bfloat16 runs cuDNN's recurrent layers in another dtype", where="pytorch.dtype",
                     got=str(found), next_step="use --dtype bfloat16 or float32",
                 )  # fmt: skip
-        if isinstance(workload.model, OwnSpec):
-            from .own_model import OwnModel  # It is a model as this module has it.
-
-            return OwnModel(workload, weights, mode, self.device)
-        return PyTorchModel(workload, weights, mode, self.device)
+        make = own.model_class() if isinstance(workload.model, OwnSpec) else PyTorchModel
+        return make(workload, weights, mode, self.device)
 
     def open_side(self, file: str, seed: int) -> dict[str, Any]:
         return own.describe_side(file, seed)
@@ -208,8 +205,7 @@ class PyTorchModel(Model):
         self._inputs = tuple(input_shapes(workload.model, workload.batch_size))
         self._trained = [self._held[self._map[name][0]] for name in trainable_names(workload.model)]
         self._norms = [module for module in self._network.modules() if isinstance(module, nn.BatchNorm2d)]
-        is_residual = isinstance(workload.model, ResidualSpec)
-        self._variances = residual.RunningVariances(self._norms, workload.model) if is_residual else None
+        self._variances = residual.RunningVariances(self._norms, workload.model) if self._norms else None
         self._phase = ""
         self._infer: Callable[..., torch.Tensor] = self._network
         self._mixed = workload.dtype == "mixed_bfloat16"
@@ -396,11 +392,6 @@ class PyTorchModel(Model):
     def _to_canonical(self, name: str, value: torch.Tensor) -> np.ndarray:
         # argsort inverts a permutation of axes.
         return to_numpy(value.permute(*np.argsort(self._map[name][1]).tolist()))
-
-
-def place_array(value: np.ndarray, dtype: str, device: torch.device) -> torch.Tensor:
-    """On the device, floats in `dtype`."""
-    return torch.tensor(value, dtype=getattr(torch, dtype) if value.dtype.kind == "f" else None, device=device)
 
 
 def training_loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:

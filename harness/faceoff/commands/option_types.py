@@ -44,8 +44,9 @@ class Models(Names):
     """Families, and paths of users' own models, separated by commas."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(n.strip() for n in str(value).split(",") if n.strip())
-        families, paths = split(names)
+        if isinstance(value, tuple):
+            return value
+        families, paths = split([name.strip() for name in str(value).split(",") if name.strip()])
         return (*(super().convert(",".join(families), param, ctx) if families or not paths else ()), *paths)
 
 

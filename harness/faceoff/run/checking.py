@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from faceoff.agreement.check import Expected, blank, check_agreement, ended, name_precision_findings
 from faceoff.agreement.timed_check import TimedExpected, examples_compared, is_judged_whole
 from faceoff.core.errors import WorkerError
-from faceoff.core.spec import Contender, Workload
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.pool.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
@@ -217,7 +217,8 @@ def outcomes_of_last(result: Result) -> set[str]:
 
 
 def _stage(workload: Workload) -> str:
-    return f"agreement: {workload.model.kind}, batch {workload.batch_size}"
+    model = workload.model
+    return f"agreement: {model.name if isinstance(model, OwnSpec) else model.kind}, batch {workload.batch_size}"
 
 
 def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Agreement:

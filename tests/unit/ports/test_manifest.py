@@ -42,7 +42,7 @@ inputs.x.shape = [3]
 def folder(tmp_path):
     found = tmp_path / "my-model"
     found.mkdir()
-    for name in ("mine", ONE, TWO):
+    for name in ("mine", f"{ONE}_model", f"{TWO}_model"):
         (found / f"{name}.py").write_text("raise SystemExit('nobody imports this')\n")
     return found
 
@@ -68,7 +68,7 @@ def test_all_that_can_be_said(folder):
     assert port.inputs_of_port() == (Input("tokens", (16,), "int64", 1000), Input("image", (3, 8, 8), scale=2.0))
     assert port.targets_of_port() == Targets((16,), 10)
     assert port.file_of(ONE) == folder.resolve() / "mine.py"
-    assert port.file_of(TWO) == folder.resolve() / f"{TWO}.py"
+    assert port.file_of(TWO) == folder.resolve() / f"{TWO}_model.py"
     assert port.sides[ONE].inputs == {"image": (0, 2, 3, 1)}
     rules = port.sides[TWO].weights
     assert rules["(.*)\\.w"].axes == (1, 0)

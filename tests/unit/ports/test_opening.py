@@ -34,7 +34,7 @@ def folder(tmp_path):
     sides = "".join(f"[sides.{name}]\n" for name in (ONE, TWO, THREE))
     (tmp_path / "port.toml").write_text(f'name = "m"\nloss = "squared-error"\ninputs.x.shape = [3]\n{sides}')
     for name in (ONE, TWO, THREE):
-        (tmp_path / f"{name}.py").write_text("")
+        (tmp_path / f"{name}_model.py").write_text("")
     return tmp_path
 
 
@@ -64,7 +64,7 @@ def opened(folder, answers, seed=7):
 def test_every_side_is_asked_and_the_references_numbers_are_kept(folder, answers):
     port, workers, lines = opened(folder, answers)
     for name, worker in workers.items():
-        assert worker.asked == [("open_side", {"file": str(folder.resolve() / f"{name}.py"), "seed": 7})]
+        assert worker.asked == [("open_side", {"file": str(folder.resolve() / f"{name}_model.py"), "seed": 7})]
     assert list(port.sides) == [ONE, TWO, THREE]
     assert port.reference == ONE
     assert list(port.initial) == list(port.weights) == ["net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias"]
@@ -103,7 +103,7 @@ def test_each_side_that_cannot_be_opened_has_its_line(folder, answers):
     for line, name, said in zip(lines, (ONE, THREE), ("NameError: name 'nn' is not defined", "no answer"), strict=True):
         where = folder.resolve() / "port.toml"
         assert line == (
-            f"{where}: sides.{name}: this side cannot be opened; got {said}; mend {folder.resolve() / name}.py"
+            f"{where}: sides.{name}: this side cannot be opened; got {said}; mend {folder.resolve() / name}_model.py"
         )
 
 
