@@ -109,6 +109,7 @@ def test_what_differs_by_less_than_float32_rounds_is_said_and_no_disagreement(fo
     assert check.outcome == "ok"
     assert check.note.startswith("the same up to float32's rounding, and not beyond: outputs by")
     assert check.note in said
+    assert "the same up to float32&#39;s rounding, and not beyond" in (folder / "out" / "page.html").read_text()
 
 
 @pytest.mark.thorough

@@ -19,12 +19,11 @@ from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
 from faceoff.reference.following import Observed
-from faceoff.results.agreements import Quantity
+from faceoff.results.agreements import BELOW_FLOAT32, Quantity
 from faceoff.workloads.task import Task
 
 # Roundings so small turn no ReLU over, and so large that float64 carries them.
 SMALL = 2.0**-40
-BELOW_FLOAT32 = "the same up to float32's rounding, and not beyond"
 
 
 class OwnExpected(Expected):

@@ -10,7 +10,7 @@ from faceoff.report.sections import setting_of
 from faceoff.report.speed import SpeedGroup
 from faceoff.report.text import counted, listed, printable, with_interval
 from faceoff.report.words import NOT_OFFERED, OUTCOMES, contender_names, describe_workload
-from faceoff.results.agreements import meaning_checked_in
+from faceoff.results.agreements import BELOW_FLOAT32, meaning_checked_in
 from faceoff.results.records import Comparison, Result
 
 
@@ -234,6 +234,11 @@ def meaning_narrower(result: Result) -> dict[str, list[str]]:
     for contender, dtype in meaning_checked_in(result.agreements).items():
         found.setdefault(dtype, []).append(contender)
     return found
+
+
+def below_float32(result: Result) -> list[tuple[str, str]]:
+    """Contenders that agree in float64 only as float32 would, with what is to be known of that."""
+    return [(a.contender, a.note) for a in result.agreements if a.outcome == "ok" and BELOW_FLOAT32 in a.note]
 
 
 def concerned(result: Result) -> dict[str, list[str]]:

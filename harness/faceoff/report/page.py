@@ -147,6 +147,7 @@ def _view(
         "problems": answer.problems(result),
         "concerned": answer.concerned(result),
         "not_offered": answer.not_offered(result),
+        "below_float32": answer.below_float32(result),
         "meaning_narrower": answer.meaning_narrower(result),
         "outcome_counts": answer.outcome_counts(result),
         "matrix": None if many_checks else sections.agreement_matrix(result, prefix),

@@ -15,6 +15,8 @@ from faceoff.results.types import (
 )
 
 EVERYDAY = "everyday"
+BELOW_FLOAT32 = "the same up to float32's rounding, and not beyond"
+"""How the note begins of a user's model that agrees in float64 only as float32 would."""
 
 
 class Quantity(Record):
