@@ -21,7 +21,7 @@ READMES = [FRONT, *(ROOT / folder / "README.md" for folder in (
 FOLDERS = ("harness/", "impls/", "reports/published/", "tests/", ".ci/")
 # Code with options of other programs, and options of studies.
 FOREIGN = re.compile(r"pytest|--benchmark|xla_cpu")
-OF_STUDIES = {"--part", "--add", "--minutes", "--conditions"}
+OF_STUDIES = {"--part", "--add", "--minutes", "--conditions", "--runs"}
 
 
 def names() -> list[str]:
