@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceoff.agreement.check import Expected
-from faceoff.agreement.flips import Settled
+from faceoff.agreement.flips import Settled, _equal
 from faceoff.agreement.noise import Values
 from faceoff.agreement.quantities import reference_quantities, stage_of
 from faceoff.core.spec import DenseSpec, ResidualSpec, RnnSpec, Workload
@@ -187,3 +187,9 @@ def test_what_overflows_in_a_dtype_is_left_out_and_said():
     assert by_name["outputs"].left_out
     assert by_name["outputs"].agrees
     assert "leaves the range of float32" in note
+
+
+def test_inputs_that_are_equal_are_turned_over_together():
+    found = _equal(np.array([0.3, -0.1, 0.3, 0.3 + 1e-12, -0.1, 7.0]), 1e-15)
+    assert sorted(sorted(group.tolist()) for group in found) == [[0, 2], [1, 4], [3], [5]]
+    assert _equal(np.array([]), 1.0) == []
