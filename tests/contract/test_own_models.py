@@ -141,6 +141,12 @@ def test_bad_input_is_one_line_and_status_2(folder: Path, file: str, there: str,
     assert done.stderr.count("\n") == 1, done.stderr
 
 
+def test_the_situations_of_the_built_in_families_are_not_its(folder: Path) -> None:
+    done = faceoff(folder, "agree", "--models", "./mine", "--situation", "zero", "--contenders", "jax:jit")
+    assert done.returncode == 2
+    assert "no model for it" in done.stderr
+
+
 def test_only_agree_takes_it_so_far(folder: Path) -> None:
     done = faceoff(folder, "bench", "--models", "./mine", "--contenders", "jax:jit", "--out", "out")
     assert done.returncode == 2

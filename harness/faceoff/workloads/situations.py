@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, OwnSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from faceoff.core.weights import Batch, Weights
 from faceoff.results.agreements import EVERYDAY
 from faceoff.workloads.task import TRAINING_STEPS, Task
@@ -34,8 +34,9 @@ Rng = np.random.Generator
 Drawn = TypeVar("Drawn")
 
 
-def _always(spec: ModelSpec) -> bool:
-    return True
+def _of_any_family(spec: ModelSpec) -> bool:
+    # What the layers of a user's own model mean is not known.
+    return not isinstance(spec, OwnSpec)
 
 
 def _as_drawn(spec: ModelSpec, drawn: Drawn, rng: Rng) -> Drawn:
@@ -67,7 +68,7 @@ class Situation:
     finds: str
     precise: bool = False
     rebuilds: bool = False
-    applies: Callable[[ModelSpec], bool] = _always
+    applies: Callable[[ModelSpec], bool] = _of_any_family
     weights: Callable[[ModelSpec, Weights, Rng], Weights] = _as_drawn
     batch: Callable[[ModelSpec, Batch, Rng], Batch] = _as_drawn
     workload: Callable[[Workload], Workload] = _unchanged
@@ -204,7 +205,12 @@ def _half_zero(spec: ModelSpec, batch: Batch, rng: Rng) -> Batch:
 SITUATIONS: dict[str, Situation] = {
     situation.name: situation
     for situation in (
-        Situation(EVERYDAY, "weights, inputs and states as they are drawn", "what is wrong at any size"),
+        Situation(
+            EVERYDAY,
+            "weights, inputs and states as they are drawn",
+            "what is wrong at any size",
+            applies=lambda spec: True,
+        ),
         Situation(
             "large",
             "logits of 68 to 437, gradients of norm 20 to 217, cells of 10",
