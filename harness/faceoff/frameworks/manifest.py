@@ -191,6 +191,8 @@ class Framework(_Part):
         compiled: which of the files that its compilers keep are to be whole.
         kept_flags: of a variable that would change its speed, the flags by their beginnings that it needs to start.
         can: what it offers; everything unless it says less.
+        on_request: it takes part only where it is named, or in a preset that asks for such frameworks.
+        shares: folders beside its own that hold what it has in common with others; text or data, no Python.
         place: where it stands in tables and plans; of those of one place the names decide.
         folder: where it lies.
         environment: one that was made for it beside its usual one; empty for the usual one.
@@ -213,6 +215,8 @@ class Framework(_Part):
     otherwise_in_float64: tuple[Otherwise, ...] = ()
     settings: Mapping[Dashed, Setting] = {}
     can: Offer = Offer()
+    on_request: bool = False
+    shares: tuple[Name, ...] = ()
     errors: ErrorWords = ErrorWords()
     compiled: CompiledFiles = CompiledFiles()
     kept_flags: Mapping[str, tuple[str, ...]] = {}
@@ -225,6 +229,11 @@ class Framework(_Part):
     def label(self) -> str:
         """What contenders of it begin with: `NAME`, or `NAME@ENVIRONMENT`."""
         return f"{self.name}{AT}{self.environment}" if self.environment else self.name
+
+    @property
+    def shared_folders(self) -> tuple[Path, ...]:
+        """Where what it has in common with others lies."""
+        return tuple(self.folder.parent / name for name in self.shares)
 
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
@@ -306,7 +315,7 @@ def read_manifest(folder: Path) -> Framework:
         if found := [key for key in NOT_TOLD if key in told]:
             where = f"{path}: {found[0]}"
             raise InputError("no part of a manifest", where=where, got=repr(told[found[0]])[:80], next_step="remove it")
-        return Framework.model_validate({**told, "folder": folder})
+        framework = Framework.model_validate({**told, "folder": folder})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -314,3 +323,9 @@ def read_manifest(folder: Path) -> Framework:
             first["msg"][:1].lower() + first["msg"][1:], where=f"{path}: {where}", got=repr(first["input"])[:80],
             next_step="mend it; impls/*/framework.toml are examples",
         ) from None  # fmt: skip
+    for shared in framework.shared_folders:
+        if not shared.is_dir():
+            raise InputError(
+                "no such folder", where=f"{path}: shares", got=str(shared), next_step="copy it there from where it was"
+            )
+    return framework

@@ -70,6 +70,8 @@ class Process(Record):
         memory: of the process after its rounds, in bytes: in use, and at peak since it was warm where that is told.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
         device_s: seconds per call between the device's events around a pipelined round, median; None without such.
+        stages_s: of one inference from host memory to host memory, each of `faceoff.core.contract.STAGES`, medians of
+            calls after the rounds; empty for other steps, and where the framework does not tell them apart.
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
@@ -85,6 +87,7 @@ class Process(Record):
     memory: dict[str, Count] = {}
     drift: float = 0.0
     device_s: Seconds | None = None
+    stages_s: dict[str, Seconds] = {}
     card: CardUse | None = None
 
 

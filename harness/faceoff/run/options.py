@@ -30,7 +30,7 @@ from faceoff.results.agreements import EVERYDAY
 from faceoff.run.out_folder import prepare_folder
 from faceoff.speed.budget import Budget, parse_budget
 from faceoff.system.texts import require_utf8
-from faceoff.workloads.presets import Sized, choose
+from faceoff.workloads.presets import PRESETS, Sized, choose
 from faceoff.workloads.situations import SITUATIONS, by_default
 
 DEFAULT_STEPS = ("inference", "training")
@@ -288,14 +288,16 @@ def make_options(
     if timeout_s is not None and not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
         raise InputError("not a duration", where="timeout", got=repr(timeout_s), expected="seconds above 0")
     asked_device, card = parse_device(device)
-    names = parse_frameworks(contenders)
+    preset = preset or DEFAULT_PRESETS.get(command, "default")
+    require_choice(preset, tuple(PRESETS), "preset")
+    everybody = PRESETS[preset].everybody
+    names = parse_frameworks(contenders, everybody)
     device, notice = resolve_device(asked_device, card, names, configuration)
-    parsed = parse_contenders(contenders, tuned, device, notice)
+    parsed = parse_contenders(contenders, tuned, device, notice, everybody)
     if training_steps is not None:
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
-    preset = preset or DEFAULT_PRESETS.get(command, "default")
     chosen = {
         Workload(item.model, item.batch_size, timed_dtype, device, "training", rule): item.stressed
         for item in choose(preset, models, batch_size, sequence_length, hidden_size, workload)
