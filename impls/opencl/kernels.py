@@ -12,6 +12,8 @@ import pyopencl as cl
 
 SHARED = Path(__file__).resolve().parent.parent / "low_level"
 GEOMETRY = json.loads((SHARED / "geometry.json").read_text(encoding="utf-8"))
+# Drivers for processors.
+INSTALL = "install one: apt-get install pocl-opencl-icd, or python -m pip install pocl-binary-distribution"
 C_TYPES = {"float32": "float", "float64": "double"}
 
 
@@ -79,7 +81,16 @@ class Kernels:
         self.memory, self.dtype, self.options = memory, np.dtype(dtype), [f"-Dreal={C_TYPES[dtype]}"]
         text = (SHARED / "kernels.cl").read_text(encoding="utf-8")
         begin_s = time.perf_counter()
-        program = cl.Program(memory.context, text).build(options=self.options)
+        try:
+            program = cl.Program(memory.context, text).build(options=self.options)
+        except cl.RuntimeError as error:
+            if "unknown target CPU" not in str(error):
+                raise
+            # What pip installs of PoCL is of 2022.
+            platform = memory.device.platform
+            raise RuntimeError(
+                f"{platform.name} ({platform.version}) knows no processor as new as this one; {INSTALL.split(',')[0]}"
+            ) from None
         self._kernels = {name: cl.Kernel(program, name) for name in GEOMETRY}
         self.build_s = time.perf_counter() - begin_s
 

@@ -18,7 +18,7 @@ from faceoff.core.tuning import TUNED, kind_of
 from faceoff.core.weights import Batch
 
 from .dense import Dense
-from .kernels import C_TYPES, Kernels, Matrix, Memory
+from .kernels import C_TYPES, INSTALL, Kernels, Matrix, Memory
 
 MODES = ("naive", "tiled", "blocked")
 KINDS = {"cpu": cl.device_type.CPU, "gpu": cl.device_type.GPU}
@@ -129,12 +129,20 @@ class OpenClRuntime(Runtime):
 
 
 def _find(kind: str) -> Any:
-    """The first device of a kind. Raises UnsupportedError without one."""
-    platforms = cl.get_platforms()
+    """The first device of a kind.
+
+    Raises:
+        UnsupportedError: no platform has one.
+        RuntimeError: there is no platform.
+    """
+    try:
+        platforms = cl.get_platforms()
+    except cl.LogicError:
+        raise RuntimeError(f"no OpenCL platform; {INSTALL}") from None
     for platform in platforms:
         for device in platform.get_devices(KINDS[kind]):
             return device
     raise UnsupportedError(
         f"OpenCL sees no {kind.upper()}", where="opencl", got=", ".join(platform.name for platform in platforms),
-        expected="a platform with one", next_step="install a driver; for processors, PoCL or Intel's runtime",
+        expected="a platform with one", next_step="install the card's driver" if kind == "gpu" else INSTALL,
     )  # fmt: skip

@@ -27,8 +27,8 @@ HARNESS = Path(__file__).resolve().parents[2] / "harness"
 SHARED = HARNESS.parent / "impls" / "low_level"
 GEOMETRY = json.loads((SHARED / "geometry.json").read_text())
 PRODUCTS, AFTER = [[name for name in GEOMETRY if name.startswith(kind)] for kind in ("product", "add")]
-# What PoCL's and Intel's compilers say of a processor that is newer than they are, which is no fault of a kernel.
-TOO_NEW = "unknown target CPU"
+# Without a driver, or with one whose compiler is older than the processor, nothing can be said of a kernel.
+NO_DRIVER = ("no OpenCL platform", "knows no processor as new as this one")
 MINUTES = 10
 
 
@@ -45,8 +45,8 @@ def errors_of(python: str, framework: str, device: str, **variables: str) -> tup
     command = [python, "-W", "ignore", str(HERE / "errors_of.py"), str(FRAMEWORKS[framework].folder), device]
     environment = {**os.environ, "PYTHONPATH": str(HARNESS), **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60 * MINUTES)
-    if done.returncode and (TOO_NEW in done.stderr or "PLATFORM_NOT_FOUND_KHR" in done.stderr):
-        pytest.skip(f"no OpenCL that runs here: {done.stderr.strip().splitlines()[-1]}")
+    if done.returncode and any(words in done.stderr for words in NO_DRIVER):
+        pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     if "reason" in told:

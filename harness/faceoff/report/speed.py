@@ -149,14 +149,11 @@ class SpeedGroup:
 
     @property
     def stages(self) -> list[tuple[str, list[str]]]:
-        """Contender and the time of each of `STAGES`, median of its processes, for whoever tells them apart."""
-        found = []
-        for row in self.rows:
-            told = [process.stages_s for process in row.speed.processes if process.stages_s]
-            if told:
-                times_s = ([stages[name] for stages in told if name in stages] for name in STAGES)
-                found.append((row.contender, [duration(median(found_s)) if found_s else "" for found_s in times_s]))
-        return found
+        """Contender and the time of each of `STAGES`, for whoever tells them apart."""
+        found = [(row.contender, row.speed.stages_s) for row in self.rows]
+        return [
+            (who, [duration(told.get(name)) if name in told else "" for name in STAGES]) for who, told in found if told
+        ]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ and writes the files.
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from faceoff.core.contract import STAGES
 from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
@@ -126,6 +128,12 @@ class Speed(Record):
     last_wait: float | None = None
     few_calls: str = ""
     cpu_s: Seconds | None = None
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Of each stage that was told, in the contract's order: the median of the processes."""
+        told = {name: [p.stages_s[name] for p in self.processes if name in p.stages_s] for name in STAGES}
+        return {name: median(seconds) for name, seconds in told.items() if seconds}
 
     @model_validator(mode="after")
     def _rounds_are_those_of_the_processes(self) -> Speed:
