@@ -15,6 +15,7 @@ from faceoff.core.spec import DenseSpec
 from faceoff.core.weights import Weights, check_weights
 
 from .kernels import Kernels, Matrix
+from .library import ClBlast
 
 # Their indices are whole numbers of 32 bits.
 LARGEST = 2**31 - 1
@@ -28,10 +29,18 @@ class Dense(Model):
         weights: canonical.
         kernels: compiled for the model's dtype.
         product: the kernel of the matrix product.
+        library: whose product is taken instead of the kernel; None for none.
     """
 
-    def __init__(self, spec: DenseSpec, weights: Mapping[str, np.ndarray], kernels: Kernels, product: str) -> None:
-        self._spec, self._kernels, self._product = spec, kernels, product
+    def __init__(
+        self,
+        spec: DenseSpec,
+        weights: Mapping[str, np.ndarray],
+        kernels: Kernels,
+        product: str,
+        library: ClBlast | None = None,
+    ) -> None:
+        self._spec, self._kernels, self._product, self._library = spec, kernels, product, library
         self._after = [f"add_bias_{spec.activation}"] * (spec.num_layers - 1) + ["add_bias"]
         self.reset(weights)
 
@@ -52,8 +61,8 @@ class Dense(Model):
         fetch = self._kernels.memory.fetch
         return {f"layer.{index}": fetch(value) for index, value in enumerate(self._layers(batch))}
 
-    def _layers(self, x: Matrix, on_launch: Callable[[Any], None] = lambda event: None) -> list[Matrix]:
-        """The output of every layer; `on_launch` is told the event of every kernel."""
+    def _layers(self, x: Matrix, on_launch: Callable[[Any, Any], None] | None = None) -> list[Matrix]:
+        """The output of every layer; `on_launch` is told the first and the last event of every product and kernel."""
         launch, outputs = self._kernels.launch, []
         for index, after in enumerate(self._after):
             weight, bias = self._held[f"layer.{index}.weight"], self._held[f"layer.{index}.bias"]
@@ -61,38 +70,47 @@ class Dense(Model):
             if max(rows * columns, rows * depth, depth * columns) > LARGEST:
                 raise UnsupportedError("a matrix of more elements than the kernels count", where="opencl")
             y = self._kernels.memory.new((rows, columns), x.dtype)
-            on_launch(launch(self._product, x, weight, y, sizes=(rows, columns, depth)))
-            on_launch(launch(after, y, bias, sizes=(rows, columns)))
+            if self._library is None:
+                begin = end = launch(self._product, x, weight, y, sizes=(rows, columns, depth))
+            else:
+                # It may launch several, and tells of the last alone.
+                begin = cl.enqueue_marker(self._kernels.memory.queue) if on_launch else None
+                end = self._library.multiply(self._kernels.memory.queue, x, weight, y)
+            added = launch(after, y, bias, sizes=(rows, columns))
+            if on_launch:
+                on_launch(begin, end)
+                on_launch(added, added)
             outputs.append(y)
             x = y
         return outputs
 
     def stages(self, batch: Matrix) -> dict[str, float]:
-        memory, events = self._kernels.memory, []
+        memory, spans = self._kernels.memory, []
         found = np.empty((batch.shape[0], self._spec.output_size), batch.dtype)
         begin_s = time.perf_counter()
         x = memory.new(batch.shape, batch.dtype)
         there = cl.enqueue_copy(memory.queue, x.buffer, batch.host, is_blocking=False)
-        outputs = self._layers(x, events.append)
+        outputs = self._layers(x, lambda begin, end: spans.append((begin, end)))
         back = cl.enqueue_copy(memory.queue, found, outputs[-1].buffer, is_blocking=False)
         memory.queue.finish()
         whole_s = time.perf_counter() - begin_s
         return {
             "build": self._kernels.build_s,
-            "copy to device": _seconds(there),
-            "kernels": sum(map(_seconds, events)),
-            "copy back": _seconds(back),
+            "copy to device": _seconds(there, there),
+            "kernels": sum(_seconds(begin, end) for begin, end in spans),
+            "copy back": _seconds(back, back),
             "whole": whole_s,
         }
 
     def describe(self) -> dict[str, Any]:
+        product = self._product if self._library is None else "the product of CLBlast"
         return {
-            "kernel": f"{self._product}, then {' or '.join(dict.fromkeys(self._after))}, for each layer",
+            "kernel": f"{product}, then {' or '.join(dict.fromkeys(self._after))}, for each layer",
             "layout": "kernels (input_size, output_size)",
             "compiled": f"OpenCL C with {' '.join(self._kernels.options)}",
         }
 
 
-def _seconds(event: Any) -> float:
-    """How long a command ran, by the device's clock."""
-    return float(event.profile.end - event.profile.start) / 1e9
+def _seconds(begin: Any, end: Any) -> float:
+    """From the start of a command to the end of one, by the device's clock."""
+    return float(end.profile.end - begin.profile.start) / 1e9

@@ -19,8 +19,10 @@ from faceoff.core.weights import Batch
 
 from .dense import Dense
 from .kernels import C_TYPES, INSTALL, Kernels, Matrix, Memory
+from .library import ClBlast, is_there
 
-MODES = ("naive", "tiled", "blocked")
+KERNELS = ("naive", "tiled", "blocked")
+LIBRARY = "library"
 KINDS = {"cpu": cl.device_type.CPU, "gpu": cl.device_type.GPU}
 # Of the environment variables that the ledger shows.
 PREFIXES = ("CL_", "OCL_", "OPENCL_", "POCL_", "PYOPENCL_", "GLIBC_", "CUDA_")
@@ -57,7 +59,7 @@ class OpenClRuntime(Runtime):
         self._kind, self._memory = settings.device, Memory(device)
 
     def modes(self, device: str) -> tuple[str, ...]:
-        return MODES
+        return (*KERNELS, LIBRARY) if is_there() else KERNELS
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Compiles the kernels, and makes the model.
@@ -66,7 +68,7 @@ class OpenClRuntime(Runtime):
             InputError: an unknown mode, or weights that do not fit.
             UnsupportedError: another model than a dense one, or a dtype that the kernels or the device do not have.
         """
-        require_choice(kind_of(mode), (*MODES, TUNED), "opencl.mode")
+        require_choice(kind_of(mode), (*KERNELS, LIBRARY, TUNED), "opencl.mode")
         if not isinstance(workload.model, DenseSpec):
             raise UnsupportedError(f"no {workload.model.kind} models", where="opencl")
         if workload.dtype not in C_TYPES:
@@ -75,8 +77,9 @@ class OpenClRuntime(Runtime):
         if workload.dtype == "float64" and not memory.device.double_fp_config:
             raise UnsupportedError("this device has no float64", where="opencl", got=memory.device.name)
         memory.pool.free_held()  # Of the model before this one.
-        product = MODES[-1] if kind_of(mode) == TUNED else mode
-        return Dense(workload.model, weights, Kernels(memory, workload.dtype), f"product_{product}")
+        library = ClBlast() if mode == LIBRARY else None
+        product = mode if mode in KERNELS else KERNELS[-1]
+        return Dense(workload.model, weights, Kernels(memory, workload.dtype), f"product_{product}", library)
 
     def place(self, batch: Batch, dtype: str) -> Matrix:
         return self.memory_of_device.place(batch.inputs["x"], dtype)

@@ -136,7 +136,7 @@ def test_every_implementation_has_the_same_files():
         assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
     names = {"__init__.py", "runtime.py", "dense.py", "kernels.py"}
     for framework in KERNELS:
-        assert names == {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
+        assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
     assert {*MODULES, *KERNELS} == {path.parent.name for path in (ROOT / "impls").glob("*/framework.toml")}
 
 

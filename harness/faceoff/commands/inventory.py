@@ -46,6 +46,7 @@ def take_inventory() -> dict[str, Any]:
             "reason": installation.reason,
             "next_step": installation.next_step,
             "lacks": _lacks(framework, installation),
+            "without": {f"{label}:{n}": m.library for n, m in framework.modes.items() if m.lacks_library},
             "on_request": framework.on_request,
         }
     return {
@@ -90,6 +91,7 @@ def print_inventory(as_json: bool) -> None:
             contender
             + (f" ({only[contender]} only)" if contender in only else "")
             + (" (missing)" if contender in entry["lacks"] else "")
+            + (f" (without {entry['without'][contender]})" if contender in entry["without"] else "")
             for contender in entry["contenders"]
         ]
         told = versions if entry["installed"] else f"missing: {entry['next_step']}"

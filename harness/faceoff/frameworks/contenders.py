@@ -69,6 +69,9 @@ def parse_contenders(
         framework, modes = FRAMEWORKS[name], FRAMEWORKS[name].modes_on(device)
         every = (*modes, *tuned_modes(name, device)) if modes else ()
         if mode not in every if colon else not modes:
+            if mode in framework.modes and framework.modes[mode].lacks_library:
+                library = framework.modes[mode].library
+                raise InputError("its library is not there", where="contenders", got=f"{text!r} without {library}")
             elsewhere = not modes or mode in framework.modes
             raise InputError(
                 f"not on the {device}" if elsewhere else "unknown contender", where="contenders", got=repr(text),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,12 +70,24 @@ class Mode(_Part):
         variables: of the environment, set before its worker starts.
         compiles: how long a model takes to be built anew: nothing is compiled, or in a second, or longer.
         compilers: device to the language whose compiler it calls, `C` or `C++`.
+        library: of the system, without which its users do not get it; empty for none.
     """
 
     devices: Devices = DEVICES
     variables: Variables = {}
     compiles: Literal["nothing", "quickly", "slowly"] = "slowly"
     compilers: Mapping[Device, Literal["C", "C++"]] = {}
+    library: str = ""
+
+    @property
+    def lacks_library(self) -> bool:
+        """Whether the system does not have its library."""
+        return bool(self.library) and not _is_on_system(self.library)
+
+
+@functools.cache
+def _is_on_system(library: str) -> bool:
+    return ctypes.util.find_library(library) is not None
 
 
 class Setting(_Part):
@@ -237,7 +251,7 @@ class Framework(_Part):
 
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
-        return tuple(name for name, mode in self.modes.items() if device in mode.devices)
+        return tuple(name for name, mode in self.modes.items() if device in mode.devices and not mode.lacks_library)
 
     def tuned_settings(self) -> tuple[Setting, ...]:
         """What makes up the mode `tuned` on this machine's processor."""

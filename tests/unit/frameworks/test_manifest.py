@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from faceoff.commands.inventory import take_inventory
 from faceoff.core.errors import InputError
 from faceoff.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
 from faceoff.frameworks.configuration import read_configuration
@@ -93,6 +94,17 @@ def test_the_modules_of_others_are_hidden_but_for_those_that_it_needs(working: P
     assert {"torch", "tensorflow"} <= set(hidden_modules("plain"))
     # No worker runs without it.
     assert "numpy" not in hidden_modules("jax")
+
+
+def test_a_mode_whose_library_the_system_lacks_is_none_of_its_users(working: Path) -> None:
+    written(working / "plain", f'{PLAIN}[modes.library]\nlibrary = "nowhere-at-all"\n')
+    name_in_toml(working, plain="plain")
+    FRAMEWORKS.forget()
+    assert FRAMEWORKS["plain"].modes_on("cpu") == ("eager",)
+    assert [str(contender) for contender in parse_contenders(["plain"])] == ["plain:eager"]
+    with pytest.raises(InputError, match="its library is not there; got 'plain:library' without nowhere-at-all"):
+        parse_contenders(["plain:library"])
+    assert take_inventory()["frameworks"]["plain"]["without"] == {"plain:library": "nowhere-at-all"}
 
 
 def test_what_is_shared_lies_beside_the_folder_and_counts_as_its_code(working: Path) -> None:
