@@ -73,7 +73,7 @@ def workers(run: subprocess.Popen[str]) -> dict[str, int]:
     for process in psutil.Process(run.pid).children():
         command = process.cmdline()
         if "faceoff.worker" in command:
-            found[command[command.index("faceoff.worker") + 2]] = process.pid
+            found[Path(command[command.index("faceoff.worker") + 2]).name] = process.pid
     return found
 
 
