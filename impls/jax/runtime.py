@@ -17,18 +17,19 @@ from flax import nnx
 
 from faceoff.core.contract import Model, Runtime, Settings
 from faceoff.core.errors import UnsupportedError
-from faceoff.core.spec import RecurrentSpec, Workload, require_choice
+from faceoff.core.spec import OwnSpec, RecurrentSpec, Workload, require_choice
 from faceoff.core.tuning import TUNED, is_tuned, kind_of
-from faceoff.core.weights import Batch, Weights, is_statistic, trace_names, weight_shapes
+from faceoff.core.weights import Batch, Weights, float_inputs, is_statistic, trace_names, weight_shapes
 
-from . import cudnn, dense, lstm, residual, rnn, tuned
+from . import cudnn, dense, lstm, own, residual, rnn, tuned
+from .disturbance import Disturbance
 from .optimiser import held_state, make_optimiser
 
 FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
 
 Arrays = dict[str, jax.Array]
 PlacedBatch = tuple[Arrays, jax.Array]
-"""Inputs by name, and the targets as int32, which JAX counts in without x64 too."""
+"""Inputs by name, and targets; whole numbers as int32, which JAX counts in without x64 too."""
 
 
 class JaxRuntime(Runtime):
@@ -73,16 +74,26 @@ class JaxRuntime(Runtime):
 
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> Model:
         """Makes the model; float64 needs x64 switched on for the process, and float32 runs as users run it, without."""
+        if isinstance(workload.model, OwnSpec) and mode != "jit":
+            raise UnsupportedError("a user's own model runs in the mode `jit` only", where="jax.mode", got=mode)
         require_choice(kind_of(mode), (*self.modes(workload.device), TUNED), "jax.mode")
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
         jax.config.update("jax_default_matmul_precision", "tensorfloat32" if workload.dtype == "tf32" else "highest")
+        if isinstance(workload.model, OwnSpec):
+            # It is made of what is below.
+            from .own_model import OwnModel
+
+            return OwnModel(workload, weights, mode)
         return JaxModel(workload, weights, mode)
+
+    def open_side(self, file: str, seed: int) -> dict[str, Any]:
+        return own.open_side(file)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
         # Without x64, JAX would make float32 from float64 and say nothing.
         with jax.enable_x64(True):
-            inputs = {name: jnp.array(value, dtype=dtype) for name, value in batch.inputs.items()}
-            placed = inputs, jnp.array(batch.targets, dtype=jnp.int32)
+            inputs = {name: _to_jax(value, dtype) for name, value in batch.inputs.items()}
+            placed = inputs, _to_jax(batch.targets, dtype)
         return jax.block_until_ready(placed)
 
     def wait(self, value: Any) -> None:
@@ -134,27 +145,33 @@ class JaxModel(Model):
     """
 
     def __init__(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> None:
+        self._workload = workload
+        self._mixed = workload.dtype == "mixed_bfloat16"
+        self._names = tuple(weight_shapes(workload.model))
+        self._make_network(mode)
+        self._optimiser = make_optimiser(workload.optimiser)
+        self._forward: Callable[..., Any] = jax.jit(self._logits)
+        self._gradients: Callable[..., Any] = jax.jit(self._differentiate)
+        self._train_step: Callable[..., Any] = jax.jit(self._step, donate_argnums=(0, 1, 2))
+        self._trace = jax.jit(self._intermediates, static_argnums=0)
+        self._disturbance: Disturbance | None = None
+        self.reset(weights)
+
+    def _make_network(self, mode: str) -> None:
+        """Makes the module, and says where its weights sit."""
+        workload = self._workload
         family = FAMILIES[workload.model.kind]
         by_hand = is_tuned(mode) and isinstance(workload.model, RecurrentSpec)
         make_network = tuned.choose_network(workload.model, mode) if by_hand else family.Network
-        self._workload = workload
         self._ledger: dict[str, Any] = dict(family.LEDGER)
         if mode == "cudnn" and cudnn.serves(workload):
             make_network, self._ledger = cudnn.Lstm, dict(cudnn.LEDGER)
         elif mode == "cudnn":
             self._ledger["cudnn"] = cudnn.NOT_SERVED
-        self._mixed = workload.dtype == "mixed_bfloat16"
-        self._names = tuple(weight_shapes(workload.model))
         self._map = (cudnn if make_network is cudnn.Lstm else family).weight_map(workload.model)
         module = nnx.eval_shape(lambda: make_network(workload.model, jnp.dtype(workload.storage_dtype), nnx.Rngs(0)))
         self._graph, state = nnx.split(module)
         self._variables = dict(nnx.to_flat_state(state))
-        self._optimiser = make_optimiser(workload.optimiser)
-        self._forward = jax.jit(self._logits)
-        self._gradients = jax.jit(self._differentiate)
-        self._train_step = jax.jit(self._step, donate_argnums=(0, 1, 2))
-        self._trace = jax.jit(self._intermediates, static_argnums=0)
-        self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> jax.Array:
         return self._forward(self._trained, self._statistics, batch[0])
@@ -176,10 +193,8 @@ class JaxModel(Model):
         return {kind: self._to_canonical(arrays) for kind, arrays in held.items()}
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
-        arrays = {
-            name: jnp.array(weights[name].transpose(self._map[name][1]), dtype=self._workload.storage_dtype)
-            for name in self._names
-        }
+        dtype = self._workload.storage_dtype
+        arrays = {name: jnp.array(self._to_native(name, weights[name]), dtype=dtype) for name in self._names}
         self._trained: Arrays = {name: value for name, value in arrays.items() if not is_statistic(name)}
         self._statistics: Arrays = {name: value for name, value in arrays.items() if is_statistic(name)}
         self._optimiser_state = self._optimiser.init(self._trained)
@@ -195,6 +210,8 @@ class JaxModel(Model):
 
     def working_bytes(self, step: str, batch: PlacedBatch) -> int | None:
         """By XLA's own plan of the buffers of a call."""
+        if self._disturbance:
+            return None
         held = self._trained, self._statistics
         # Compiled already, so that neither is done again.
         lowered = {
@@ -206,6 +223,19 @@ class JaxModel(Model):
         if plan is None:
             return None
         return int(plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes)
+
+    def disturb(self, dtype: str, unit_roundoff: float | None, seed: int, alike: bool) -> None:
+        if self._workload.dtype != "float64":
+            raise UnsupportedError(
+                "stochastic arithmetic is for a model in float64", where="jax.disturb", got=self._workload.dtype
+            )
+        if self._disturbance is None:
+            self._disturbance = Disturbance((self._logits, self._differentiate, self._step))
+            self._forward, self._gradients, self._train_step = self._disturbance.verbs
+        self._disturbance.begin(dtype, unit_roundoff, seed, alike)
+
+    def left_whole(self) -> dict[str, int]:
+        return self._disturbance.left_whole() if self._disturbance else {}
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         found = self._trace(training, self._trained, self._statistics, batch[0])
@@ -224,16 +254,22 @@ class JaxModel(Model):
         }
 
     def _to_canonical(self, arrays: Arrays) -> Weights:
+        return {name: self._from_native(name, _to_numpy(arrays[name])) for name in self._names if name in arrays}
+
+    def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
+        """A canonical weight in Flax's layout."""
+        return value.transpose(self._map[name][1])
+
+    def _from_native(self, name: str, value: np.ndarray) -> np.ndarray:
         # argsort inverts a permutation of axes.
-        return {
-            name: np.array(_to_numpy(arrays[name]).transpose(np.argsort(self._map[name][1])), order="C")
-            for name in self._names
-            if name in arrays
-        }
+        return np.array(value.transpose(np.argsort(self._map[name][1])), order="C")
 
     def _narrow(self, arrays: Arrays) -> Arrays:
         """Weights or inputs as they enter the network; gradients come out in the dtype of what was given."""
-        return {name: value.astype(jnp.bfloat16) for name, value in arrays.items()} if self._mixed else arrays
+        if not self._mixed:
+            return arrays
+        floats = {name: value for name, value in arrays.items() if jnp.issubdtype(value.dtype, jnp.floating)}
+        return {**arrays, **{name: value.astype(jnp.bfloat16) for name, value in floats.items()}}
 
     def _module(self, trained: Arrays, statistics: Arrays, training: bool) -> nnx.Module:
         arrays = {**trained, **statistics}
@@ -258,8 +294,12 @@ class JaxModel(Model):
         return losses.mean(), {name: moved[self._map[name][0]][...] for name in statistics}
 
     def _differentiate(self, trained: Arrays, statistics: Arrays, inputs: Arrays, targets: jax.Array) -> Any:
-        differentiate = jax.value_and_grad(self._loss, argnums=(0, 1), has_aux=True)
-        (loss, _), (by_weights, by_inputs) = differentiate(trained, inputs, statistics, targets)
+        def compute(trained: Arrays, moving: Arrays) -> tuple[jax.Array, Arrays]:
+            return self._loss(trained, {**inputs, **moving}, statistics, targets)
+
+        moving = {name: inputs[name] for name in float_inputs(self._workload.model)}
+        differentiate = jax.value_and_grad(compute, argnums=(0, 1), has_aux=True)
+        (loss, _), (by_weights, by_inputs) = differentiate(trained, moving)
         return loss, by_weights, by_inputs
 
     def _step(self, trained: Arrays, statistics: Arrays, state: Any, inputs: Arrays, targets: jax.Array) -> Any:
@@ -274,6 +314,10 @@ class JaxModel(Model):
         logits = module(**self._narrow(inputs))
         recorded = nnx.to_flat_state(nnx.pop(module, nnx.Intermediate))
         return {path[-1]: value[0] for path, value in recorded} | {trace_names(self._workload.model)[-1]: logits}
+
+
+def _to_jax(value: np.ndarray, dtype: str) -> jax.Array:
+    return jnp.array(value, dtype=dtype if value.dtype.kind == "f" else jnp.int32)
 
 
 def _to_numpy(value: jax.Array) -> np.ndarray:

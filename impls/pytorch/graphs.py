@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 WARM_UP_CALLS = 3
@@ -33,6 +34,11 @@ class Captured(NamedTuple):
 
     replay: Replay
     working_bytes: int
+
+
+def place_array(value: np.ndarray, dtype: str, device: torch.device) -> torch.Tensor:
+    """On the device, floats in `dtype`."""
+    return torch.tensor(value, dtype=getattr(torch, dtype) if value.dtype.kind == "f" else None, device=device)
 
 
 class StepGraphs:

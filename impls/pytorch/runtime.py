@@ -16,18 +16,18 @@ from torch.nn import functional as F
 
 from faceoff.core.contract import Model, Runtime, Settings
 from faceoff.core.errors import UnsupportedError
-from faceoff.core.spec import LstmSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
+from faceoff.core.spec import LstmSpec, ModelSpec, OwnSpec, RecurrentSpec, ResidualSpec, Workload, require_choice
 from faceoff.core.tuning import BACKWARD, TUNED, does, is_tuned, kind_of
 from faceoff.core.weights import Batch, Weights, check_weights, input_shapes, trainable_names
 
-from . import dense, lstm, residual, rnn, tuned
+from . import dense, lstm, own, residual, rnn, tuned
 from .compiling import FrozenNetwork, OperationCounter, allow_many_sizes
 from .gpu import autocast_of_recurrent, pack_bfloat16, reduce_products, weights_of_recurrent
-from .graphs import PlacedBatch, Step, StepGraphs
+from .graphs import PlacedBatch, Step, StepGraphs, place_array
 from .optimiser import held_state, is_fused, make_optimiser, state_tensors
 from .tracing import depths, recorder, to_numpy
 
-FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm, "own": own}
 # What serves each model best in the mode `tuned`, which has a backward pass of its own for RNN.
 TUNED_MODES = {"dense": "eager", "residual": "compile", "rnn": "eager", "lstm": "eager"}
 # A whole step as one graph has no launches between its kernels.
@@ -99,13 +99,16 @@ class PyTorchRuntime(Runtime):
                     "autocast to bfloat16 runs cuDNN's recurrent layers in another dtype", where="pytorch.dtype",
                     got=str(found), next_step="use --dtype bfloat16 or float32",
                 )  # fmt: skip
-        return PyTorchModel(workload, weights, mode, self.device)
+        make = own.model_class() if isinstance(workload.model, OwnSpec) else PyTorchModel
+        return make(workload, weights, mode, self.device)
+
+    def open_side(self, file: str, seed: int) -> dict[str, Any]:
+        return own.describe_side(file, seed)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
-        kind = getattr(torch, dtype)
         # Always in the same order, which compiled code depends on.
-        inputs = {n: torch.tensor(batch.inputs[n], dtype=kind, device=self.device) for n in sorted(batch.inputs)}
-        placed = PlacedBatch(inputs, torch.tensor(batch.targets, device=self.device))
+        inputs = {name: place_array(batch.inputs[name], dtype, self.device) for name in sorted(batch.inputs)}
+        placed = PlacedBatch(inputs, place_array(batch.targets, dtype, self.device))
         self.wait(placed)
         return placed
 
@@ -206,7 +209,7 @@ class PyTorchModel(Model):
         self._phase = ""
         self._infer: Callable[..., torch.Tensor] = self._network
         self._mixed = workload.dtype == "mixed_bfloat16"
-        self._loss: Callable[..., torch.Tensor] = training_loss
+        self._loss: Callable[..., torch.Tensor] = self._make_loss()
         self._constant: FrozenNetwork | None = None
         self._graphs = StepGraphs(self._changing) if mode == "cuda-graphs" else None
         self._optimiser: torch.optim.Optimizer | None = None
@@ -214,7 +217,7 @@ class PyTorchModel(Model):
             allow_many_sizes()
             options: dict[str, Any] = {"dynamic": False, "fullgraph": not isinstance(workload.model, RecurrentSpec)}
             self._infer = torch.compile(self._network, **options)
-            self._loss = torch.compile(training_loss, **options)
+            self._loss = torch.compile(self._loss, **options)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"
             self._constant = FrozenNetwork(self._network) if self._family.FREEZES and packs else None
         self._first_weights = {name: np.array(value) for name, value in weights.items()} if self._constant else {}
@@ -352,6 +355,9 @@ class PyTorchModel(Model):
         with torch.no_grad(), self._precision(), OperationCounter() as counter:
             self._network(**inputs)
         return dict(counter.calls)
+
+    def _make_loss(self) -> Callable[..., torch.Tensor]:
+        return training_loss
 
     def _make_network(self, spec: ModelSpec, device: torch.device) -> nn.Module:
         network = tuned.Rnn(spec) if self._by_hand else self._family.Network(spec)

@@ -20,8 +20,8 @@ ALL_FRAMEWORKS = set().union(*MODULES.values(), *KERNELS.values())
 STANDARD = set(sys.stdlib_module_names)
 # From the top: a room imports only from rooms below it.
 ROOMS = (
-    "commands", "report", "defaults", "conformance", "run", "differences", "speed", "agreement", "pool", "frameworks",
-    "machine", "workloads", "results", "system", "reference", "worker", "core",
+    "commands", "report", "defaults", "conformance", "run", "differences", "speed", "agreement", "ports", "pool",
+    "frameworks", "machine", "workloads", "results", "system", "reference", "worker", "core",
 )  # fmt: skip
 # The command line is one more user of the Python interface.
 BESIDE = {"commands": {"api"}}

@@ -48,7 +48,7 @@ from faceoff.agreement.quantities import (
     stage_of,
 )
 from faceoff.core.errors import WorkerError
-from faceoff.core.spec import Contender, Workload
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.frameworks.manifest import Offer
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.memory import passes_at_once, reason_of
@@ -327,6 +327,9 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
 
 
 def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
+    if isinstance(task.workload.model, OwnSpec):
+        # Its layers are not paired, so what differs first is the first quantity that does.
+        return next(quantity.name for quantity in quantities if not quantity.agrees)
     try:
         return find_first_difference(worker, task, mode, dtype, quantities)
     except WorkerError as error:

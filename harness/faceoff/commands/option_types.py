@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from faceoff.ports.paths import split
+
 # Where a sweep without an end ends, if memory does not run out before.
 MOST_SIZE = 2**20
 
@@ -36,6 +38,16 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("no name given", param, ctx)
         return names
+
+
+class Models(Names):
+    """Families, and paths of users' own models, separated by commas."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        families, paths = split([name.strip() for name in str(value).split(",") if name.strip()])
+        return (*(super().convert(",".join(families), param, ctx) if families or not paths else ()), *paths)
 
 
 class HomePath(click.Path):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from faceoff.commands.option_types import HomePath, Names, Sizes
+from faceoff.commands.option_types import HomePath, Models, Names, Sizes
 from faceoff.core.precision import DTYPES
 from faceoff.core.spec import MODEL_KINDS, OPTIMISERS, STEPS
 
@@ -18,7 +18,7 @@ def run_options(command: Command) -> Command:
     """The options that `compare`, `agree` and `bench` share."""
     options = [
         click.option(
-            "--models", type=Names(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
+            "--models", type=Models(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
         ),
         click.option(
             "--contenders",

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from faceoff.commands.path_table import print_paths
 from faceoff.core.errors import ResultFileError
-from faceoff.core.spec import Workload
+from faceoff.core.spec import OwnSpec, Workload
 from faceoff.report.answer import answer_for, answer_sentence
 from faceoff.report.norms import setting_of_curve
 from faceoff.report.sections import worst_figure
@@ -192,7 +192,7 @@ def _model_names(workloads: Sequence[dict[str, object]]) -> dict[str, str]:
     names = {}
     for workload in workloads:
         parsed = Workload.from_json(workload)
-        only = len(labels[parsed.model.kind]) == 1
+        only = len(labels[parsed.model.kind]) == 1 and not isinstance(parsed.model, OwnSpec)
         names[_model_key(workload)] = f"{parsed.model.kind if only else parsed.model.label} b{parsed.batch_size}"
     return names
 

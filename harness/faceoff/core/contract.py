@@ -58,6 +58,24 @@ class Runtime(ABC):
     def build(self, workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -> "Model":
         """Makes the model from canonical weights, in the workload's dtype. Part of the cold start only."""
 
+    def open_side(self, file: str, seed: int) -> Dict[str, Any]:
+        """Builds a user's own model from its file, to say what it holds.
+
+        Args:
+            file: its path; a function `build()` in it, without arguments, returns the model.
+            seed: of the framework's own generators, from which the model's initial weights come.
+
+        Returns:
+            `weights`: of each weight and running statistic, in order, a dict: its `path`, the kind of the `layer` that
+            it belongs to (`linear`, `convolution`, `transposed convolution`, `norm`, `embedding`, `recurrent`,
+            `attention`, `einsum`, or empty where not known), its `part` there (`weight`, `bias`, `scale`, `mean`,
+            `variance`, `weight_ih`, ...), and `axes`, the permutation of the canonical axes that makes the side's. Two
+            more keys may be there: `stacked`, the names of the equal parts that lie one after the other along the first
+            canonical axis (`i f g o`, `z r n`, `query key value`), and `trained`, false for a running statistic.
+            `arrays`: their initial values by path, as the side has them, float32.
+        """
+        raise UnsupportedError("no models of users' own", where=type(self).__name__)
+
     @abstractmethod
     def place(self, batch: Batch, dtype: str) -> Any:
         """Host arrays to the device, floating-point ones in `dtype`, and waits. Not timed."""
@@ -132,6 +150,23 @@ class Model(ABC):
         None in the place of a gradient that is not there, because the loss does not depend on what it is by.
         """
         raise UnsupportedError("no gradients", where=type(self).__name__)
+
+    def disturb(self, dtype: str, unit_roundoff: Optional[float], seed: int, alike: bool) -> None:
+        """From now on forward, gradients and training run in stochastic arithmetic, until the next `disturb` or build.
+
+        For a model in float64 that runs eagerly. Everything else that is promised holds.
+
+        Args:
+            dtype: whose rounding is imitated.
+            unit_roundoff: in place of that of `dtype`; 0.0: the same operations, undisturbed.
+            seed: of the disturbances.
+            alike: equal values are rounded alike.
+        """
+        raise UnsupportedError("no stochastic arithmetic", where=type(self).__name__)
+
+    def left_whole(self) -> Dict[str, int]:
+        """How often each operation could not be taken apart since the model was disturbed, and got one rounding."""
+        return {}
 
     def working_bytes(self, step: str, batch: Any) -> Optional[int]:
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.

@@ -35,7 +35,7 @@ def require_number(value: object, where: str, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Base of the four model families; `kind` names the family."""
+    """Base of the model families; `kind` names the family."""
 
     kind: ClassVar[str] = ""
 
@@ -224,14 +224,33 @@ class LstmSpec(RecurrentSpec):
         return ("h0", "c0")
 
 
-SPEC_CLASSES: Dict[str, Type[ModelSpec]] = {cls.kind: cls for cls in (DenseSpec, ResidualSpec, RnnSpec, LstmSpec)}
-MODEL_KINDS = tuple(SPEC_CLASSES)
+@dataclass(frozen=True)
+class OwnSpec(ModelSpec):
+    """A user's own model; `faceoff.core.own` has what else is known of it.
+
+    Args:
+        name: of the model.
+        digest: of its `Port`.
+    """
+
+    name: str
+    digest: str
+    kind: ClassVar[str] = "own"
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+_CLASSES: Tuple[Type[ModelSpec], ...] = (DenseSpec, ResidualSpec, RnnSpec, LstmSpec, OwnSpec)
+SPEC_CLASSES: Dict[str, Type[ModelSpec]] = {cls.kind: cls for cls in _CLASSES}
+MODEL_KINDS = tuple(kind for kind in SPEC_CLASSES if kind != OwnSpec.kind)
 
 
 def model_from_json(data: Mapping[str, Any]) -> ModelSpec:
     """Makes the spec that `ModelSpec.to_json` wrote; raises InputError on an unknown family or field."""
     kind = data.get("kind")
-    require_choice(kind, MODEL_KINDS, "model.kind")
+    require_choice(kind, tuple(SPEC_CLASSES), "model.kind")
     cls = SPEC_CLASSES[str(kind)]
     spec: ModelSpec = _from_json(cls, {k: v for k, v in data.items() if k != "kind"}, str(kind))
     return spec
@@ -283,7 +302,8 @@ class Optimiser:
 class Workload:
     """Model, sizes, batch size, dtype, device and step.
 
-    The loss of `gradients` and `training` is the mean softmax cross-entropy over all examples (and time steps).
+    The loss of `gradients` and `training` is the mean softmax cross-entropy over all examples (and time steps), or that
+    of a user's own model.
     """
 
     model: ModelSpec

@@ -19,12 +19,15 @@ from typing import Any, Dict, Mapping, Tuple
 import numpy as np
 
 from faceoff.core.errors import InputError
+from faceoff.core.own import port_of
 from faceoff.core.precision import storage_dtype
-from faceoff.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
+from faceoff.core.spec import DenseSpec, ModelSpec, OwnSpec, RecurrentSpec, ResidualSpec, Workload
 
 Shape = Tuple[int, ...]
 Weights = Dict[str, np.ndarray]
 STATISTICS = ("mean", "variance")
+STATES = ("h0", "c0")
+"""Inputs whose first axis is the layers; a user's own model has none of these names."""
 
 
 def weight_shapes(spec: ModelSpec) -> Dict[str, Shape]:
@@ -35,6 +38,8 @@ def weight_shapes(spec: ModelSpec) -> Dict[str, Shape]:
         return _residual_shapes(spec)
     if isinstance(spec, RecurrentSpec):
         return _recurrent_shapes(spec)
+    if isinstance(spec, OwnSpec):
+        return dict(port_of(spec).weights)
     raise InputError("no weight layout for this model", where="model", got=type(spec).__name__)
 
 
@@ -98,6 +103,7 @@ def trace_names(spec: ModelSpec, fine: bool = False) -> Tuple[str, ...]:
 
     dense: `layer.i`, after its activation. residual: `stem`, every `stage.s.block.b`, `pool`, `head`.
     recurrent: `layer.i`, the hidden states of all time steps `(batch_size, sequence_length, hidden_size)`, and `head`.
+    A user's own model has none.
 
     Args:
         spec: the model.
@@ -113,6 +119,8 @@ def trace_names(spec: ModelSpec, fine: bool = False) -> Tuple[str, ...]:
         parts = dict.fromkeys(name.rpartition(".")[0] for name in weight_shapes(spec))
         inner = {owner: [part for part in parts if part.startswith(f"{owner}.")] for owner in owners}
         return (*(name for owner in owners for name in (*inner[owner], owner)), "pool", "head")
+    if isinstance(spec, OwnSpec):
+        return ()
     assert isinstance(spec, RecurrentSpec)
     return (*(f"layer.{index}" for index in range(spec.num_layers)), "head")
 
@@ -184,13 +192,25 @@ def seeded_weights(spec: ModelSpec, seed: int) -> Weights:
     1 / sqrt(hidden_size). Biases, batch norm and running statistics are drawn too: zeros and ones would hide faults.
     """
     return {
-        name: _exact_in_float32(_draw(spec, name, shape, _generator(seed, name)))
+        name: _exact_in_float32(np.asarray(_draw(spec, name, shape, _generator(seed, name))))
         for name, shape in weight_shapes(spec).items()
     }
 
 
+def _draw_as(initial: np.ndarray, part: str, rng: np.random.Generator) -> np.ndarray:
+    """Weights of a user's own model: as its initial ones are spread, in another order; constant ones are moved."""
+    if initial.size > 1 and np.ptp(initial) > 0:
+        shuffled: np.ndarray = rng.permutation(initial.reshape(-1)).reshape(initial.shape)
+        return shuffled
+    if part == "variance":
+        return rng.uniform(0.5, 1.5, initial.shape)
+    return initial + 0.1 * rng.standard_normal(initial.shape)
+
+
 def _draw(spec: ModelSpec, name: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     part = name.rpartition(".")[2]
+    if isinstance(spec, OwnSpec):
+        return _draw_as(port_of(spec).initial[name].astype(np.float64), part, rng)
     if part == "variance":
         return rng.uniform(0.5, 1.5, shape)
     if part == "scale":
@@ -222,12 +242,16 @@ class Batch:
 
     def astype(self, dtype: str) -> "Batch":
         """The same batch with its inputs rounded to `dtype` (see `round_to`)."""
-        return Batch({name: round_to(value, dtype) for name, value in self.inputs.items()}, self.targets)
+        targets = round_to(self.targets, dtype) if self.targets.dtype.kind == "f" else self.targets
+        inputs = {
+            name: round_to(value, dtype) if value.dtype.kind == "f" else value for name, value in self.inputs.items()
+        }
+        return Batch(inputs, targets)
 
     def pick(self, rows: np.ndarray) -> "Batch":
         """The examples with these numbers."""
         # Initial states have the layers first.
-        inputs = {n: value[rows] if n == "x" else value[:, rows] for n, value in self.inputs.items()}
+        inputs = {n: value[:, rows] if n in STATES else value[rows] for n, value in self.inputs.items()}
         return Batch(inputs, self.targets[rows])
 
     def to_json(self) -> Dict[str, Any]:
@@ -246,6 +270,8 @@ def input_shapes(spec: ModelSpec, batch_size: int) -> Dict[str, Shape]:
         return {"x": (batch_size, spec.input_size)}
     if isinstance(spec, ResidualSpec):
         return {"x": (batch_size, spec.height, spec.width, spec.channels)}
+    if isinstance(spec, OwnSpec):
+        return {given.name: (batch_size, *given.shape) for given in port_of(spec).inputs}
     assert isinstance(spec, RecurrentSpec)
     state = (spec.num_layers, batch_size, spec.hidden_size)
     return {"x": (batch_size, spec.sequence_length, spec.input_size), **dict.fromkeys(spec.state_names, state)}
@@ -255,7 +281,24 @@ def target_shape(spec: ModelSpec, batch_size: int) -> Shape:
     """Shape of the class numbers of `spec`."""
     if isinstance(spec, RecurrentSpec) and spec.many_to_many:
         return (batch_size, spec.sequence_length)
+    if isinstance(spec, OwnSpec):
+        return (batch_size, *port_of(spec).targets.shape)
     return (batch_size,)
+
+
+def float_inputs(spec: ModelSpec) -> Tuple[str, ...]:
+    """Names of the inputs that have a gradient."""
+    if isinstance(spec, OwnSpec):
+        return tuple(given.name for given in port_of(spec).inputs if given.is_float)
+    return tuple(input_shapes(spec, 1))
+
+
+def classes_of(spec: ModelSpec) -> int:
+    """Number of classes; 0 where targets are numbers."""
+    if isinstance(spec, OwnSpec):
+        return port_of(spec).targets.classes
+    classes: int = spec.output_size  # type: ignore[attr-defined]
+    return classes
 
 
 def check_batch(spec: ModelSpec, batch_size: int, batch: Batch, where: str = "batch") -> None:
@@ -272,7 +315,10 @@ def check_batch(spec: ModelSpec, batch_size: int, batch: Batch, where: str = "ba
         raise InputError(
             "wrong shape", where=f"{where}.targets", got=targets.shape, expected=str(target_shape(spec, batch_size))
         )
-    classes = spec.output_size  # type: ignore[attr-defined]
+    classes = classes_of(spec)
+    if not classes:
+        require_finite(targets, f"{where}.targets")
+        return
     if targets.dtype.kind != "i" or targets.min() < 0 or targets.max() >= classes:
         raise InputError(
             "not class numbers",
@@ -285,11 +331,19 @@ def check_batch(spec: ModelSpec, batch_size: int, batch: Batch, where: str = "ba
 def seeded_batch(workload: Workload, seed: int, index: int = 0) -> Batch:
     """Synthetic batch `index`: standard normal inputs, states of half that size, uniform targets; exact in float32."""
     spec = workload.model
-    inputs = {}
+    own = {given.name: given for given in port_of(spec).inputs} if isinstance(spec, OwnSpec) else {}
+    inputs: Dict[str, np.ndarray] = {}
     for name, shape in input_shapes(spec, workload.batch_size).items():
-        scale = 1.0 if name == "x" else 0.5
-        inputs[name] = _exact_in_float32(scale * _generator(seed, f"input.{name}.{index}").standard_normal(shape))
+        rng = _generator(seed, f"input.{name}.{index}")
+        if name in own and not own[name].is_float:
+            inputs[name] = rng.integers(0, own[name].below, shape, dtype=np.int64)
+            continue
+        scale = own[name].scale if name in own else 0.5 if name in STATES else 1.0
+        inputs[name] = _exact_in_float32(scale * rng.standard_normal(shape))
     rng = _generator(seed, f"targets.{index}")
-    classes = spec.output_size  # type: ignore[attr-defined]
-    targets = rng.integers(0, classes, target_shape(spec, workload.batch_size), dtype=np.int64)
+    shape, classes = target_shape(spec, workload.batch_size), classes_of(spec)
+    if classes:
+        targets = rng.integers(0, classes, shape, dtype=np.int64)
+    else:
+        targets = _exact_in_float32(port_of(spec).targets.scale * rng.standard_normal(shape))
     return Batch(inputs, targets).astype(workload.dtype)

@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from faceoff.core.error_words import ErrorWords
 from faceoff.core.errors import InputError
+from faceoff.core.own import port_of
 from faceoff.core.precision import DTYPES
-from faceoff.core.spec import DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, Workload
+from faceoff.core.spec import DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, OwnSpec, Workload
 from faceoff.core.tuning import is_tuned, kind_of, left_out
 from faceoff.machine.processor import is_amd_with_avx2
 
@@ -288,7 +289,10 @@ class Framework(_Part):
         """
         if step not in self.can.steps:
             return f"{self.title} offers no {step} here"
-        if workload.model.kind not in self.can.models:
+        if isinstance(workload.model, OwnSpec):
+            if self.name not in port_of(workload.model).sides:
+                return f"{workload.model.name} has no side in {self.title}"
+        elif workload.model.kind not in self.can.models:
             return f"{self.title} offers no {workload.model.kind} models here"
         if workload.dtype not in self.can.dtypes:
             return f"{self.title} offers no {workload.dtype} here"

@@ -11,7 +11,8 @@ from typing import Any
 
 from faceoff.core.errors import MessageError, Outcome, WorkerError
 from faceoff.core.messages import Channel, ChannelTimeoutError, Message
-from faceoff.core.spec import Contender
+from faceoff.core.own import port_of
+from faceoff.core.spec import Contender, OwnSpec, model_from_json
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.machine.cards import Card
 from faceoff.pool.memory import out_of_memory_kills
@@ -51,6 +52,7 @@ class Worker:
         self._paused = False
         self._kills = 0
         self._given_up = False
+        self._taught: set[str] = set()
 
     @property
     def process_id(self) -> int:
@@ -73,6 +75,8 @@ class Worker:
                 death or a time-out the process is gone.
         """
         limit_s = timeout_s or self._timeout_s
+        if kind == "build":
+            self._teach(body["workload"])
         self._kills = out_of_memory_kills()
         try:
             self._channel.send(Message(kind, body), limit_s)
@@ -85,6 +89,13 @@ class Worker:
             ) from None
         except MessageError:
             raise self.death(f"during `{kind}`") from None
+
+    def _teach(self, workload: dict[str, Any]) -> None:
+        """Tells it what is known of a user's own model, before it meets that for the first time."""
+        model = model_from_json(workload["model"])
+        if isinstance(model, OwnSpec) and model.digest not in self._taught:
+            self._taught.add(model.digest)
+            self.request("learn", port=port_of(model).to_json())
 
     def _reply(self, kind: str, limit_s: float) -> dict[str, Any]:
         reply = self._channel.receive(limit_s)

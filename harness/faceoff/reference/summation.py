@@ -88,7 +88,8 @@ def _as_rows(terms: Array, axis: Any) -> Array:
     summed = [number % terms.ndim for number in axes]
     kept = [number for number in range(terms.ndim) if number not in summed]
     count = int(np.prod([terms.shape[number] for number in summed]))
-    rows: Array = terms.transpose(summed + kept).reshape(count, -1)
+    # Laid out anew: over the axis that lies together in memory NumPy sums in pairs, which errs far less.
+    rows: Array = np.ascontiguousarray(terms.transpose(summed + kept).reshape(count, -1))
     return rows
 
 

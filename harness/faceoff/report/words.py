@@ -15,7 +15,7 @@ from faceoff.report.text import clip, printable, with_interval
 from faceoff.results.records import Result, TunedSetting
 
 LABEL_LENGTH = 32
-KIND_TITLES = {"dense": "Dense", "residual": "Residual", "rnn": "RNN", "lstm": "LSTM"}
+KIND_TITLES = {"dense": "Dense", "residual": "Residual", "rnn": "RNN", "lstm": "LSTM", "own": "Your own"}
 NUM_COLOURS = 8
 # In the square from -1 to 1, as Vega's symbols are, so that chart and legend draw the same outline.
 SHAPES = (

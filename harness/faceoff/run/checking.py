@@ -10,12 +10,13 @@ from threadpoolctl import threadpool_limits
 from faceoff.agreement.check import Expected, blank, check_agreement, ended, name_precision_findings
 from faceoff.agreement.timed_check import TimedExpected, examples_compared, is_judged_whole
 from faceoff.core.errors import WorkerError
-from faceoff.core.spec import Contender, Workload
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.pool.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
 from faceoff.results.records import CaseResult, Result
 from faceoff.run.options import Options
+from faceoff.run.own_models import References
 from faceoff.run.progress import Reporter
 from faceoff.run.side_by_side import SideBySide
 from faceoff.run.situated import Situated
@@ -38,6 +39,7 @@ class Checking:
         reporter: of progress.
         compiling: turns at the cores: agreement is mostly compiling, on one thread.
         side_by_side: runs the reference beside the contenders.
+        references: give what is expected.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Checking:
         reporter: Reporter,
         compiling: Turns,
         side_by_side: SideBySide,
+        references: References,
     ) -> None:
         self._options, self._pool, self._result, self._timing = options, pool, result, timing
+        self._references = references
         self._reporter, self._compiling, self._side_by_side = reporter, compiling, side_by_side
         # Of the workload at hand, and of the one that was compared in its place.
         self._expected: dict[Workload, Callable[[], TimedExpected]] = {}
@@ -102,7 +106,7 @@ class Checking:
 
         def make() -> tuple[Expected, TimedExpected]:
             """For the comparison, and for timing."""
-            part = earlier or Expected(task, self._options.seed, detail=self._options.detail)
+            part = earlier or self._references.expected(task, self._options.seed, self._options.detail)
             return part, TimedExpected(workload, part, self._options.seed)
 
         def warm(both: tuple[Expected, TimedExpected]) -> None:
@@ -213,7 +217,8 @@ def outcomes_of_last(result: Result) -> set[str]:
 
 
 def _stage(workload: Workload) -> str:
-    return f"agreement: {workload.model.kind}, batch {workload.batch_size}"
+    model = workload.model
+    return f"agreement: {model.name if isinstance(model, OwnSpec) else model.kind}, batch {workload.batch_size}"
 
 
 def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Agreement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,6 +26,7 @@ from faceoff.run.checking import AGREEMENT_UNITS, Checking
 from faceoff.run.identity import require_same_settings
 from faceoff.run.journal import START, Journal
 from faceoff.run.options import Options
+from faceoff.run.own_models import References
 from faceoff.run.progress import Reporter
 from faceoff.run.side_by_side import SideBySide
 from faceoff.run.starting import blank_result, make_pool, without_home
@@ -66,8 +67,9 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         left = [key for key in plan if key not in journal.contents.units]
     total = sum(plan[key].units for key in left) + START_UNITS * len(options.contenders)
     pool = make_pool(options)
-    with Reporter(total, options.quiet) as reporter, pool:
+    with Reporter(total, options.quiet) as reporter, pool, ExitStack() as stack:
         engine = Engine(options, pool, reporter, result)
+        stack.enter_context(engine.references)
         try:
             if left or not result.contenders:
                 start_again(engine, result, journal)
@@ -176,6 +178,7 @@ class Engine:
     """One run in progress; fills `result`."""
 
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
+        self.references = References(options.configuration, options.seed, options.out / "logs")
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.
@@ -184,7 +187,9 @@ class Engine:
         self._compiling = Turns(slots)
         self._computing = Turns(max(1, slots - 1))
         self._side_by_side = SideBySide(pool, reporter, self._compiling)
-        self._checking = Checking(options, pool, result, self._timing, reporter, self._compiling, self._side_by_side)
+        self._checking = Checking(
+            options, pool, result, self._timing, reporter, self._compiling, self._side_by_side, self.references
+        )
 
     def start(self) -> None:
         """Starts all workers and records what each contender is."""
@@ -203,6 +208,7 @@ class Engine:
                 info.settings = without_home(self._pool.worker(contender).start_reply["settings"])
             self._result.contenders.append(info)
             self._reporter.advance(START_UNITS, f"started {contender}")
+        self.references.start(self._options.workloads)
         failures = list(self._pool.failures.values())
         nowhere = not self._pool.available and all(e.outcome in ("unsupported", "missing") for e in failures)
         if self._options.device == "gpu" and nowhere:

@@ -10,12 +10,14 @@ from typing import Any
 
 from faceoff.agreement.quantities import Detail
 from faceoff.core.errors import InputError
+from faceoff.core.own import port_of
 from faceoff.core.precision import DTYPES
 from faceoff.core.spec import (
     OPTIMISERS,
     STEPS,
     Contender,
     Optimiser,
+    OwnSpec,
     Workload,
     require_choice,
     require_size,
@@ -26,8 +28,10 @@ from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.machine.processor import allowed_cores, describe_quota, usable_cores
 from faceoff.pool.devices import device_name, parse_device, resolve_device
 from faceoff.pool.environment import describe_left_out
+from faceoff.ports.paths import split
 from faceoff.results.agreements import EVERYDAY
 from faceoff.run.out_folder import prepare_folder
+from faceoff.run.own_models import open_models
 from faceoff.speed.budget import Budget, parse_budget
 from faceoff.system.texts import require_utf8
 from faceoff.workloads.presets import PRESETS, Sized, choose
@@ -163,7 +167,10 @@ class Options:
         """The command that repeats one check of agreement."""
         name = Sized(workload.model, workload.batch_size).name
         sizes = self._sizes((workload.batch_size,))
-        parts = ["faceoff", "agree", "--preset", self.preset, *sizes, "--workload", name]
+        which = ["--preset", self.preset, *sizes, "--workload", name]
+        if isinstance(workload.model, OwnSpec):
+            which = ["--models", port_of(workload.model).path, *sizes[:2]]
+        parts = ["faceoff", "agree", *which]
         parts += ["--contenders", str(contender), "--dtype", dtype]
         device = device_name(workload.device, self.card)
         parts += ["--device", device, "--optimiser", workload.optimiser.kind, "--seed", str(self.seed)]
@@ -222,7 +229,7 @@ def make_options(
 
     Args:
         command: `compare`, `agree` or `bench`.
-        models: families; none means all of the preset.
+        models: families, and for `agree` paths of users' own models; none means all families of the preset.
         contenders: `framework:mode` or `framework`; none means all.
         tuned: add the mode `tuned` of every framework among them.
         steps: what is timed; none means inference and training.
@@ -244,8 +251,7 @@ def make_options(
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
-        situation: for `agree`, kinds of weights and inputs (`faceoff.workloads.situations`) instead of the
-            preset's.
+        situation: for `agree`, kinds of weights and inputs (`faceoff.workloads.situations`), not the preset's.
         training: for `agree`, train on real data as well; `compare` always does, with fewer steps.
         training_steps: of each of these trainings; None means 200.
         quiet: no progress.
@@ -289,8 +295,7 @@ def make_options(
         raise InputError("not a duration", where="timeout", got=repr(timeout_s), expected="seconds above 0")
     asked_device, card = parse_device(device)
     preset = preset or DEFAULT_PRESETS.get(command, "default")
-    require_choice(preset, tuple(PRESETS), "preset")
-    everybody = PRESETS[preset].everybody
+    everybody = preset in PRESETS and PRESETS[preset].everybody
     names = parse_frameworks(contenders, everybody)
     device, notice = resolve_device(asked_device, card, names, configuration)
     parsed = parse_contenders(contenders, tuned, device, notice, everybody)
@@ -298,9 +303,15 @@ def make_options(
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
+    families, own = split(models)
+    if own and command != "agree":
+        raise InputError(
+            "a model of your own can only be checked so far", where="models", next_step="use faceoff agree"
+        )
+    sized = choose(preset, families, batch_size, sequence_length, hidden_size, workload) if families or not own else ()
     chosen = {
         Workload(item.model, item.batch_size, timed_dtype, device, "training", rule): item.stressed
-        for item in choose(preset, models, batch_size, sequence_length, hidden_size, workload)
+        for item in (*sized, *open_models(own, configuration, seed, batch_size))
         if not situation or any(SITUATIONS[name].applies(item.model) for name in situation)
         for rule in (replace(item.optimiser, kind=optimiser or _kind_in(item.optimiser.kind, dtypes)),)
     }

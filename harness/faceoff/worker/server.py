@@ -31,6 +31,7 @@ from faceoff.core.contract import STAGES, Model, Runtime, Settings
 from faceoff.core.error_words import ErrorWords
 from faceoff.core.errors import InputError
 from faceoff.core.messages import Channel, ChannelClosedError, Message
+from faceoff.core.own import Port, learn
 from faceoff.core.spec import Workload
 from faceoff.core.weights import Batch, trace_names
 from faceoff.worker.accounting import Accounting, forget_peak, host_memory
@@ -135,6 +136,24 @@ class Server:
         self._model = self.runtime.build(parsed, weights, mode)
         return {"build_s": (monotonic_ns() - begin) / 1e9}
 
+    def do_open_side(self, file: str, seed: int) -> Dict[str, Any]:
+        """What a user's own model holds; see `Runtime.open_side`."""
+        return self.runtime.open_side(file, seed)
+
+    def do_learn(self, port: Dict[str, Any]) -> Dict[str, Any]:
+        """What is known of a user's own model, before it is built for the first time."""
+        learn(Port.from_json(port))
+        return {}
+
+    def do_disturb(self, dtype: str, unit_roundoff: Optional[float], seed: int, alike: bool) -> Dict[str, Any]:
+        """See `Model.disturb`."""
+        self.model.disturb(dtype, unit_roundoff, seed, alike)
+        return {}
+
+    def do_left_whole(self) -> Dict[str, Any]:
+        """See `Model.left_whole`."""
+        return {"operations": self.model.left_whole()}
+
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
         self._timed = None
         self._batches = [self.runtime.place(Batch.from_json(batch), self._dtype) for batch in batches]
@@ -175,9 +194,11 @@ class Server:
         return {}
 
     def do_trace(self, index: int, training: bool, fine: bool = False) -> Dict[str, Any]:
-        found = as_arrays("output of {}", self.model.trace(self._batches[index], training))
         assert self._workload is not None
         names = trace_names(self._workload.model, fine)
+        if not names:
+            return {"values": []}
+        found = as_arrays("output of {}", self.model.trace(self._batches[index], training))
         return {"values": [[name, found[name]] for name in names if name in found]}
 
     def do_describe(self) -> Dict[str, Any]:

@@ -79,7 +79,7 @@ VERBS = (
         INFER, INFER.replace("batch[0])", "batch[0]), None"),
     ), "outputs"),
     Fault("biases missing in what is returned", JIT, "dense", in_runtime(
-        "            if name in arrays\n", '            if name in arrays and "bias" not in name\n',
+        " if name in arrays}", ' if name in arrays and "bias" not in name}',
     ), "gradient of 'layer.2.bias' (backward)"),
     Fault("weights of the head of another shape", JIT, "dense", (
         ("dense.py", "return last(x)", "return x @ last.kernel[...].T + last.bias[...]"),

@@ -5,7 +5,7 @@ import pytest
 
 from faceoff.reference.arithmetic import noise_generator
 from faceoff.reference.following import sum_of_products
-from faceoff.reference.rounding import Rounded
+from faceoff.reference.rounding import Rounded, stochastic
 from faceoff.reference.summation import NaiveProduct, naive_sum_errors
 
 COUNT = 20_000
@@ -88,3 +88,49 @@ def test_the_axes_of_a_sum_do_not_matter_to_its_floor():
     by_pair = naive_sum_errors(terms, (0, 1), np.random.default_rng(3))
     flat = naive_sum_errors(terms.reshape(2000, 6), 0, np.random.default_rng(3))
     np.testing.assert_allclose(by_pair, flat)
+
+
+def test_a_sum_over_the_last_axis_has_the_same_floor():
+    terms = np.full((6, 2000), 0.1)
+    last = naive_sum_errors(terms, 1, np.random.default_rng(3))
+    np.testing.assert_array_equal(last, naive_sum_errors(np.ascontiguousarray(terms.T), 0, np.random.default_rng(3)))
+
+
+def moved_by_one_step(count: int) -> np.ndarray:
+    """Weights that are exact in float32 and were then all moved by the same: their last bits are alike."""
+    drawn = np.random.default_rng(5).standard_normal((count, 40)).astype(np.float32) * np.float32(0.1)
+    return drawn.astype(np.float64) - 0.1 / 3 * 1e-3
+
+
+def test_terms_whose_last_bits_are_alike_round_alike_in_float64_and_their_noise_knows():
+    weights, x = moved_by_one_step(COUNT), np.full((1, COUNT), np.float64(np.float32(0.01763986)))
+    exact = (x.astype(np.longdouble) @ weights.astype(np.longdouble)).astype(np.float64)
+    running = np.zeros(weights.shape[1])
+    for row in weights:
+        running += x[0, 0] * row
+    error = np.sqrt(np.mean(np.square(running - exact)))
+
+    def noise(alike: bool) -> float:
+        found = []
+        for run in range(8):
+            arithmetic = stochastic("float64", np.random.default_rng(run), alike=alike)
+            found.append(np.asarray(arithmetic.array(x) @ arithmetic.array(weights)) - exact)
+        return float(np.sqrt(np.mean(np.square(found))))
+
+    assert error > 8 * noise(alike=False)
+    assert error < 4 * noise(alike=True)
+
+
+def test_a_sum_may_begin_at_the_bias():
+    rng = np.random.default_rng(6)
+    x, weights, bias = rng.standard_normal((50, 300)) * 1e-3, rng.standard_normal((300, 20)), rng.standard_normal(20)
+    exact, running = x @ weights + bias, np.tile(bias, (50, 1)).astype(np.float32)
+    for column, row in zip(x.T.astype(np.float32), weights.astype(np.float32), strict=True):
+        running += np.outer(column, row)
+    error = np.sqrt(np.mean(np.square(running - exact)))
+    runs = []
+    for run in range(8):
+        arithmetic = stochastic("float32", np.random.default_rng(run), alike=True)
+        runs.append(np.asarray(arithmetic.array(x) @ arithmetic.array(weights) + arithmetic.array(bias)) - exact)
+    noise = np.sqrt(np.mean(np.square(runs)))
+    assert 0.3 < error / noise < 2

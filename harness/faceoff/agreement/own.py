@@ -1,0 +1,137 @@
+"""The reference's side of a user's own model: one of its implementations, in float64, and its rounding noise.
+
+There is no NumPy reference of it. The side that the user calls the reference runs in a process of its own, in float64,
+and, for the noise, in stochastic arithmetic (`Model.disturb`): forward, backward and over training steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from faceoff.agreement.check import WIDE_DTYPES, Expected, _ExactRun
+from faceoff.agreement.comparison import compare_all, compare_quantity
+from faceoff.agreement.flips import Settled
+from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
+from faceoff.agreement.quantities import EVERYTHING, Detail, built_quantities, offered, stage_of
+from faceoff.frameworks.manifest import Offer
+from faceoff.pool.worker import Worker
+from faceoff.reference.arithmetic import UNIT_ROUNDOFF
+from faceoff.reference.following import Observed
+from faceoff.results.agreements import Quantity
+from faceoff.workloads.task import Task
+
+# Roundings so small turn no ReLU over, and so large that float64 carries them.
+SMALL = 2.0**-40
+BELOW_FLOAT32 = "the same up to float32's rounding, and not beyond"
+
+
+class OwnExpected(Expected):
+    """The quantities of a task by the reference side, and their rounding noise in each dtype.
+
+    Args:
+        task: what is computed.
+        seed: of the stochastic arithmetic.
+        reference: gives the live process of the reference side.
+        mode: in which that runs operation by operation.
+        detail: which quantities there are.
+    """
+
+    def __init__(
+        self, task: Task, seed: int, reference: Callable[[], Worker], mode: str, detail: Detail = "whole"
+    ) -> None:
+        super().__init__(task, seed, keep=False, detail=detail)
+        self._reference, self._mode = reference, mode
+        self._spread: dict[str, dict[str, Noise]] = {}
+        self._whole: set[str] = set()
+        self._built: tuple[int, str] | None = None
+
+    @property
+    def left_whole(self) -> list[str]:
+        """Operations that could not be taken apart: what follows them is noisier than is known."""
+        return sorted(self._whole)
+
+    def _exact_run(self, dtype: str) -> _ExactRun:
+        shared = dtype if dtype in ("bfloat16", "float16") else "float64"
+        with self._lock:
+            if shared not in self._exact:
+                # The same operations as the disturbed runs, undisturbed: fused kernels hold constants in float32.
+                self._exact[shared] = _ExactRun(self._run(shared, 0.0, 0, alike=False), Observed())
+            return self._exact[shared]
+
+    def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
+        if dtype in WIDE_DTYPES:
+            unit, scale = SMALL, times * UNIT_ROUNDOFF[dtype] / SMALL
+        else:
+            unit, scale = times * UNIT_ROUNDOFF[dtype], 1.0
+        exact = self._exact_run(dtype).values
+
+        def run(number: int) -> Distances:
+            values = self._run(dtype, unit, number + 1, alike)
+            return distances(exact, {name: value + (values[name] - value) * scale for name, value in exact.items()})
+
+        return noise_from(exact, run_all(run, 1), dtype)
+
+    def settle(self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: object) -> Settled | None:
+        """The quantities as they agree with runs whose ReLUs and maxima decide for themselves, if they do."""
+        failing = [quantity for quantity in quantities if not quantity.agrees]
+        if dtype not in WIDE_DTYPES or any(stage_of(q.name) is None or q.noise_units is None for q in failing):
+            return None
+        with self._lock:
+            if dtype not in self._spread:
+                exact = self._exact_run(dtype).values
+                unit = UNIT_ROUNDOFF[dtype]
+                runs = [
+                    distances(exact, self._run(dtype, unit, NOISE_RUNS + number + 1, alike=True))
+                    for number in range(NOISE_RUNS)
+                ]
+                self._spread[dtype] = noise_from(exact, runs, dtype)
+        exact, spread = self._exact_run(dtype).values, self._spread[dtype]
+        judged = [
+            q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
+            for q in quantities
+        ]
+        return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+
+    def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
+        """Every quantity against the reference side's; see `Expected.judge`.
+
+        A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
+        rounds, and by less than float32 does: it agrees, and the note says so.
+        """
+        quantities, note = super().judge(got, dtype, offer)
+        if dtype != "float64" or all(quantity.agrees for quantity in quantities):
+            return quantities, self._noted(note)
+        expected = offered(self.values(dtype), offer)
+        coarser = compare_all(expected, got, dtype, self.larger_noise("float32"))
+        if not all(quantity.agrees for quantity in coarser):
+            return quantities, note
+        first = next(quantity for quantity in quantities if not quantity.agrees)
+        units = "" if first.noise_units is None else f" by {first.noise_units:.2g} units of float64's rounding"
+        said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
+        return coarser, self._noted("; ".join(part for part in (note, said) if part))
+
+    def _noted(self, note: str) -> str:
+        """With what could not be taken apart."""
+        if not self._whole:
+            return note
+        whole = f"noise is not known of what follows {', '.join(self.left_whole)}"
+        return f"{note}; {whole}" if note else whole
+
+    def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Values:
+        """All quantities, float64, from weights and batches as rounded to `dtype`."""
+        worker, task = self._reference(), self.task.rounded(dtype)
+        weights = task.cast_weights("float64")
+        wanted = worker.process_id, task.workload.name
+        if self._built == wanted:
+            worker.request("reset", weights=weights)
+        else:
+            workload = task.workload.replace(dtype="float64").to_json()
+            worker.request("build", workload=workload, mode=self._mode, weights=weights)
+            self._built = wanted
+        told = "float64" if dtype == "mixed_bfloat16" else dtype
+        worker.request("disturb", dtype=told, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
+        found = built_quantities(worker, task, "float64", self.detail)
+        self._whole.update(worker.request("left_whole")["operations"])
+        return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}

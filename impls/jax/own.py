@@ -1,0 +1,282 @@
+"""A user's own model: its file is loaded, and what it returns is opened as weights by path and a function of them.
+
+`build()` in the file returns a Flax module, or a pair of parameters and a function of these and the inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from faceoff.core.errors import HarnessError, InputError, UnsupportedError
+from faceoff.core.weights import STATISTICS
+
+from .own_layers import Place, part_of, place_of
+
+Arrays = dict[str, Any]
+
+# By whether arrays are wide by default, which the constants of a file follow.
+_FILES: dict[tuple[str, bool], ModuleType] = {}
+_HELPERS: dict[tuple[str, bool], dict[str, ModuleType]] = {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model as a pure function.
+
+    Attributes:
+        places: of its weights and running statistics, by path, in the order in which they were made.
+        values: what they were made with, by path.
+        statistics: paths of those that the model itself moves.
+        call: of arrays by path, inputs in order, and whether batch statistics are to be used, to the outputs and the
+            moved statistics by path.
+    """
+
+    places: dict[str, Place]
+    values: Arrays
+    statistics: frozenset[str]
+    call: Callable[[Mapping[str, Any], Sequence[Any], bool], tuple[Any, Arrays]]
+
+
+def open_side(file: str) -> dict[str, Any]:
+    """See `Runtime.open_side`. JAX has no generators of its own to be seeded."""
+    # As its users run it, whatever was computed here before.
+    with jax.enable_x64(False):
+        network = open_network(file)
+        return {
+            "weights": [place.to_json() for place in network.places.values()],
+            "arrays": {path: np.array(value, dtype=np.float32) for path, value in network.values.items()},
+        }
+
+
+def open_network(file: str, dtype: Any = None) -> Network:
+    """Builds the model of a file.
+
+    Args:
+        file: its path.
+        dtype: in which it will be computed; None: as its author has it.
+
+    Raises:
+        InputError: the file, or what it returns, cannot be used.
+        UnsupportedError: it needs a module that is not here, or holds what has no counterpart elsewhere.
+    """
+    wide = jnp.result_type(float) == jnp.float64
+    folder = str(Path(file).resolve().parent)
+    with _importable(folder, wide):
+        module = _imported(file, wide)
+        build = getattr(module, "build", None)
+        if not callable(build):
+            raise InputError("no function `build`", where=file, expected="def build(): returns the model")
+        with _told(file, "`build()` failed"):
+            built = build()
+    if isinstance(built, nnx.Module):
+        return _of_module(built, dtype, file)
+    if isinstance(built, tuple) and len(built) == 2 and callable(built[1]):
+        return _of_function(built[0], built[1], dtype, file)
+    raise InputError(
+        "`build()` returned no model", where=file, got=type(built).__name__,
+        expected="a flax.nnx.Module, or a pair of parameters and a function of these and the inputs",
+    )  # fmt: skip
+
+
+def _of_module(module: nnx.Module, dtype: Any, file: str) -> Network:
+    if dtype is not None:
+        _follow(module, dtype)
+    graph, trained, moved, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    kept = nnx.from_flat_state([(path, _constant(leaf, dtype)) for path, leaf in nnx.to_flat_state(rest)])
+    statistics = dict(nnx.to_flat_state(moved))
+    variables = {**dict(nnx.to_flat_state(trained)), **statistics}
+    paths = _named(sorted(variables, key=lambda path: _made(module, path)), file)
+    for name, path in paths.items():
+        if path in statistics and path[-1] not in ("mean", "var", *STATISTICS):
+            raise UnsupportedError("a running statistic that is no mean or variance", where=file, got=name)
+        _require_float(variables[path].get_value(), f"{file}: {name}")
+
+    def call(arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool) -> tuple[Any, Arrays]:
+        held = nnx.from_flat_state([(path, variables[path].replace(arrays[name])) for name, path in paths.items()])
+        made = nnx.merge(graph, held, kept, copy=True)
+        # Drop-out stays off, as frameworks draw differently; only batch norm is told.
+        made.eval()
+        made.set_attributes(use_running_average=not training, raise_if_not_found=False)
+        outputs = _call(made, inputs, training)
+        found = dict(nnx.to_flat_state(nnx.state(made, nnx.BatchStat)))
+        return outputs, {name: found[path][...] for name, path in paths.items() if path in statistics}
+
+    return Network(
+        places={name: place_of(module, path, name, path in statistics) for name, path in paths.items()},
+        values={name: variables[path].get_value() for name, path in paths.items()},
+        statistics=frozenset(name for name, path in paths.items() if path in statistics),
+        call=call,
+    )
+
+
+def _of_function(parameters: Any, function: Callable[..., Any], dtype: Any, file: str) -> Network:
+    entries, tree = jax.tree_util.tree_flatten_with_path(parameters)
+    leaves = [_constant(leaf, dtype) for _, leaf in entries]
+    trained = {entry: at for at, (entry, leaf) in enumerate(entries) if _is_float_array(leaf)}
+    if not trained:
+        raise InputError("no arrays among its parameters", where=file, got=str(tree)[:80])
+    keys = {tuple(jax.tree_util.keystr((key,), simple=True) for key in entry): entry for entry in trained}
+    paths = _named(sorted(keys, key=lambda path: _inserted(parameters, keys[path])), file)
+    places = {name: trained[keys[path]] for name, path in paths.items()}
+
+    def call(arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool) -> tuple[Any, Arrays]:
+        filled = list(leaves)
+        for name, at in places.items():
+            filled[at] = arrays[name]
+        return _call(function, [jax.tree.unflatten(tree, filled), *inputs], training), {}
+
+    return Network(
+        places={name: Place(name, "", path[-1], tuple(range(np.ndim(leaves[places[name]]))))
+                for name, path in paths.items()},
+        values={name: entries[at][1] for name, at in places.items()},
+        statistics=frozenset(),
+        call=call,
+    )  # fmt: skip
+
+
+def _call(function: Callable[..., Any], args: Sequence[Any], training: bool) -> Any:
+    """Calls what may want to be told whether it is trained."""
+    takes = inspect.signature(function).parameters.get("training")
+    told = takes is not None and takes.kind in (takes.POSITIONAL_OR_KEYWORD, takes.KEYWORD_ONLY)
+    return function(*args, training=training) if told else function(*args)
+
+
+def _follow(module: nnx.Module, dtype: Any) -> None:
+    """Lets layers that compute in the dtype of their weights do so in another one."""
+    for _, part in nnx.iter_modules(module):
+        own = getattr(part, "param_dtype", None)
+        if own is None:
+            continue
+        if getattr(part, "dtype", None) is not None and jnp.dtype(part.dtype) == jnp.dtype(own):
+            part.dtype = dtype
+        part.param_dtype = dtype
+
+
+def _constant(leaf: Any, dtype: Any) -> Any:
+    """What a model holds beside its weights, in the dtype that it is computed in."""
+    value = leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
+    if dtype is None or not _is_float_array(value):
+        return leaf
+    narrow = jnp.asarray(value, dtype=dtype)
+    return leaf.replace(narrow) if isinstance(leaf, nnx.Variable) else narrow
+
+
+def _is_float_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray)) and bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def _require_float(value: Any, where: str) -> None:
+    if not _is_float_array(value):
+        got = getattr(value, "dtype", type(value).__name__)
+        raise UnsupportedError("a weight that is no array of real numbers", where=where, got=got)
+
+
+def _named(paths: Sequence[tuple[Any, ...]], file: str) -> dict[str, tuple[Any, ...]]:
+    """Paths by what they are called; raises InputError where two are called alike."""
+    named: dict[str, tuple[Any, ...]] = {}
+    for path in paths:
+        name = ".".join(str(key) for key in path)
+        if name in named:
+            raise InputError("two weights of one name", where=file, got=name)
+        named[name] = path
+    return named
+
+
+def _made(module: Any, path: Sequence[Any]) -> list[int]:
+    """A key that sorts paths as the attributes were set; Flax sorts them by name."""
+    places = []
+    for key in path:
+        names = [str(name) for name in (module if isinstance(module, Mapping) else getattr(module, "__dict__", ()))]
+        places.append(names.index(str(key)) if str(key) in names else key if isinstance(key, int) else 0)
+        module = part_of(module, key)
+    return places
+
+
+def _inserted(tree: Any, path: Sequence[Any]) -> list[int]:
+    """A key that sorts paths as dicts were filled; JAX sorts their keys."""
+    places = []
+    for key in path:
+        if isinstance(key, jax.tree_util.DictKey):
+            places.append(list(tree).index(key.key))
+            tree = tree[key.key]
+        elif isinstance(key, jax.tree_util.SequenceKey):
+            places.append(key.idx)
+            tree = tree[key.idx]
+        else:
+            break  # Of another kind of node: as it lists them, the sort being stable.
+    return places
+
+
+def _imported(file: str, wide: bool) -> ModuleType:
+    """The module of a file; its folder is importable."""
+    key = str(Path(file).resolve()), wide
+    if key not in _FILES:
+        name = f"own_{Path(file).stem}_{zlib.crc32(repr(key).encode()):08x}"
+        spec = importlib.util.spec_from_file_location(name, key[0])
+        if spec is None or spec.loader is None or not Path(file).is_file():
+            raise InputError("no Python file", where=file)
+        # Where dataclasses look for it.
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            with _told(file, "cannot be imported"):
+                spec.loader.exec_module(module)
+        except HarnessError:
+            del sys.modules[name]
+            raise
+        _FILES[key] = module
+    return _FILES[key]
+
+
+@contextlib.contextmanager
+def _told(file: str, what: str) -> Iterator[None]:
+    """Says in a line which file failed."""
+    try:
+        yield
+    except HarnessError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(f"needs the module {error.name!r}, which is not here", where=file) from error
+    except Exception as error:
+        line = getattr(error, "lineno", None)
+        text = " ".join(str(error).split()) or "no reason"
+        reason = f"{type(error).__name__}: {text}" + (f" in line {line}" if line and "line" not in text else "")
+        raise InputError(what, where=file, got=reason) from error
+
+
+@contextlib.contextmanager
+def _importable(folder: str, wide: bool) -> Iterator[None]:
+    """Lets the files of a folder import each other. Another folder may have other files of the same names."""
+    helpers = _HELPERS.setdefault((folder, wide), {})
+    before = set(sys.modules)
+    hidden = {name: sys.modules[name] for name in helpers if name in sys.modules}
+    sys.modules.update(helpers)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in [*helpers, *(set(sys.modules) - before)]:
+            if name in helpers or _lies_in(folder, name, sys.modules[name]):
+                helpers[name] = sys.modules.pop(name, helpers.get(name))
+        sys.modules.update(hidden)
+
+
+def _lies_in(folder: str, name: str, module: ModuleType) -> bool:
+    # An environment may lie in the folder too, but not as a package of it.
+    top = Path(folder, name.partition(".")[0])
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
+    return any(place == f"{top}.py" or place.startswith(f"{top}/") or place == str(top) for place in places)

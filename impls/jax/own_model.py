@@ -1,0 +1,146 @@
+"""A user's own model as one more model of this framework: its weights by a port, its losses, its batch statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from faceoff.core.errors import InputError, UnsupportedError
+from faceoff.core.own import port_of
+from faceoff.core.weights import is_statistic
+
+from .own import open_network
+from .runtime import Arrays, JaxModel, PlacedBatch
+from .stochastic import inner_programs
+
+DRAWS = ("random_bits", "rng_bit_generator", "rng_uniform")
+
+
+class OwnModel(JaxModel):
+    """A model that its user's file makes, in the mode `jit`. Arrays travel by canonical name, in the file's layouts."""
+
+    def _make_network(self, mode: str) -> None:
+        self._port = port_of(self._workload.model)
+        self._side = self._port.side("jax")
+        dtype = jnp.bfloat16 if self._mixed else jnp.dtype(self._workload.storage_dtype)
+        self._network = open_network(self._side.file, dtype)
+        self._ledger = {"kernel": "the user's own", "file": self._side.file}
+        self._draws: bool | None = None
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Raises InputError unless the port fills every weight of the file once, with what fits."""
+        file, filled = self._side.file, [self._side.weights[name].path for name in self._names]
+        if sorted(filled) != sorted(self._network.places):
+            missing = sorted(set(self._network.places) - set(filled))
+            unknown = sorted(set(filled) - set(self._network.places))
+            got = f"missing {missing}, unknown {unknown}" if missing or unknown else "some filled twice"
+            raise InputError("its weights are not those of the port", where=file, got=got)
+        for name, path in zip(self._names, filled, strict=True):
+            if path in self._network.statistics and not is_statistic(name):
+                raise InputError("a running statistic taken for a weight", where=file, got=f"{name} for {path}")
+            given = self._to_native(name, np.zeros(self._port.weights[name], dtype=bool)).shape
+            wanted = np.shape(self._network.values[path])
+            if given != wanted:
+                raise InputError("wrong shape", where=f"{file}: {path}", got=given, expected=str(wanted))
+
+    def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
+        raise UnsupportedError("no outputs of layers", where=self._side.file)
+
+    def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
+        return self._side.weights[name].to_side(value)
+
+    def _from_native(self, name: str, value: np.ndarray) -> np.ndarray:
+        return self._side.weights[name].to_canonical(value, self._port.weights[name])
+
+    def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
+        return self._outputs(trained, statistics, inputs, training=False)[0]
+
+    def _loss(
+        self, trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array
+    ) -> tuple[jax.Array, Arrays]:
+        outputs, moved = self._outputs(trained, statistics, inputs, training=True)
+        self._require_comparable(outputs, targets)
+        outputs = outputs.astype(self._workload.storage_dtype)
+        paths = {name: self._side.weights[name].path for name in statistics}
+        found = {
+            # Flax computes them in float32 at least.
+            name: moved[path].astype(value.dtype) if (path := paths[name]) in moved else value
+            for name, value in statistics.items()
+        }
+        return LOSSES[self._port.loss](outputs, targets, self._port.class_axis), found
+
+    def _outputs(self, trained: Arrays, statistics: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+        held = {**self._narrow(trained), **statistics}
+        arrays = {self._side.weights[name].path: value for name, value in held.items()}
+        narrow = self._narrow(inputs)
+        given = [self._turned(own.name, narrow[own.name]) for own in self._port.inputs]
+        if training:
+            self._require_no_draws(arrays, given)
+        outputs, moved = self._network.call(arrays, given, training)
+        if not isinstance(outputs, jax.Array) or not jnp.issubdtype(outputs.dtype, jnp.floating):
+            got = getattr(outputs, "dtype", type(outputs).__name__)
+            raise InputError("its outputs are not one array of numbers", where=self._side.file, got=got)
+        return outputs, moved
+
+    def _turned(self, name: str, value: jax.Array) -> jax.Array:
+        axes = self._side.inputs.get(name)
+        return value if axes is None else jnp.transpose(value, axes)
+
+    def _require_no_draws(self, arrays: Arrays, given: list[jax.Array]) -> None:
+        """Raises UnsupportedError where training draws random numbers: no other framework draws the same."""
+        if self._draws is None:
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, given))
+            program = jax.make_jaxpr(lambda arrays, given: self._network.call(arrays, given, True))(*shapes)
+            self._draws = _draws(program.jaxpr)
+        if self._draws:
+            raise UnsupportedError(
+                "draws random numbers in training, which no other framework follows", where=self._side.file,
+                next_step="let `build()` make the model without drop-out",
+            )  # fmt: skip
+
+    def _require_comparable(self, outputs: jax.Array, targets: jax.Array) -> None:
+        shape, axis = outputs.shape, self._port.class_axis
+        expected = f"targets {targets.shape}"
+        if self._port.loss == "cross-entropy":
+            expected += f" and {self._port.targets.classes} classes along axis {axis}"
+            if not -len(shape) <= axis < len(shape) or shape[axis] < self._port.targets.classes:
+                raise InputError("no outputs for all classes", where=self._side.file, got=shape, expected=expected)
+            shape = tuple(np.delete(shape, axis).tolist())
+        if shape != targets.shape:
+            raise InputError(
+                "its outputs do not fit the targets", where=self._side.file, got=outputs.shape, expected=expected
+            )
+
+
+def _draws(program: Any) -> bool:
+    return any(
+        equation.primitive.name in DRAWS
+        or any(_draws(getattr(inner, "jaxpr", inner)) for inner in inner_programs(equation))
+        for equation in program.eqns
+    )
+
+
+def _cross_entropy(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
+    last = jnp.moveaxis(outputs, class_axis, -1)
+    return optax.softmax_cross_entropy_with_integer_labels(last, targets).mean()
+
+
+def _squared_error(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
+    return jnp.square(outputs - targets.astype(outputs.dtype)).mean()
+
+
+def _binary_cross_entropy(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
+    return optax.sigmoid_binary_cross_entropy(outputs, targets.astype(outputs.dtype)).mean()
+
+
+LOSSES: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+    "cross-entropy": _cross_entropy,
+    "squared-error": _squared_error,
+    "binary-cross-entropy": _binary_cross_entropy,
+}

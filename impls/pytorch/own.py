@@ -1,0 +1,173 @@
+"""A user's own `nn.Module`: loaded from its file, described, and served as one more family."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from faceoff.core.errors import InputError
+from faceoff.core.own import Port, port_of
+from faceoff.core.spec import ModelSpec
+
+from .tracing import to_numpy
+
+LEDGER = {"layout": "the user's own module"}
+COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
+FREEZES = False
+
+Loss = Callable[..., torch.Tensor]
+WRAPPED = "model."
+# Counters of batch norm, which decide nothing while momentum is a number.
+IGNORED = "num_batches_tracked"
+STATISTICS = {"running_mean": "mean", "running_var": "variance"}
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+KINDS: tuple[tuple[Any, str], ...] = (
+    (nn.Linear, "linear"), (CONVOLUTIONS, "convolution"), (TRANSPOSED, "transposed convolution"), (NORMS, "norm"),
+    (nn.Embedding, "embedding"), (nn.RNNBase, "recurrent"), (nn.MultiheadAttention, "attention"),
+)  # fmt: skip
+
+
+def build_module(file: str) -> nn.Module:
+    """The module that `build()` in a user's file returns.
+
+    Raises:
+        InputError: the file does not import, has no `build`, or that returns something else.
+    """
+    path = Path(file)
+    # Helpers beside the file are found, as where the user runs it.
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec = importlib.util.spec_from_file_location(f"faceoff_side_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise InputError("no Python file", where=file, expected="a file such as pytorch.py with build()")
+        source = importlib.util.module_from_spec(spec)
+        # Compilers look a class up by its module's name.
+        sys.modules[spec.name] = source
+        try:
+            spec.loader.exec_module(source)
+            build = getattr(source, "build", None)
+            if not callable(build):
+                raise InputError("has no function build()", where=file, expected="build() that returns the module")
+            module = build()
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError("cannot be built", where=file, got=f"{type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    if not isinstance(module, nn.Module):
+        raise InputError("build() returns no module", where=file, got=type(module).__name__, expected="torch.nn.Module")
+    return module
+
+
+class Network(nn.Module):
+    """A user's module that takes its inputs by name.
+
+    Args:
+        spec: of a port that is known.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        port = port_of(spec)
+        side = port.side("pytorch")
+        self.model = without_dropout(build_module(side.file))
+        self._names = [given.name for given in port.inputs]
+        self._axes = side.inputs
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """The outputs, one tensor."""
+        given = [inputs[name].permute(self._axes[name]) if name in self._axes else inputs[name] for name in self._names]
+        return self.model(*given)
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """The same module, whose dropout does nothing in training either: each framework draws other masks."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        elif isinstance(part, (nn.RNNBase, nn.MultiheadAttention)):
+            part.dropout = 0.0
+    return module
+
+
+def weight_map(spec: ModelSpec) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Canonical name to the name in the wrapped module's state dict, and the axes that make PyTorch's array of one."""
+    weights = port_of(spec).side("pytorch").weights
+    return {name: (f"{WRAPPED}{placed.path}", placed.axes) for name, placed in weights.items()}
+
+
+def traced_modules(spec: ModelSpec) -> dict[str, str]:
+    """None: a user's layers have no canonical names."""
+    return {}
+
+
+def loss_of(port: Port) -> Loss:
+    """The mean loss of a network's outputs, as a function of network, inputs and targets."""
+
+    def cross_entropy(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        outputs = network(**inputs).movedim(port.class_axis, -1)
+        return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+    def squared_error(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(network(**inputs), targets)
+
+    def binary(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(network(**inputs), targets)
+
+    return {"cross-entropy": cross_entropy, "squared-error": squared_error, "binary-cross-entropy": binary}[port.loss]
+
+
+def model_class() -> type[Any]:
+    """What serves a user's own model; it is made of what serves the built-in ones, which imports this module."""
+    from .own_model import OwnModel
+
+    return OwnModel
+
+
+def describe_side(file: str, seed: int) -> dict[str, Any]:
+    """What a user's module holds; see `Runtime.open_side`."""
+    torch.manual_seed(seed)
+    module = build_module(file)
+    weights, arrays = [], {}
+    trained = {id(value) for value in module.parameters()}
+    for path, value in module.state_dict(keep_vars=True).items():
+        owner, _, part = path.rpartition(".")
+        if part == IGNORED:
+            continue
+        if id(value) not in trained and part not in STATISTICS:
+            continue  # A buffer of constants is part of the code.
+        kind = kind_of(module.get_submodule(owner))
+        weights.append(
+            {
+                "path": path,
+                "layer": kind,
+                "part": STATISTICS.get(part, "scale" if kind == "norm" and part == "weight" else part),
+                "axes": axes_of(kind, value),
+            }
+        )
+        arrays[path] = to_numpy(value.float())
+    return {"weights": weights, "arrays": arrays}
+
+
+def kind_of(module: nn.Module) -> str:
+    """What kind of layer a module is; empty where it is none that is known."""
+    return next((kind for classes, kind in KINDS if isinstance(module, classes)), "")
+
+
+def axes_of(kind: str, value: torch.Tensor) -> list[int]:
+    """The permutation of canonical axes that makes PyTorch's: channels come before places here."""
+    axes = list(range(value.ndim))
+    if kind in ("convolution", "transposed convolution") and value.ndim > 2:
+        # Canonical: (outputs, places, inputs), transposed (inputs, places, outputs).
+        return [0, axes[-1], *axes[1:-1]]
+    return axes
