@@ -36,7 +36,7 @@ MODELS = {
 
 
 # Whole, and without each setting that is code; without one of the environment nothing is computed otherwise.
-EVERY = [Contender(framework, TUNED) for framework in FRAMEWORKS]
+EVERY = [Contender(framework, TUNED) for framework in FRAMEWORKS.usual]
 EVERY += [Contender("pytorch", without(BACKWARD)), *(Contender("jax", without(s)) for s in (BACKWARD, ONE_TANH))]
 
 
@@ -138,4 +138,4 @@ def test_it_comes_only_when_it_is_asked_for() -> None:
     with pytest.raises(InputError, match="tuned-without-allocator"):
         parse_contenders(["pytorch:tuned-without-backward-by-hand"], device="gpu")
     assert [str(c) for c in parse_contenders(["jax"], tuned=True)] == ["jax:jit", "jax:tuned"]
-    assert len(parse_contenders([], tuned=True)) == len(parse_contenders([])) + len(FRAMEWORKS)
+    assert len(parse_contenders([], tuned=True)) == len(parse_contenders([])) + len(FRAMEWORKS.usual)

@@ -137,6 +137,23 @@ def test_an_earlier_state_of_the_folder_is_what_runs(filled: Workplace) -> None:
     assert outcomes == {("plain@first:eager", "disagrees"), ("plain:eager", "ok")}
 
 
+def test_an_earlier_state_brings_what_the_folder_shares_with_others(place: Workplace) -> None:
+    (place.folder / "common").mkdir()
+    text = place.folder / "common" / "kernels.cl"
+    text.write_text("earlier")
+    manifest = place.folder / "plain" / "framework.toml"
+    manifest.write_text(f'shares = ["common"]\n{manifest.read_text()}')
+    place.git("add", "plain", "common")
+    place.git("commit", "-q", "-m", "shared")
+    text.write_text("now")
+    made = place.faceoff("env", "create", "plain@shared", "--from", "HEAD")
+    assert made.returncode == 0, made.stdout + made.stderr
+    folder = Path(place.told()["environments"]["plain@shared"]["path"])
+    assert (folder.parent / "common" / "kernels.cl").read_text() == "earlier"
+    done = place.faceoff("agree", "--contenders", "plain@shared", *SMALL, "--out", "shared")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_they_are_listed(filled: Workplace) -> None:
     told = json.loads(filled.faceoff("list", "--json").stdout)["frameworks"]
     assert told["plain@old"]["contenders"] == ["plain@old:eager", "plain@old:tuned"]

@@ -14,7 +14,9 @@ from faceoff.frameworks.registry import FRAMEWORKS
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "harness" / "faceoff"
 MODULES = {"pytorch": {"torch"}, "tensorflow": {"tensorflow", "keras"}, "jax": {"jax", "jaxlib", "flax", "optax"}}
-ALL_FRAMEWORKS = set().union(*MODULES.values())
+# Kernels that are written out, which have dense models alone.
+KERNELS = {"opencl": {"pyopencl"}, "cuda": {"cupy"}, "triton": {"triton", "torch"}}
+ALL_FRAMEWORKS = set().union(*MODULES.values(), *KERNELS.values())
 STANDARD = set(sys.stdlib_module_names)
 # From the top: a room imports only from rooms below it.
 ROOMS = (
@@ -56,6 +58,8 @@ def files(folder: str) -> list[Path]:
 def test_no_file_of_the_harness_names_a_framework_or_one_of_its_packages():
     names = {name for framework in FRAMEWORKS.values() for name in (framework.name, framework.module)}
     names |= ALL_FRAMEWORKS | {"xla", "inductor", "triton"}
+    # Also what cards are made for and drivers name, whoever runs on them.
+    names -= {"cuda"}
     word = re.compile(rf"(?<![a-z])({'|'.join(sorted(names))})(?![a-z])", re.IGNORECASE)
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
@@ -78,9 +82,9 @@ def test_a_worker_imports_only_core(path):
     assert forbidden(path, {"numpy", "faceoff.core", "faceoff.worker"}) == []
 
 
-@pytest.mark.parametrize("framework", MODULES)
+@pytest.mark.parametrize("framework", [*MODULES, *KERNELS])
 def test_an_implementation_imports_core_its_framework_and_itself(framework):
-    allowed = {"numpy", "faceoff.core"} | MODULES[framework]
+    allowed = {"numpy", "faceoff.core"} | {**MODULES, **KERNELS}[framework]
     for path in files(f"impls/{framework}"):
         assert forbidden(path, allowed) == [], path
 
@@ -130,6 +134,17 @@ def test_every_implementation_has_the_same_files():
     names = {"__init__.py", "runtime.py", "optimiser.py", "dense.py", "residual.py", "rnn.py", "lstm.py", "defaults.py"}
     for framework in MODULES:
         assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
+    names = {"__init__.py", "runtime.py", "dense.py", "kernels.py"}
+    for framework in KERNELS:
+        assert names <= {path.name for path in (ROOT / "impls" / framework).glob("*.py")}
+    assert {*MODULES, *KERNELS} == {path.parent.name for path in (ROOT / "impls").glob("*/framework.toml")}
+
+
+def test_what_frameworks_share_is_no_python():
+    shared = {folder for framework in FRAMEWORKS.values() for folder in framework.shared_folders}
+    assert shared
+    for folder in shared:
+        assert not list(folder.rglob("*.py"))
 
 
 def test_no_file_grows_past_400_lines():

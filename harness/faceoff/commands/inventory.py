@@ -46,6 +46,8 @@ def take_inventory() -> dict[str, Any]:
             "reason": installation.reason,
             "next_step": installation.next_step,
             "lacks": _lacks(framework, installation),
+            "without": {f"{label}:{n}": m.library for n, m in framework.modes.items() if m.lacks_library},
+            "on_request": framework.on_request,
         }
     return {
         "frameworks": frameworks,
@@ -89,10 +91,11 @@ def print_inventory(as_json: bool) -> None:
             contender
             + (f" ({only[contender]} only)" if contender in only else "")
             + (" (missing)" if contender in entry["lacks"] else "")
+            + (f" (without {entry['without'][contender]})" if contender in entry["without"] else "")
             for contender in entry["contenders"]
         ]
         told = versions if entry["installed"] else f"missing: {entry['next_step']}"
-        table.add_row(name, escape(told), "\n".join(lines))
+        table.add_row(name + (" (on request)" if entry["on_request"] else ""), escape(told), "\n".join(lines))
     console.print(table)
     _print_lacks(console, inventory["frameworks"])
     table = Table("model", "what it is", title="Models", title_justify="left")
@@ -131,11 +134,14 @@ def diagnose() -> dict[str, Any]:
     for name, installation in installations.items():
         entry: dict[str, Any] = {"python": installation.python, "versions": installation.versions}
         entry["lacks"] = _lacks(FRAMEWORKS[name], installation)
+        entry["on_request"] = FRAMEWORKS[name].on_request
         if not installation.installed:
             entry.update(runs=False, reason=installation.reason, next_step=installation.next_step, gpu="")
         else:
             cpu, gpu = answers["cpu"][name], answers["gpu"][name]
-            entry.update(runs=not cpu.reason, reason=cpu.reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
+            # On the processor, unless it is for cards alone.
+            reason = cpu.reason if FRAMEWORKS[name].modes_on("cpu") else gpu.reason
+            entry.update(runs=not reason, reason=reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
             if gpu.reason and not cards:
                 # Why there is none is said once, and no framework knows it better.
                 entry["gpu"] = "none"
@@ -169,9 +175,10 @@ def _told(card: Mapping[str, Any] | None) -> str:
 
 
 def print_diagnosis(as_json: bool) -> bool:
-    """Prints what `diagnose` finds; true when every framework runs here in all its modes."""
+    """Prints what `diagnose` finds; true when every framework that need not be named runs here in all its modes."""
     diagnosis = diagnose()
-    healthy = all(entry["runs"] and not entry["lacks"] for entry in diagnosis["frameworks"].values())
+    wanted = [entry for entry in diagnosis["frameworks"].values() if not entry["on_request"]]
+    healthy = all(entry["runs"] and not entry["lacks"] for entry in wanted)
     if as_json:
         click.echo(json.dumps(diagnosis, indent=1))
         return healthy
@@ -195,7 +202,8 @@ def print_diagnosis(as_json: bool) -> bool:
         runs = "yes" if entry["runs"] else f"no: {entry['reason']}"
         if entry["runs"] and entry["lacks"]:
             runs = "yes, but for " + ", ".join(entry["lacks"])
-        table.add_row(name, escape(runs), versions, escape(entry["gpu"]))
+        shown = name + (" (on request)" if entry["on_request"] else "")
+        table.add_row(shown, escape(runs), versions, escape(entry["gpu"]))
     console.print(table)
     _print_lacks(console, diagnosis["frameworks"])
     for name, entry in diagnosis["frameworks"].items():

@@ -349,7 +349,8 @@ def nothing_more_works(subject: Subject) -> None:
     ):
         if step in can.steps or (step == "trace" and can.trace):
             continue
-        subject.build()
+        # What was refused above has left the worker without a model.
+        subject.build(fresh=True)
         try:
             subject.ask(kind, **body)
         except WorkerError:

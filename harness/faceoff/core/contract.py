@@ -19,6 +19,10 @@ from faceoff.core.errors import UnsupportedError
 from faceoff.core.spec import Workload
 from faceoff.core.weights import Batch, Weights
 
+# What `Model.stages` tells: to compile, or to load what was compiled before; to copy the inputs to the device; to run
+# what computes there; to copy the outputs back; and the last three with all that lies between, by the host's clock.
+STAGES = ("build", "copy to device", "kernels", "copy back", "whole")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -168,6 +172,12 @@ class Model(ABC):
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
 
         For whoever's own peak cannot be had for the timed calls alone; None where `Runtime.memory` has it.
+        """
+        return None
+
+    def stages(self, batch: Any) -> Optional[Dict[str, float]]:
+        """Seconds of each of `STAGES` in one inference that begins and ends in host memory, copies and kernels by the
+        device's clock. None for whoever does not tell them apart.
         """
         return None
 

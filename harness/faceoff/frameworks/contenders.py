@@ -12,12 +12,23 @@ from faceoff.frameworks.registry import FRAMEWORKS, one_of, require_framework
 
 
 def all_contenders(device: str = "cpu") -> tuple[Contender, ...]:
-    """Every framework in every mode that its users get as installed, on a device, in its usual environment."""
-    return tuple(Contender(name, mode) for name in FRAMEWORKS.usual for mode in FRAMEWORKS[name].modes_on(device))
+    """Every framework in every mode that its users get as installed, on a device, in its usual environment.
+
+    But for those that take part on request.
+    """
+    return _all_of(FRAMEWORKS.usual, device)
 
 
-def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
+def _all_of(names: Iterable[str], device: str) -> tuple[Contender, ...]:
+    return tuple(Contender(name, mode) for name in names for mode in FRAMEWORKS[name].modes_on(device))
+
+
+def parse_frameworks(texts: Iterable[str], everybody: bool = False) -> tuple[str, ...]:
     """The frameworks (with environments) of contenders as on the command line; all without any.
+
+    Args:
+        texts: as on the command line.
+        everybody: all are those that take part on request too.
 
     Raises:
         InputError: one is not known.
@@ -25,7 +36,7 @@ def parse_frameworks(texts: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.partition(":")[0] for text in texts))
     for name in names:
         require_framework(name, "contenders")
-    return names or FRAMEWORKS.usual
+    return names or (FRAMEWORKS.with_those_on_request if everybody else FRAMEWORKS.usual)
 
 
 def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
@@ -36,7 +47,7 @@ def tuned_modes(framework: str, device: str) -> tuple[str, ...]:
 
 
 def parse_contenders(
-    texts: Iterable[str], tuned: bool = False, device: str = "cpu", notice: str = ""
+    texts: Iterable[str], tuned: bool = False, device: str = "cpu", notice: str = "", everybody: bool = False
 ) -> tuple[Contender, ...]:
     """Reads `framework[@environment]:mode` or `framework[@environment]` (all its modes there); without any, all.
 
@@ -45,6 +56,7 @@ def parse_contenders(
         tuned: add the mode `tuned` of every framework among them.
         device: `cpu` or `gpu`.
         notice: why it is that one, for who asks for a mode of the other.
+        everybody: all are those that take part on request too.
 
     Raises:
         InputError: a framework or a mode that is not known, or not on this device.
@@ -55,16 +67,19 @@ def parse_contenders(
     for text in texts:
         name, colon, mode = text.partition(":")
         framework, modes = FRAMEWORKS[name], FRAMEWORKS[name].modes_on(device)
-        every = (*modes, *tuned_modes(name, device))
-        if colon and mode not in every:
-            known = (f"{name}:{m}" for m in every)
-            elsewhere = mode in framework.modes
+        every = (*modes, *tuned_modes(name, device)) if modes else ()
+        if mode not in every if colon else not modes:
+            if mode in framework.modes and framework.modes[mode].lacks_library:
+                library = framework.modes[mode].library
+                raise InputError("its library is not there", where="contenders", got=f"{text!r} without {library}")
+            elsewhere = not modes or mode in framework.modes
             raise InputError(
                 f"not on the {device}" if elsewhere else "unknown contender", where="contenders", got=repr(text),
-                expected=one_of(known), next_step=(elsewhere and notice) or None,
+                expected=one_of(f"{name}:{m}" for m in every) if modes else "a device on which it has a mode",
+                next_step=(elsewhere and notice) or None,
             )  # fmt: skip
         chosen += [Contender(name, m) for m in ([mode] if colon else modes)]
-    chosen = chosen or list(all_contenders(device))
+    chosen = chosen or list(_all_of(parse_frameworks((), everybody), device))
     if tuned:
         chosen += [Contender(name, TUNED) for name in dict.fromkeys(contender.framework for contender in chosen)]
     return tuple(dict.fromkeys(chosen))

@@ -77,7 +77,9 @@ def create(
         if not code_alone:
             chosen.python = _install(folder, listed, python, quiet)
         if revision:
-            chosen.path = str(take_revision(framework, revision, folder.absolute() / "impls" / name))
+            chosen.path = str(take_folder(framework.folder, revision, folder.absolute() / "impls" / name))
+            for shared in framework.shared_folders:
+                take_folder(shared, revision, folder.absolute() / "impls" / shared.name)
         interpreter = chosen.python or find_installation(framework, configuration).python
         installed_in.cache_clear()
         installed = installed_in(interpreter)
@@ -162,8 +164,8 @@ def _interpreter(python: str) -> str:
     )  # fmt: skip
 
 
-def take_revision(framework: Framework, revision: str, target: Path) -> Path:
-    """Writes a framework's folder, as git has it at a revision, to `target`.
+def take_folder(source: Path, revision: str, target: Path) -> Path:
+    """Writes a folder, as git has it at a revision, to `target`.
 
     Raises:
         InputError: the folder is in no git repository, or not in that revision.
@@ -172,13 +174,13 @@ def take_revision(framework: Framework, revision: str, target: Path) -> Path:
     if git is None:
         raise InputError("git is not there", where="--from", next_step="install git")
     # In a folder inside the repository it is that folder alone, with paths that begin there.
-    command = [git, "-C", str(framework.folder), "archive", "--format=tar", revision]
+    command = [git, "-C", str(source), "archive", "--format=tar", revision]
     taken = subprocess.run(command, capture_output=True, check=False)
     if taken.returncode:
         said = taken.stderr.decode(errors="replace").strip().splitlines() or [f"status {taken.returncode}"]
         raise InputError(
             "no such state of the framework's folder", where="--from", got=f"{revision}: {said[-1]}",
-            expected=f"a revision of the git repository that holds {framework.folder}",
+            expected=f"a revision of the git repository that holds {source}",
         )  # fmt: skip
     with tarfile.open(fileobj=io.BytesIO(taken.stdout)) as archive:
         archive.extractall(target, filter="data")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,12 +71,24 @@ class Mode(_Part):
         variables: of the environment, set before its worker starts.
         compiles: how long a model takes to be built anew: nothing is compiled, or in a second, or longer.
         compilers: device to the language whose compiler it calls, `C` or `C++`.
+        library: of the system, without which its users do not get it; empty for none.
     """
 
     devices: Devices = DEVICES
     variables: Variables = {}
     compiles: Literal["nothing", "quickly", "slowly"] = "slowly"
     compilers: Mapping[Device, Literal["C", "C++"]] = {}
+    library: str = ""
+
+    @property
+    def lacks_library(self) -> bool:
+        """Whether the system does not have its library."""
+        return bool(self.library) and not _is_on_system(self.library)
+
+
+@functools.cache
+def _is_on_system(library: str) -> bool:
+    return ctypes.util.find_library(library) is not None
 
 
 class Setting(_Part):
@@ -192,6 +206,8 @@ class Framework(_Part):
         compiled: which of the files that its compilers keep are to be whole.
         kept_flags: of a variable that would change its speed, the flags by their beginnings that it needs to start.
         can: what it offers; everything unless it says less.
+        on_request: it takes part only where it is named, or in a preset that asks for such frameworks.
+        shares: folders beside its own that hold what it has in common with others; text or data, no Python.
         place: where it stands in tables and plans; of those of one place the names decide.
         folder: where it lies.
         environment: one that was made for it beside its usual one; empty for the usual one.
@@ -214,6 +230,8 @@ class Framework(_Part):
     otherwise_in_float64: tuple[Otherwise, ...] = ()
     settings: Mapping[Dashed, Setting] = {}
     can: Offer = Offer()
+    on_request: bool = False
+    shares: tuple[Name, ...] = ()
     errors: ErrorWords = ErrorWords()
     compiled: CompiledFiles = CompiledFiles()
     kept_flags: Mapping[str, tuple[str, ...]] = {}
@@ -227,9 +245,14 @@ class Framework(_Part):
         """What contenders of it begin with: `NAME`, or `NAME@ENVIRONMENT`."""
         return f"{self.name}{AT}{self.environment}" if self.environment else self.name
 
+    @property
+    def shared_folders(self) -> tuple[Path, ...]:
+        """Where what it has in common with others lies."""
+        return tuple(self.folder.parent / name for name in self.shares)
+
     def modes_on(self, device: str) -> tuple[str, ...]:
         """The modes that its users get on a device."""
-        return tuple(name for name, mode in self.modes.items() if device in mode.devices)
+        return tuple(name for name, mode in self.modes.items() if device in mode.devices and not mode.lacks_library)
 
     def tuned_settings(self) -> tuple[Setting, ...]:
         """What makes up the mode `tuned` on this machine's processor."""
@@ -310,7 +333,7 @@ def read_manifest(folder: Path) -> Framework:
         if found := [key for key in NOT_TOLD if key in told]:
             where = f"{path}: {found[0]}"
             raise InputError("no part of a manifest", where=where, got=repr(told[found[0]])[:80], next_step="remove it")
-        return Framework.model_validate({**told, "folder": folder})
+        framework = Framework.model_validate({**told, "folder": folder})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -318,3 +341,9 @@ def read_manifest(folder: Path) -> Framework:
             first["msg"][:1].lower() + first["msg"][1:], where=f"{path}: {where}", got=repr(first["input"])[:80],
             next_step="mend it; impls/*/framework.toml are examples",
         ) from None  # fmt: skip
+    for shared in framework.shared_folders:
+        if not shared.is_dir():
+            raise InputError(
+                "no such folder", where=f"{path}: shares", got=str(shared), next_step="copy it there from where it was"
+            )
+    return framework

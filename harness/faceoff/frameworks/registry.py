@@ -47,7 +47,12 @@ class Registry(Mapping[str, Framework]):
 
     @property
     def usual(self) -> tuple[str, ...]:
-        """The frameworks without their further environments, which take part only where they are named."""
+        """Who takes part without being named: no further environment, and nobody on request."""
+        return tuple(label for label, f in self._all().items() if not (f.environment or f.on_request))
+
+    @property
+    def with_those_on_request(self) -> tuple[str, ...]:
+        """The same, and the frameworks that take part on request."""
         return tuple(label for label, framework in self._all().items() if not framework.environment)
 
     @property

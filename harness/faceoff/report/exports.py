@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import vl_convert
 
+from faceoff.core.contract import STAGES
 from faceoff.core.errors import InputError
 from faceoff.defaults import Atlas
 from faceoff.differences.text import escape_markdown
@@ -25,12 +26,15 @@ Picture = Literal["svg", "png"]
 PICTURE_WIDTH = 720
 # Of a file name, and so of the longest that file systems take.
 LONGEST_NAME = 180
+# Of an inference from host memory to host memory.
+STAGE_COLUMNS = {name: f"stage_{name.replace(' ', '_')}_s" for name in STAGES}
 COLUMNS = (
     "result", "created", "workload", "model", "step", "batch_size", "dtype", "device", "optimiser", "contender",
     "outcome", "reason", "time_s", "low_s", "high_s", "rounds", "calls_per_round", "processes", "latency_50_s",
     "latency_90_s", "latency_99_s", "pipelined_s", "pipelined_low_s", "pipelined_high_s", "pipelined_calls",
     "last_wait", "cpu_s", "memory_bytes", "host_peak_bytes", "flops", "bytes", "cold_start_s", "noise_units",
     "baseline", "ratio", "ratio_low", "ratio_high", "verdict", "disturbed", "busy",
+    *STAGE_COLUMNS.values(),
 )  # fmt: skip
 
 
@@ -173,6 +177,7 @@ def _case_cells(case: CaseResult) -> dict[str, Any]:
             "cpu_s": speed_record.cpu_s,
             "memory_bytes": memory_bytes(case),
             "host_peak_bytes": host_peak_bytes(case),
+            **{STAGE_COLUMNS[name]: seconds for name, seconds in speed_record.stages_s.items()},
         }
     return cells
 

@@ -14,6 +14,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from faceoff.core.contract import STAGES
 from faceoff.defaults import Atlas
 from faceoff.defaults.table import effect_words
 from faceoff.differences import text as diff_text
@@ -313,6 +314,7 @@ def _environment() -> jinja2.Environment:
         not_finite_steps=sections.not_finite_steps,
         setting_text=words.setting_text,
         norms=norms,
+        stage_names=STAGES,
         most_open_tasks=MOST_OPEN_TASKS,
         total_calls=cost_charts.TABLE_CALLS,
         most_records=overview.MOST_RECORDS,

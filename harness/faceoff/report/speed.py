@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from faceoff.report.text import counted, finite, percent, significant, time_unit, with_interval
+from faceoff.core.contract import STAGES
+from faceoff.report.text import counted, duration, finite, percent, significant, time_unit, with_interval
 from faceoff.report.words import WorkloadText, describe_workload, read_workload
 from faceoff.results.costs import Ceiling
 from faceoff.results.records import CaseResult, Comparison, NoiseFloor, Result, Speed
@@ -145,6 +146,14 @@ class SpeedGroup:
         """Contender and median time per call between the device's events around a round, where it has such."""
         found = [(row.contender, [p.device_s for p in row.speed.processes if p.device_s]) for row in self.rows]
         return [(name, f"{significant(median(times) / self.unit_s)} {self.unit}") for name, times in found if times]
+
+    @property
+    def stages(self) -> list[tuple[str, list[str]]]:
+        """Contender and the time of each of `STAGES`, for whoever tells them apart."""
+        found = [(row.contender, row.speed.stages_s) for row in self.rows]
+        return [
+            (who, [duration(told.get(name)) if name in told else "" for name in STAGES]) for who, told in found if told
+        ]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ and writes the files.
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from faceoff.core.contract import STAGES
 from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
@@ -70,6 +72,8 @@ class Process(Record):
         memory: of the process after its rounds, in bytes: in use, and at peak since it was warm where that is told.
         drift: change from the first third of its rounds to the last, the machine's own taken out; 0 when steady.
         device_s: seconds per call between the device's events around a pipelined round, median; None without such.
+        stages_s: of one inference from host memory to host memory, each of `faceoff.core.contract.STAGES`, medians of
+            calls after the rounds; empty for other steps, and where the framework does not tell them apart.
         card: what the GPU said of itself meanwhile; None on a CPU, or where its driver does not answer.
     """
 
@@ -85,6 +89,7 @@ class Process(Record):
     memory: dict[str, Count] = {}
     drift: float = 0.0
     device_s: Seconds | None = None
+    stages_s: dict[str, Seconds] = {}
     card: CardUse | None = None
 
 
@@ -123,6 +128,12 @@ class Speed(Record):
     last_wait: float | None = None
     few_calls: str = ""
     cpu_s: Seconds | None = None
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Of each stage that was told, in the contract's order: the median of the processes."""
+        told = {name: [p.stages_s[name] for p in self.processes if name in p.stages_s] for name in STAGES}
+        return {name: median(seconds) for name, seconds in told.items() if seconds}
 
     @model_validator(mode="after")
     def _rounds_are_those_of_the_processes(self) -> Speed:

@@ -177,4 +177,5 @@ def _source(frameworks: Sequence[str]) -> str:
     for name in sorted(frameworks):
         folder = FRAMEWORKS[name].folder
         files += [folder / FILE, *sorted(folder.rglob("*.py"))]
+        files += sorted(path for shared in FRAMEWORKS[name].shared_folders for path in shared.rglob("*.*"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -34,7 +34,7 @@ from faceoff.run.out_folder import prepare_folder
 from faceoff.run.own_models import open_models
 from faceoff.speed.budget import Budget, parse_budget
 from faceoff.system.texts import require_utf8
-from faceoff.workloads.presets import Sized, choose
+from faceoff.workloads.presets import PRESETS, Sized, choose
 from faceoff.workloads.situations import SITUATIONS, by_default
 
 DEFAULT_STEPS = ("inference", "training")
@@ -251,8 +251,7 @@ def make_options(
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
-        situation: for `agree`, kinds of weights and inputs (`faceoff.workloads.situations`) instead of the
-            preset's.
+        situation: for `agree`, kinds of weights and inputs (`faceoff.workloads.situations`), not the preset's.
         training: for `agree`, train on real data as well; `compare` always does, with fewer steps.
         training_steps: of each of these trainings; None means 200.
         quiet: no progress.
@@ -295,14 +294,15 @@ def make_options(
     if timeout_s is not None and not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
         raise InputError("not a duration", where="timeout", got=repr(timeout_s), expected="seconds above 0")
     asked_device, card = parse_device(device)
-    names = parse_frameworks(contenders)
+    preset = preset or DEFAULT_PRESETS.get(command, "default")
+    everybody = preset in PRESETS and PRESETS[preset].everybody
+    names = parse_frameworks(contenders, everybody)
     device, notice = resolve_device(asked_device, card, names, configuration)
-    parsed = parse_contenders(contenders, tuned, device, notice)
+    parsed = parse_contenders(contenders, tuned, device, notice, everybody)
     if training_steps is not None:
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
-    preset = preset or DEFAULT_PRESETS.get(command, "default")
     families, own = split(models)
     if own and command != "agree":
         raise InputError(

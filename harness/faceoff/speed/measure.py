@@ -201,6 +201,7 @@ def summarise(
                     memory=rounds.memory,
                     drift=drift(rows[contender, index], others_s),
                     device_s=central.median(rounds.device_s) if rounds.device_s else None,
+                    stages_s=rounds.stages_s,
                     card=use_of_card(rounds.readings, rounds.process_id, own_processes),
                 )
             )

@@ -39,6 +39,8 @@ REQUEST_S, TICKS_OF_A_REQUEST = 1e-3, 20
 MOST_IN_A_TICK, LONGEST_TICK_S = 2**12, 1.0
 # Of the clock, in a round, so that reading it is off by a thousandth at most.
 LEAST_TICKS = 1000
+# So often the stages of an inference are taken, for their median.
+STAGE_REPETITIONS = 9
 # What a pause let go cold costs a call this long less than a hundredth.
 LONG_CALL_S = 0.1
 # So long after a pause calls are slower, with some thread pools by a third: threads have to find a core.
@@ -111,6 +113,7 @@ class Rounds:
     device_s: list[float] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
+    stages_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def length_s(self) -> np.ndarray:
@@ -272,9 +275,13 @@ def _time_row(worker: Worker, step: str, row: Row, warmup: int) -> dict[str, Any
 
 
 def end_rounds(worker: Worker, step: str, rounds: Rounds) -> None:
-    """Asks for the memory of the process, then makes two more timed calls, which enter no time. Raises WorkerError.
+    """Asks for the memory of the process, and for the stages of an inference; then makes two more timed calls, which
+    enter no time. Raises WorkerError.
 
     The last call is one on the first batch, which is the one whose values are known (`faceoff.agreement.timed_check`).
     """
     rounds.memory = worker.request("memory")
+    if step == "inference":
+        told = worker.request("stages", repetitions=STAGE_REPETITIONS)
+        rounds.stages_s = {name: central.median(seconds.tolist()) for name, seconds in told.items()}
     worker.request("time", step=step, warmup=0, iterations=2, start=-1, pipelined=True)

@@ -12,6 +12,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
+| `stages` | repetitions | seconds of each stage of an inference from host memory to host memory, each time |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
 | `last_value` | step | what the last timed call returned: logits or a loss as `value`, or gradients, canonical |
 | `probe` | name, arguments | arrays of one probe of the framework's defaults; `start` is not needed, nor wanted |
@@ -26,7 +27,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from faceoff.core.clock import monotonic_ns, tick_s
-from faceoff.core.contract import Model, Runtime, Settings
+from faceoff.core.contract import STAGES, Model, Runtime, Settings
 from faceoff.core.error_words import ErrorWords
 from faceoff.core.errors import InputError
 from faceoff.core.messages import Channel, ChannelClosedError, Message
@@ -271,6 +272,13 @@ class Server:
             "last_batch": (start + iterations - 1) % count,
             **spent,
         }
+
+    def do_stages(self, repetitions: int) -> Dict[str, Any]:
+        """Seconds of each of the contract's `STAGES`, each time; nothing where the framework does not tell them."""
+        told = [self.model.stages(self._batches[0]) for _ in range(repetitions + 1)]
+        # The first is the first to have these copies.
+        found = [seconds for seconds in told[1:] if seconds is not None]
+        return {name: np.array([seconds[name] for seconds in found]) for name in STAGES if found}
 
     def do_stream(self, count: int, repetitions: int) -> Dict[str, Any]:
         """Seconds of each call that moves `count` float32 numbers within the device, both ways."""

@@ -51,10 +51,12 @@ class Preset:
     Args:
         description: one line, with the source of the sizes.
         sized: what is run.
+        everybody: frameworks that take part on request take part without being named.
     """
 
     description: str
     sized: tuple[Sized, ...]
+    everybody: bool = False
 
 
 RESNET_20 = ResidualSpec(height=32, width=32, channels=3, stage_widths=(16, 32, 64), blocks_per_stage=3, output_size=10)
@@ -146,6 +148,15 @@ PRESETS: dict[str, Preset] = {
     "products": Preset(
         "matrix products: the slides' 4x5 by 5x5, and square ones of 64 to 4096 rows; to see where a GPU overtakes",
         _products(),
+    ),
+    "kernels": Preset(
+        "matrix products for kernels that are written out: the slides' 4x5 by 5x5, odd sizes, and squares up to 512",
+        (
+            Sized(DenseSpec((5, 5)), 4),
+            Sized(DenseSpec((127, 65)), 33),
+            *(Sized(DenseSpec((size, size)), size) for size in (128, 256, 512)),
+        ),
+        everybody=True,
     ),
     "mlp": Preset(
         "a published benchmark of training loops: 8192 inputs, layers of 64, 8 and 2, batches of 4096",

@@ -138,12 +138,17 @@ def test_the_list_names_everything_that_can_be_asked_for(capsys):
     status, out, _ = run(["list", "--json"], capsys)
     assert status == 0
     found = json.loads(out)
-    assert set(found["frameworks"]) == {"pytorch", "tensorflow", "jax"}
+    usual, on_request = (
+        {n for n, f in found["frameworks"].items() if f["on_request"] is asked} for asked in (False, True)
+    )
+    assert usual == {"pytorch", "tensorflow", "jax"}
+    assert on_request == {"opencl", "cuda", "triton"}
     assert "tensorflow:graph-onednn" in found["frameworks"]["tensorflow"]["contenders"]
     assert set(found["models"]) == {"dense", "residual", "rnn", "lstm"}
     assert {"default", "small", "lecture"} <= set(found["presets"])
     status, out, _ = run(["list"], capsys)
     assert "jax:jit" in out
+    assert "opencl (on" in out
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,7 @@ def test_the_list_tells_how_to_install_what_is_missing_to_the_last_bracket(capsy
     _, out, _ = run(["list"], capsys)
     assert f"{bare} -m pip install '{ROOT}[jax]'" in "".join(out.split("\n"))
     told = {"runs": False, "reason": "no [/x]", "versions": {}, "gpu": "pip install 'a[b]'", "next_step": ""}
-    told["lacks"] = {}
+    told.update(lacks={}, on_request=False)
     found = {"machine": describe_machine(), "cards": [], "no_card": "", "frameworks": {"jax": told}}
     monkeypatch.setattr("faceoff.commands.inventory.diagnose", lambda: found)
     _, out, _ = run(["doctor"], capsys)

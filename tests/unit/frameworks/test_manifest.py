@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from faceoff.commands.inventory import take_inventory
 from faceoff.core.errors import InputError
 from faceoff.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
 from faceoff.frameworks.configuration import read_configuration
 from faceoff.frameworks.contenders import all_contenders, parse_contenders
 from faceoff.frameworks.manifest import FILE, read_manifest
 from faceoff.frameworks.registry import FRAMEWORKS, OURS, hidden_modules
+from faceoff.run.identity import identify
 from faceoff.run.options import make_options
 
 PLAIN = """
@@ -92,6 +94,35 @@ def test_the_modules_of_others_are_hidden_but_for_those_that_it_needs(working: P
     assert {"torch", "tensorflow"} <= set(hidden_modules("plain"))
     # No worker runs without it.
     assert "numpy" not in hidden_modules("jax")
+
+
+def test_a_mode_whose_library_the_system_lacks_is_none_of_its_users(working: Path) -> None:
+    written(working / "plain", f'{PLAIN}[modes.library]\nlibrary = "nowhere-at-all"\n')
+    name_in_toml(working, plain="plain")
+    FRAMEWORKS.forget()
+    assert FRAMEWORKS["plain"].modes_on("cpu") == ("eager",)
+    assert [str(contender) for contender in parse_contenders(["plain"])] == ["plain:eager"]
+    with pytest.raises(InputError, match="its library is not there; got 'plain:library' without nowhere-at-all"):
+        parse_contenders(["plain:library"])
+    assert take_inventory()["frameworks"]["plain"]["without"] == {"plain:library": "nowhere-at-all"}
+
+
+def test_what_is_shared_lies_beside_the_folder_and_counts_as_its_code(working: Path) -> None:
+    folder = written(working / "plain", f'on_request = true\nshares = ["common"]\n{PLAIN}')
+    with pytest.raises(InputError, match=r"framework.toml: shares: no such folder; got .*common"):
+        read_manifest(folder)
+    (working / "common").mkdir()
+    text = working / "common" / "kernels.cl"
+    text.write_text("one")
+    name_in_toml(working, plain="plain")
+    FRAMEWORKS.forget()
+    assert [shared.resolve() for shared in FRAMEWORKS["plain"].shared_folders] == [text.parent.resolve()]
+    assert "plain" not in FRAMEWORKS.usual
+    assert "plain" in FRAMEWORKS.with_those_on_request
+    options = make_options("agree", contenders=["plain"], models=["dense"], preset="small", out=working / "out")
+    before = identify(options, {}).code
+    text.write_text("two")
+    assert identify(options, {}).code != before
 
 
 def test_what_a_framework_does_not_offer_is_said_in_words(working: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from faceoff.commands.inventory import _seen, _told
 from faceoff.core.errors import DeviceError, InputError
-from faceoff.core.spec import Contender
+from faceoff.core.spec import DEVICES, Contender
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.contenders import all_contenders, parse_contenders, parse_frameworks
+from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.machine import cards
 from faceoff.machine.cards import find_cards, open_card
 from faceoff.machine.visible_cards import visible_cards
@@ -17,6 +18,8 @@ from faceoff.pool import devices
 from faceoff.pool.devices import Answer, device_name, parse_device, resolve_device
 from faceoff.pool.environment import worker_environment
 from faceoff.results.costs import CardInfo
+from faceoff.run.options import make_options
+from faceoff.workloads.presets import PRESETS
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +96,28 @@ def test_modes_that_one_device_lacks_are_not_offered_there():
         parse_contenders(["jax:cudnn"])
     with pytest.raises(InputError, match=r"not on the cpu.*; running on the CPU, as jax sees no GPU"):
         parse_contenders(["jax:cudnn"], notice="running on the CPU, as jax sees no GPU")
+
+
+def test_who_takes_part_on_request_is_named_or_asked_for_by_a_preset(tmp_path):
+    asked = {name for name in FRAMEWORKS if FRAMEWORKS[name].on_request}
+    assert asked == {"opencl", "cuda", "triton"}
+    assert not asked & {contender.framework for device in DEVICES for contender in all_contenders(device)}
+    assert {contender.framework for contender in parse_contenders(["opencl"])} == {"opencl"}
+    assert asked & {c.framework for c in parse_contenders([], everybody=True)} == {"opencl"}
+    assert asked <= {c.framework for c in parse_contenders([], device="gpu", everybody=True)}
+    assert asked <= set(parse_frameworks([], everybody=True))
+    named = {
+        preset: {c.framework for c in make_options("bench", preset=preset, out=tmp_path / preset).contenders} & asked
+        for preset in PRESETS
+    }
+    assert {preset: found for preset, found in named.items() if found} == {"kernels": {"opencl"}}
+
+
+def test_a_framework_without_a_mode_on_the_device_is_not_replaced_by_everybody():
+    with pytest.raises(InputError, match=r"not on the cpu; got 'cuda', expected a device on which it has a mode"):
+        parse_contenders(["cuda"])
+    with pytest.raises(InputError, match=r"not on the cpu; got 'triton:blocked'.*; as it sees none"):
+        parse_contenders(["triton:blocked", "jax"], notice="as it sees none")
 
 
 def test_frameworks_are_read_from_contenders():

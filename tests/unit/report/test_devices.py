@@ -1,5 +1,7 @@
 """CPU against GPU on the page: which sizes both have, where the GPU overtakes, and what stands in the gaps."""
 
+import csv
+import io
 import math
 import re
 
@@ -7,14 +9,14 @@ import pytest
 import vl_convert
 
 from faceoff.core.spec import DenseSpec, LstmSpec
-from faceoff.report import render
+from faceoff.report import render, to_csv
 from faceoff.report.charts import time_axis
 from faceoff.report.choose import choose
 from faceoff.report.devices import crossings
 from faceoff.report.overview import MOST_WORKLOADS
 from faceoff.report.speed import speed_groups
 from faceoff.report.words import identify
-from faceoff.results.records import NoiseFloor
+from faceoff.results.records import NoiseFloor, Process
 from tests.unit.pool.device_samples import JIT, joined, result, with_card
 from tests.unit.report.html_tree import parse
 from tests.unit.report.pages import chart_rows, charts_of
@@ -208,6 +210,18 @@ def test_the_batch_sizes_to_choose_by_end_where_somebody_ran_out_of_memory():
     # Who never had a place keeps nobody else from one.
     found = joined(result("gpu", {1: None, 8: None}), result("gpu", {1: 1e-3, 8: 2e-3}, name="pytorch:eager"))
     assert choose(found, speed_groups(found), identify([found])).usual.batch == (1, 8)
+
+
+def test_the_stages_of_a_call_from_host_memory_are_medians_in_a_table_and_in_the_csv():
+    assert "from host memory to host memory" not in render([("cpu.json", result("cpu", CPU))])
+    found = result("gpu", {1: 5e-4})
+    told = [{"build": 0.5, "copy to device": 1e-5, "kernels": time_s, "whole": 6e-4} for time_s in (1e-4, 2e-4, 9e-4)]
+    (case,) = found.cases
+    case.speed.processes = [Process(passes=1, stages_s=stages) for stages in told]
+    page = " ".join(re.sub("<[^>]*>", " ", render([("gpu.json", found)])).split())
+    assert "Contender Build Copy to device Kernels Copy back Whole jax:jit 500 ms 10.0 µs 200 µs 600 µs" in page
+    (row,) = csv.DictReader(io.StringIO(to_csv([("gpu.json", found)])))
+    assert (row["stage_kernels_s"], row["stage_copy_to_device_s"], row["stage_copy_back_s"]) == ("0.0002", "1e-05", "")
 
 
 def test_a_range_of_one_is_one_number():

@@ -123,6 +123,15 @@ def test_the_device_s_own_time_and_the_memory_are_those_of_calls_that_follow_eac
     assert rounds.memory == {"device_peak_bytes": 5}
 
 
+@pytest.mark.parametrize("step", ["inference", "training"])
+def test_the_stages_of_an_inference_are_medians_and_no_other_step_has_any(step):
+    rounds, worker = Rounds(2, 3, LENGTH_S, row=Row(4)), Answering()
+    told = {"kernels": np.array([3.0, 1.0, 2.0])}
+    worker.request = lambda kind, **body: told if kind == "stages" else Answering.request(worker, kind, **body)
+    end_rounds(worker, step, rounds)
+    assert rounds.stages_s == ({"kernels": 2.0} if step == "inference" else {})
+
+
 def test_rounds_of_calls_in_a_row_in_which_a_card_throttles_are_marked_too():
     rounds, card = Rounds(1, 3, LENGTH_S), ThrottlingCard()
     for _ in range(6):

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 
+from faceoff.core.contract import STAGES
 from faceoff.core.spec import DenseSpec, Workload
 from faceoff.worker.failures import describe_error
 from faceoff.worker.server import Server
@@ -62,6 +63,25 @@ def test_on_a_card_a_model_has_left_before_the_next_is_built(server):
     for _ in range(3):
         server.do_build(WORKLOAD, "mode", {})
     assert server.runtime.alive == [[], [False], [False, False]]
+
+
+class Told:
+    """A model that tells its stages, slow the first time."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def stages(self, batch):
+        self.calls += 1
+        return {name: float(self.calls == 1) for name in STAGES}
+
+
+def test_the_first_inference_from_host_memory_is_left_out_and_who_tells_no_stages_tells_none(server):
+    server._model, server._batches = Told(), [None]
+    found = server.do_stages(repetitions=3)
+    assert {name: list(seconds) for name, seconds in found.items()} == {name: [0.0] * 3 for name in STAGES}
+    server._model.stages = lambda batch: None
+    assert server.do_stages(repetitions=3) == {}
 
 
 class Late:
