@@ -12,7 +12,7 @@ from faceoff.agreement.noise import Values
 from faceoff.agreement.timed_check import TimedExpected
 from faceoff.core.spec import Contender
 from faceoff.pool import memory
-from faceoff.run import checking
+from faceoff.run import checking, own_models
 from tests.contract.sweeps import outcomes, sweep
 
 
@@ -26,7 +26,7 @@ def test_large_batches_share_one_comparison_on_fewer_examples(
             asked.append(self.task.workload.batch_size)
             return super().values(dtype)
 
-    monkeypatch.setattr(checking, "Expected", Counted)
+    monkeypatch.setattr(own_models, "Expected", Counted)
     result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100, 200))
     assert outcomes(result) == {4: "ok", 100: "ok", 200: "ok"}
     checks = {(check.workload["batch_size"], check.check): check for check in result.agreements}

@@ -69,7 +69,7 @@ def test_a_side_says_what_it_holds(worker, port):
     assert kinds["conv.kernel"] == ("convolution", "weight", (1, 2, 3, 0))
     assert kinds["norm.var"] == ("norm", "variance", (0,))
     assert kinds["embed.embedding"] == ("embedding", "weight", (0, 1))
-    assert kinds["blocks.0.attention.query.kernel"] == ("attention", "weight", (0, 1, 2))
+    assert kinds["blocks.0.attention.query.kernel"] == ("attention", "weight", (2, 0, 1))
     assert kinds["blocks.0.norm.scale"] == ("norm", "scale", (0,))
     assert kinds["head.kernel"] == ("linear", "weight", (1, 0))
     assert kinds["factor"] == ("", "factor", ())

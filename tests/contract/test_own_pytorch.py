@@ -14,6 +14,7 @@ from faceoff.core.errors import WorkerError
 from faceoff.core.own import Input, Placed, Port, PortSide, Targets
 from faceoff.core.spec import Contender, Optimiser, Workload
 from faceoff.pool.workers import Pool
+from faceoff.results.agreements import BELOW_FLOAT32
 from faceoff.workloads.task import Task
 from tests.conftest import new_pool
 
@@ -111,15 +112,22 @@ def test_what_is_compiled_agrees_too(pools: tuple[Pool, Pool], port: Port) -> No
     assert all(quantity.agrees for quantity in quantities), [q for q in quantities if not q.agrees]
 
 
-def test_a_small_fault_stands_far_above_the_noise(pools: tuple[Pool, Pool], port: Port) -> None:
+@pytest.mark.parametrize(("size", "agrees"), [(1e-3, False), (1e-9, True)])
+def test_a_fault_stands_far_above_the_noise_and_one_below_float32_is_named(
+    pools: tuple[Pool, Pool], port: Port, size: float, agrees: bool
+) -> None:
     task = Task.seeded(Workload(port.spec, 6, step="training"), 0)
     expected = OwnExpected(task, 0, lambda: pools[1].worker(EAGER), "eager")
-    wrong = {name: value * (1 + 1e-9 * (name == "last.bias")) for name, value in task.weights.items()}
+    wrong = {name: value * (1 + size * (name == "last.bias")) for name, value in task.weights.items()}
     got = contender_quantities(pools[0].worker(EAGER), Task(task.workload, wrong, task.batches), "eager", "float64")
-    quantities, _ = expected.judge(got, "float64")
-    first = next(quantity for quantity in quantities if not quantity.agrees)
-    assert first.name == "outputs"
-    assert first.noise_units > 100
+    quantities, note = expected.judge(got, "float64")
+    failing = [quantity for quantity in quantities if not quantity.agrees]
+    assert (not failing) == agrees
+    if agrees:
+        assert f"{BELOW_FLOAT32}: outputs by" in note
+    else:
+        assert failing[0].name == "outputs"
+        assert failing[0].noise_units > 1e6
 
 
 def test_the_program_is_taken_apart_whole(pools: tuple[Pool, Pool], port: Port) -> None:
