@@ -11,18 +11,15 @@ from faceoff.core.spec import Optimiser
 STATES = {"momentum": "momentum_buffer", "first moment": "exp_avg", "second moment": "exp_avg_sq"}
 
 
-def make_optimiser(
-    optimiser: Optimiser, parameters: list[torch.Tensor], in_graph: bool, plain: bool = False
-) -> torch.optim.Optimizer:
+def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor], in_graph: bool) -> torch.optim.Optimizer:
     """PyTorch's fused optimiser with every constant set, or the plain one (see `is_fused`).
 
     Args:
         optimiser: the rule.
         parameters: what it moves.
         in_graph: whether its steps are captured as CUDA graphs.
-        plain: one kernel for each operation, whatever there is.
     """
-    fused = is_fused(optimiser, parameters[0]) and not plain
+    fused = is_fused(optimiser, parameters[0])
     if optimiser.kind == "adam":
         return torch.optim.Adam(
             parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,

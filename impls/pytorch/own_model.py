@@ -17,7 +17,7 @@ from faceoff.core.weights import Weights, check_weights, float_inputs, input_sha
 
 from .compiling import OperationCounter
 from .graphs import PlacedBatch, Step
-from .optimiser import held_state, make_optimiser, state_tensors
+from .optimiser import held_state, state_tensors
 from .own import WRAPPED, loss_of
 from .runtime import PyTorchModel
 from .stochastic import Stochastic
@@ -60,12 +60,6 @@ class OwnModel(PyTorchModel):
 
     def left_whole(self) -> dict[str, int]:
         return dict(self._disturbance.whole) if self._disturbance else {}
-
-    def train_step(self, batch: PlacedBatch) -> torch.Tensor:
-        if self._optimiser is None and self._disturbance:
-            # Fused kernels are one operation, which nothing takes apart.
-            self._optimiser = make_optimiser(self._workload.optimiser, self._trained, in_graph=False, plain=True)
-        return super().train_step(batch)
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         check_weights(self._workload.model, weights)

@@ -147,6 +147,13 @@ def test_the_situations_of_the_built_in_families_are_not_its(folder: Path) -> No
     assert "no model for it" in done.stderr
 
 
+def test_a_dtype_whose_noise_is_not_known_is_not_offered(folder: Path) -> None:
+    result, _ = agree(folder, "--dtype", "float32,mixed_bfloat16")
+    assert {a.workload["dtype"]: a.outcome for a in result.agreements} == {
+        "float32": "ok", "mixed_bfloat16": "not_offered",
+    }  # fmt: skip
+
+
 def test_only_agree_takes_it_so_far(folder: Path) -> None:
     done = faceoff(folder, "bench", "--models", "./mine", "--contenders", "jax:jit", "--out", "out")
     assert done.returncode == 2

@@ -214,7 +214,7 @@ def test_the_centre_of_built_in_models_is_the_reference(models):
 
 
 def test_an_operation_without_a_rule_is_named():
-    printed(
+    said = printed(
         "jax",
         BEGIN
         + """
@@ -230,12 +230,14 @@ unknown = Stochastic(f)
 one, two = unknown.run(x), unknown.again(seed=1).run(x)
 assert dict(unknown.whole) == {'tanh': 1, 'dot_general': 1}, unknown.whole
 assert one != two
+print("as it should be")
 """,
     )
+    assert said == "as it should be"
 
 
 def test_checks_of_noise_and_centre_can_fail():
-    printed(
+    said = printed(
         "jax",
         BEGIN
         + """
@@ -246,8 +248,10 @@ assert max(measure('squared error')['ratios'].values()) > 4
 stochastic_rounding.Rounding.summed = summed
 stochastic_primitives.ELEMENTWISE['tanh'] = lambda p, x: np.tanh(x * (1 + 1e-11)), 2
 assert max(measure('dense')['off'].values()) > 1e-12
+print("as it should be")
 """,
     )
+    assert said == "as it should be"
 
 
 @pytest.mark.parametrize("name", CHECKS)

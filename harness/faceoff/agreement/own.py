@@ -6,11 +6,11 @@ and, for the noise, in stochastic arithmetic (`Model.disturb`): forward, backwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from faceoff.agreement.check import WIDE_DTYPES, Expected, _ExactRun
+from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all, compare_quantity
 from faceoff.agreement.flips import Settled
 from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
@@ -18,7 +18,6 @@ from faceoff.agreement.quantities import EVERYTHING, Detail, built_quantities, o
 from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
-from faceoff.reference.following import Observed
 from faceoff.results.agreements import BELOW_FLOAT32, Quantity
 from faceoff.workloads.task import Task
 
@@ -42,6 +41,7 @@ class OwnExpected(Expected):
     ) -> None:
         super().__init__(task, seed, keep=False, detail=detail)
         self._reference, self._mode = reference, mode
+        self._centre: dict[str, Values] = {}
         self._spread: dict[str, dict[str, Noise]] = {}
         self._whole: set[str] = set()
         self._built: tuple[int, str] | None = None
@@ -51,20 +51,21 @@ class OwnExpected(Expected):
         """Operations that could not be taken apart: what follows them is noisier than is known."""
         return sorted(self._whole)
 
-    def _exact_run(self, dtype: str) -> _ExactRun:
+    def values(self, dtype: str) -> Values:
+        """The reference side's quantities from weights and batches as rounded to `dtype`, float64."""
         shared = dtype if dtype in ("bfloat16", "float16") else "float64"
         with self._lock:
-            if shared not in self._exact:
+            if shared not in self._centre:
                 # The same operations as the disturbed runs, undisturbed: fused kernels hold constants in float32.
-                self._exact[shared] = _ExactRun(self._run(shared, 0.0, 0, alike=False), Observed())
-            return self._exact[shared]
+                self._centre[shared] = self._run(shared, 0.0, 0, alike=False)
+            return self._centre[shared]
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
         if dtype in WIDE_DTYPES:
             unit, scale = SMALL, times * UNIT_ROUNDOFF[dtype] / SMALL
         else:
             unit, scale = times * UNIT_ROUNDOFF[dtype], 1.0
-        exact = self._exact_run(dtype).values
+        exact = self.values(dtype)
 
         def run(number: int) -> Distances:
             values = self._run(dtype, unit, number + 1, alike)
@@ -72,21 +73,22 @@ class OwnExpected(Expected):
 
         return noise_from(exact, run_all(run, 1), dtype)
 
-    def settle(self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: object) -> Settled | None:
+    def settle(
+        self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
+    ) -> Settled | None:
         """The quantities as they agree with runs whose ReLUs and maxima decide for themselves, if they do."""
         failing = [quantity for quantity in quantities if not quantity.agrees]
         if dtype not in WIDE_DTYPES or any(stage_of(q.name) is None or q.noise_units is None for q in failing):
             return None
         with self._lock:
             if dtype not in self._spread:
-                exact = self._exact_run(dtype).values
-                unit = UNIT_ROUNDOFF[dtype]
+                exact, unit = self.values(dtype), UNIT_ROUNDOFF[dtype]
                 runs = [
                     distances(exact, self._run(dtype, unit, NOISE_RUNS + number + 1, alike=True))
                     for number in range(NOISE_RUNS)
                 ]
                 self._spread[dtype] = noise_from(exact, runs, dtype)
-        exact, spread = self._exact_run(dtype).values, self._spread[dtype]
+        exact, spread = self.values(dtype), self._spread[dtype]
         judged = [
             q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
             for q in quantities
@@ -105,7 +107,7 @@ class OwnExpected(Expected):
         expected = offered(self.values(dtype), offer)
         coarser = compare_all(expected, got, dtype, self.larger_noise("float32"))
         if not all(quantity.agrees for quantity in coarser):
-            return quantities, note
+            return quantities, self._noted(note)
         first = next(quantity for quantity in quantities if not quantity.agrees)
         units = "" if first.noise_units is None else f" by {first.noise_units:.2g} units of float64's rounding"
         said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
@@ -129,8 +131,7 @@ class OwnExpected(Expected):
             workload = task.workload.replace(dtype="float64").to_json()
             worker.request("build", workload=workload, mode=self._mode, weights=weights)
             self._built = wanted
-        told = "float64" if dtype == "mixed_bfloat16" else dtype
-        worker.request("disturb", dtype=told, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
+        worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
         found = built_quantities(worker, task, "float64", self.detail)
         self._whole.update(worker.request("left_whole")["operations"])
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}

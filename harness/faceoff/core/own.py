@@ -183,9 +183,8 @@ class Port:
     @property
     def spec(self) -> OwnSpec:
         """The model of its workloads; the port is known to this process from now on."""
-        spec = OwnSpec(self.name, self.digest)
-        _KNOWN[spec.digest] = self
-        return spec
+        learn(self)
+        return OwnSpec(self.name, self.digest)
 
     def side(self, framework: str) -> PortSide:
         """The side of a framework; raises InputError."""

@@ -292,6 +292,8 @@ class Framework(_Part):
         if isinstance(workload.model, OwnSpec):
             if self.name not in port_of(workload.model).sides:
                 return f"{workload.model.name} has no side in {self.title}"
+            if workload.dtype != workload.storage_dtype:
+                return f"no rounding noise of {workload.dtype} is known of a user's own model"
         elif workload.model.kind not in self.can.models:
             return f"{self.title} offers no {workload.model.kind} models here"
         if workload.dtype not in self.can.dtypes:

@@ -178,7 +178,7 @@ class Engine:
     """One run in progress; fills `result`."""
 
     def __init__(self, options: Options, pool: Pool, reporter: Reporter, result: Result) -> None:
-        self.references = References(options.configuration, options.seed, options.out / "logs")
+        self.references = References(options.configuration, options.seed, options.out / "logs" / "reference")
         self._options, self._pool, self._reporter, self._result = options, pool, reporter, result
         self._timing = Timing(options, pool, result)
         # Agreement is mostly compiling, on one thread. In training thread pools that share cores spin and wait.

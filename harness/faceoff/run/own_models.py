@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from faceoff.agreement.check import Expected
 from faceoff.agreement.own import OwnExpected
 from faceoff.agreement.quantities import Detail
 from faceoff.core.errors import InputError, WorkerError
-from faceoff.core.own import Port, port_of
+from faceoff.core.own import port_of
 from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.registry import FRAMEWORKS
@@ -33,34 +33,15 @@ def open_models(
         InputError: a model that cannot be opened, or two of one name.
     """
     found: list[Sized] = []
-    with _first_modes(configuration, seed) as worker_of:
+    with tempfile.TemporaryDirectory(prefix="faceoff-") as logs, References(configuration, seed, Path(logs)) as sides:
         for path in paths:
-            port = open_port(Path(path), worker_of, seed)
+            port = open_port(Path(path), sides.worker, seed)
             if port.name in {sized.model.label for sized in found}:
                 raise InputError(
                     "two models of this name", where="models", got=port.name, next_step="name one otherwise"
                 )
             found += [Sized(port.spec, batch) for batch in batch_sizes or (BATCH_SIZE,)]
     return found
-
-
-@contextmanager
-def _first_modes(configuration: Configuration, seed: int) -> Iterator[Callable[[str], Worker]]:
-    """Gives the live process of a framework in its first mode; each starts when it is asked for."""
-    pools: dict[str, Pool] = {}
-    with tempfile.TemporaryDirectory(prefix="faceoff-") as logs:
-
-        def worker_of(framework: str) -> Worker:
-            contender = _plain(framework)
-            if framework not in pools:
-                pools[framework] = _pool([contender], configuration, seed, Path(logs))
-            return pools[framework].worker(contender)
-
-        try:
-            yield worker_of
-        finally:
-            for pool in pools.values():
-                pool.close()
 
 
 def _plain(framework: str) -> Contender:
@@ -70,19 +51,13 @@ def _plain(framework: str) -> Contender:
     return Contender(framework, FRAMEWORKS[framework].modes_on("cpu")[0])
 
 
-def _pool(contenders: list[Contender], configuration: Configuration, seed: int, logs: Path) -> Pool:
-    pool = Pool(contenders, device="cpu", threads=1, seed=seed, log_directory=logs, configuration=configuration)
-    list(pool.start())
-    return pool
-
-
 class References:
-    """What is expected of a task: by the NumPy reference, or by the reference side of a user's own model.
+    """What is expected of a task, by the NumPy reference or by the reference side of a user's own model; its processes.
 
     Args:
         configuration: which interpreters run what.
         seed: of the run.
-        logs: folder for the logs of reference sides.
+        logs: folder for the logs of the sides.
     """
 
     def __init__(self, configuration: Configuration, seed: int, logs: Path) -> None:
@@ -100,7 +75,9 @@ class References:
         """
         for workload in workloads:
             if isinstance(workload.model, OwnSpec):
-                self._worker_pool(_plain(port_of(workload.model).reference))
+                # One that does not start is told where it is asked for.
+                with suppress(WorkerError):
+                    self.worker(port_of(workload.model).reference)
 
     def __exit__(self, *_: object) -> None:
         for pool in self._pools.values():
@@ -110,20 +87,23 @@ class References:
         """The reference's side of a task."""
         if not isinstance(task.workload.model, OwnSpec):
             return Expected(task, seed, detail=detail)
-        port: Port = port_of(task.workload.model)
-        contender = _plain(port.reference)
-        return OwnExpected(task, seed, lambda: self._worker(contender), contender.mode, detail)
+        framework = port_of(task.workload.model).reference
+        return OwnExpected(task, seed, lambda: self._reference(framework), _plain(framework).mode, detail)
 
-    def _worker_pool(self, contender: Contender) -> Pool:
-        name = contender.framework
-        if name not in self._pools:
-            self._pools[name] = _pool([contender], self._configuration, self._seed, self._logs / "reference")
-        return self._pools[name]
+    def worker(self, framework: str) -> Worker:
+        """The live process of a framework's side; raises WorkerError."""
+        contender = _plain(framework)
+        if framework not in self._pools:
+            self._pools[framework] = pool = Pool(
+                [contender], device="cpu", threads=1, seed=self._seed, log_directory=self._logs,
+                configuration=self._configuration,
+            )  # fmt: skip
+            list(pool.start())
+        return self._pools[framework].worker(contender)
 
-    def _worker(self, contender: Contender) -> Worker:
+    def _reference(self, framework: str) -> Worker:
         try:
-            return self._worker_pool(contender).worker(contender)
+            return self.worker(framework)
         except WorkerError as error:
-            raise WorkerError(
-                f"the reference side: {error.what}", outcome=error.outcome, where=str(contender)
-            ) from None
+            what = f"the reference side: {error.what}"
+            raise WorkerError(what, outcome=error.outcome, where=framework) from None
