@@ -135,10 +135,11 @@ def test_an_unknown_probe_is_refused_by_its_name_and_the_worker_lives_on(lightes
     pool, contender = bare_pool(lightest.framework, tmp_path)
     with pool:
         worker = pool.start_untouched(contender)
-        # Nothing is configured, but of a machine with a card the CPU's defaults are asked for all the same.
-        assert b"CUDA_VISIBLE_DEVICES=" in Path(f"/proc/{worker.process_id}/environ").read_bytes().split(b"\0")
         with pytest.raises(RefusalError, match="unknown probe"):
             Asker(worker, 0).ask("no_such_probe")
+        # Nothing is configured, but of a machine with a card the CPU's defaults are asked for all the same.
+        # Asked once it has answered: while a process is being started, the system shows its environment as empty.
+        assert b"CUDA_VISIBLE_DEVICES=" in Path(f"/proc/{worker.process_id}/environ").read_bytes().split(b"\0")
         square = np.eye(4, dtype="float32")
         assert Asker(worker, 0).ask("layer_norm", x=square)["y"].shape == square.shape
         os.kill(worker.process_id, signal.SIGKILL)

@@ -17,7 +17,7 @@ from faceoff.core.errors import WorkerError
 from faceoff.core.spec import Contender, DenseSpec, Workload
 from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
-from faceoff.run import checking
+from faceoff.run import own_models
 from faceoff.workloads.task import Task
 from tests.contract.sweeps import outcomes, sweep
 
@@ -79,7 +79,7 @@ def test_memory_that_runs_out_in_the_reference_ends_that_size_alone(
             raise MemoryError("Unable to allocate 9.00 GiB")
         return Expected(task, *arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checking, "Expected", starving)
+    monkeypatch.setattr(own_models, "Expected", starving)
     result = sweep("dense", lightest, tmp_path / "sweep", (4, 8, 6))
     assert outcomes(result) == {4: "ok", 8: "out_of_memory", 6: "ok"}
     assert any("Unable to allocate" in case.reason for case in result.cases)

@@ -173,7 +173,9 @@ class Checking:
 
     def _compute_expected(self, workload: Workload) -> TimedExpected:
         with threadpool_limits(1):
-            part = Expected(Task.seeded(self._compared_for(workload), self._options.seed), self._options.seed)
+            part = self._references.expected(
+                Task.seeded(self._compared_for(workload), self._options.seed), self._options.seed
+            )
             return TimedExpected(workload, part, self._options.seed)
 
     def _blank(self, contender: Contender, workload: Workload, dtype: str) -> Agreement:
