@@ -1,13 +1,14 @@
 """All that is to be published of a card, in the order of its worth: `python -m tests.calibration.on_a_gpu`.
 
-`prepare` fetches, into a folder that git ignores, the packages that another machine lacks. `run` does one part after
-the other there, each within its time limit: `doctor`, agreement, the standard comparison, products with the kernels
-that are written out, DeepBench's sizes, batches until memory runs out, contenders beside code written by hand,
-contenders compared with themselves, and what else there is time for. Whatever is finished is written at once. Where
-`--minutes` end, the part at work is interrupted; the next call goes on with it, and runs nothing again that is
-finished.
+`prepare` fetches, into a folder that git ignores, the packages that another machine lacks; `noise` adds what agreement
+is judged by, so that it need not be computed there. `run` does one part after the other there, each within its time
+limit: `doctor`, agreement, the standard comparison, products with the kernels that are written out, DeepBench's sizes,
+batches until memory runs out, contenders beside code written by hand, contenders compared with themselves, and what
+else there is time for. Whatever is finished is written at once. Where `--minutes` end, the part at work is interrupted;
+the next call goes on with it, and runs nothing again that is finished.
 
     python -m tests.calibration.on_a_gpu prepare --python 3.12 --folder build/card
+    python3.12 -m tests.calibration.on_a_gpu noise --folder build/card    # with the other machine's NumPy
     python3.12 -m tests.calibration.on_a_gpu run --from build/card --work /tmp/card --out found --minutes 9
 
 Exit status of `run`: 0 when all was run, 3 when something is left, 2 for bad usage, 130 when interrupted.
@@ -25,6 +26,8 @@ from tests.calibration.on_a_gpu.packing import MIB, PIECE_BYTES, PIECES
 from tests.calibration.on_a_gpu.plan import plan
 from tests.calibration.on_a_gpu.schedule import Schedule
 
+LIMIT_MIB = 60.0
+
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; bad usage ends the process with status 2."""
@@ -39,7 +42,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     prepare.add_argument("--folder", type=Path, default=Path("build/card"))
     prepare.add_argument("--there", nargs="*", default=["numpy", "scipy", "scikit-learn"], help="what it has")
     prepare.add_argument("--also", nargs="*", default=["pyopencl", "optax"], help="of the frameworks' packages")
-    prepare.add_argument("--limit-mib", type=float, default=60.0, help="of the folder and the project's files")
+    prepare.add_argument("--limit-mib", type=float, default=LIMIT_MIB, help="of the folder and the project's files")
+    noise = commands.add_parser("noise", help="compute beforehand, into that folder, what agreement is judged by")
+    noise.add_argument("--folder", type=Path, default=Path("build/card"))
+    noise.add_argument("--minutes", type=float, default=60.0, help="for this call; the next one goes on")
+    noise.add_argument("--device", default="gpu")
+    noise.add_argument("--limit-mib", type=float, default=LIMIT_MIB, help="as of `prepare`")
     run = commands.add_parser("run", help="run the parts")
     run.add_argument("--from", dest="prepared", type=Path, metavar="FOLDER", help="that `prepare` filled")
     run.add_argument("--out", type=Path, default=Path("reports/on-a-gpu"))
@@ -76,6 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             limit = int(asked.limit_mib * MIB)
             print(prepare(asked.python, asked.folder, asked.there, asked.also, limit))
+            return 0
+        if asked.command == "noise":
+            from tests.calibration.on_a_gpu.noise import compute
+
+            print(compute(plan(), asked, int(asked.limit_mib * MIB)))
             return 0
         return Schedule(asked, plan(asked.rehearse)).run()
     except NotPreparedError as error:

@@ -84,7 +84,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _introduce(project: dict[str, str], site: Path) -> None:
     """Tells name and version of the project, which is run from its files, to whoever asks for what is installed."""
-    information = site / f"{project['name']}-{project['version']}.dist-info"
+    information = site / f"{_canonical(project['name']).replace('-', '_')}-{project['version']}.dist-info"
     information.mkdir(parents=True, exist_ok=True)
     lines = ("Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}")
     (information / "METADATA").write_text("\n".join(lines) + "\n")

@@ -71,9 +71,13 @@ def unpack(target: Path, folder: Path) -> int:
     if not pieces:
         return 0
     written = 0
-    with zipfile.ZipFile(io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as archive:
-        for name in archive.namelist():
-            if not (folder / name).exists():
-                archive.extract(name, folder)
-                written += 1
+    try:
+        with zipfile.ZipFile(io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as archive:
+            for name in archive.namelist():
+                if not (folder / name).exists():
+                    archive.extract(name, folder)
+                    written += 1
+    except ValueError as error:
+        # Where a piece is missing, it looks for parts outside what is there.
+        raise zipfile.BadZipFile(str(error)) from None
     return written

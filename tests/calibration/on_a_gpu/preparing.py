@@ -32,7 +32,7 @@ def prepare(python: str, folder: Path, there: Collection[str], also: Collection[
 
     Args:
         python: its version there, such as 3.12.
-        folder: emptied first.
+        folder: made if need be; what was prepared there before is replaced.
         there: what the other machine has, beside frameworks and what only these require.
         also: of the frameworks' packages, by name, those that it lacks.
         limit_bytes: that the folder and the project's own files may take together.
@@ -47,7 +47,7 @@ def prepare(python: str, folder: Path, there: Collection[str], also: Collection[
     wanted = requirements(project, also)
     left_out = {canonicalize_name(name) for name in (*there, *framework_packages())} - set(map(canonicalize_name, also))
     carried = closure(wanted, resolve(wanted, python), left_out)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder / WHEELS, ignore_errors=True)
     (folder / WHEELS).mkdir(parents=True)
     _pip("download", python, "--no-deps", "--dest", str(folder / WHEELS), *carried)
     # Of what belongs to the frameworks, the version that they came with there is the right one.

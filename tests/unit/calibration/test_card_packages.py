@@ -62,7 +62,7 @@ def test_what_the_machine_lacks_is_unpacked_with_all_that_it_needs_and_nothing_e
     ask = "import alpha, numpy, importlib.metadata as m; print(alpha.VALUE, m.version('pro-ject'), numpy.__version__)"
     command = [sys.executable, "-c", ask]
     answer = subprocess.run(
-        command, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=True
+        command, env={"PYTHONPATH": str(tmp_path / "site")}, stdout=subprocess.PIPE, text=True, check=True
     )
     assert answer.stdout.split() == ["7", "3.1", importlib.metadata.version("numpy")]
     assert not list((tmp_path / "site").glob("**/x"))
