@@ -19,14 +19,18 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
-from tests.calibration.on_a_gpu.carried import NotPreparedError
-from tests.calibration.on_a_gpu.packing import MIB, PIECE_BYTES, PIECES
+from tests.calibration.on_a_gpu.carried import NotPreparedError, make_importable
+from tests.calibration.on_a_gpu.packing import MIB
 from tests.calibration.on_a_gpu.plan import plan
+from tests.calibration.on_a_gpu.running import ROOT
 from tests.calibration.on_a_gpu.schedule import Schedule
 
 LIMIT_MIB = 60.0
+# To be carried there again beside all else.
+CACHE_MIB = 10.0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -56,9 +60,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     run.add_argument("--before", type=Path, metavar="FOLDER", help="the --out of an earlier call, to go on with")
     run.add_argument("--caches", type=Path, metavar="FOLDER", help="the same, for its compiled code alone")
-    run.add_argument(
-        "--cache-mib", type=float, default=PIECES * PIECE_BYTES / MIB, help="of compiled code, packed into --out"
-    )
+    run.add_argument("--cache-mib", type=float, default=CACHE_MIB, help="of compiled code, packed into --out")
     run.add_argument("--minutes", type=float, default=60.0, help="for this call")
     run.add_argument("--device", default="", help="gpu or gpu:N; in a rehearsal cpu")
     run.add_argument("--only", nargs="*", default=[], metavar="PART", help="by default all, in order")
@@ -86,9 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(prepare(asked.python, asked.folder, asked.there, asked.also, limit))
             return 0
         if asked.command == "noise":
-            from tests.calibration.on_a_gpu.noise import compute
+            with tempfile.TemporaryDirectory(prefix="packages-") as site:
+                make_importable(asked.folder, Path(site))
+                sys.path[:0] = [site, str(ROOT / "harness")]
+                from tests.calibration.on_a_gpu.noise import compute
 
-            print(compute(plan(), asked, int(asked.limit_mib * MIB)))
+                print(compute(plan(), asked, int(asked.limit_mib * MIB)))
             return 0
         return Schedule(asked, plan(asked.rehearse)).run()
     except NotPreparedError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 MIB = 2**20
 # Whoever lends a machine may give back few files, none of them large.
 PIECE_BYTES = 15 * MIB
-PIECES = 3
+PIECES = 2
 # Of an entry beside its content, at most: two headers and two names.
 HEADERS_BYTES = 1024
 

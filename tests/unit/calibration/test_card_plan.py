@@ -2,12 +2,19 @@
 
 import pytest
 
+from faceoff.agreement.check import Expected
+from faceoff.agreement.timed_check import examples_compared
 from faceoff.commands.cli import cli
 from faceoff.core.errors import InputError
 from faceoff.frameworks.contenders import parse_contenders
+from faceoff.run.options import make_options
 from faceoff.workloads.presets import PUBLISHED_V100_MS, choose
+from faceoff.workloads.task import Task
 from tests.benchmarks import handwritten
 from tests.benchmarks.handwritten.__main__ import parse
+from tests.calibration.on_a_gpu.__main__ import parse as parse_card
+from tests.calibration.on_a_gpu.noise import Noise, compute, wanted_by
+from tests.calibration.on_a_gpu.packing import unpack
 from tests.calibration.on_a_gpu.plan import DEVICE, FIRST_SIX_S, PUBLISHED, plan
 from tests.calibration.on_a_gpu.running import GRACE_S
 
@@ -68,3 +75,30 @@ def test_code_by_hand_is_asked_for_as_its_command_reads_it(parts):
     (part,) = [part for part in parts if part.arguments[1] == handwritten.__name__]
     asked = parse([word.replace(DEVICE, "cpu") for word in part.arguments[2:]])
     assert choose(asked.preset, asked.models)
+
+
+def test_noise_is_computed_beforehand_of_what_the_commands_will_compare(tmp_path):
+    foreseen, compared = set(wanted_by(SMALL, "cpu")), set()
+    for _, command, words in commands(SMALL, "cpu"):
+        if command in ("agree", "bench"):
+            del words["as_json"], words["resume"]
+            options = make_options(command, **{**words, "out": tmp_path})
+            for workload in options.workloads:
+                batch = workload.batch_size if command == "agree" else examples_compared(workload)
+                part = workload.replace(batch_size=batch)
+                compared |= {Noise(part, dtype, options.detail, options.seed) for dtype in options.dtypes}
+    assert foreseen == compared
+    assert {noise.workload.device for noise in wanted_by(FULL, "gpu")} == {"cpu", "gpu"}
+
+
+def test_what_was_computed_beforehand_is_found_by_whoever_checks_agreement(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    parts = [part for part in SMALL if part.name == "lstm"]
+    asked = parse_card(["noise", "--folder", str(tmp_path / "card"), "--device", "cpu"])
+    assert "noise of 2 of 2 checks" in compute(parts, asked, 2**30)
+    assert unpack(tmp_path / "card" / "caches.zip", tmp_path / "caches") == 2
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    for noise in wanted_by(parts, "cpu"):
+        expected = Expected(Task.seeded(noise.workload, noise.seed), noise.seed, detail=noise.detail)
+        monkeypatch.setattr(expected, "_find_noise", lambda *_: pytest.fail("computed anew"))
+        assert expected.noise(noise.dtype)["outputs"].rms > 0
