@@ -60,10 +60,10 @@ def plan(rehearse: bool = False) -> list[Part]:
     timed = (*models, *sized((), QUICK))
     verdicts = ("--contenders", *FRAMEWORKS, "--conditions", "quiet", "--equals", "1", "--out", f"{FOLDER}/result")
     return [
-        study("doctor", 40, "faceoff", "doctor"),
+        study("doctor", 60, "faceoff", "doctor"),
         run("agreement", 80, "agree", *USUAL, *models, "--dtype", "float32,bfloat16"),
-        run("bench", 90, "bench", *USUAL, *timed),
-        run("products", 60, "bench", *sized((*KERNELS, *PRODUCTS), (USUAL[0], f"{USUAL[1]},opencl", *SMALL_PRODUCTS))),
+        run("bench", 85, "bench", *USUAL, *timed),
+        run("products", 55, "bench", *sized((*KERNELS, *PRODUCTS), (USUAL[0], f"{USUAL[1]},opencl", *SMALL_PRODUCTS))),
         run("product-bfloat16", 30, "bench", *USUAL, "--dtype", "bfloat16", *sized(BIG_PRODUCT, SMALL_PRODUCTS)),
         run("lstm", 50, "bench", *INFERENCE, *sized(
             (*FUSED, "--preset", "deepbench", "--workload", LSTMS), (*USUAL, *timed, "--models", "lstm"))),

@@ -115,7 +115,7 @@ class Schedule:
     def _run_part(self, part: Part, states: States, environment: Mapping[str, str]) -> None:
         state = states[part]
         state.state = "running"
-        states.write()
+        self._tell_states(states)
         self._say(f"{part.name}: begins, at most {part.limit_s:g} s")
         until_s = min(time.monotonic() + part.limit_s, self._until_s)
         try:
@@ -127,13 +127,17 @@ class Schedule:
 
     def _keep(self, states: States) -> None:
         """Writes down what there is, and packs it where --out is to hold few files."""
-        states.write()
+        self._tell_states(states)
         if not self._packs:
             return
-        (self._out / NAME).write_bytes((self._work / NAME).read_bytes())
         left_out = pack(self._work, self._results(), self._out / RESULTS)
         if left_out:
             self._say(f"no room in {RESULTS}: {', '.join(str(path.relative_to(self._work)) for path in left_out)}")
+
+    def _tell_states(self, states: States) -> None:
+        states.write()
+        if self._packs:
+            (self._out / NAME).write_bytes((self._work / NAME).read_bytes())
 
     def _results(self) -> Iterator[Path]:
         """States, then each part's files; results before the journals they were made from."""

