@@ -58,7 +58,7 @@ def plan(rehearse: bool = False) -> list[Part]:
 
     models = ("--preset", *sized(("default",), ("small",)))
     timed = (*models, *sized((), QUICK))
-    verdicts = ("--contenders", *FRAMEWORKS, "--conditions", "quiet", "--equals", "1", "--out", f"{FOLDER}/result")
+    verdicts = ("--contenders", *FRAMEWORKS, "--conditions", "quiet", "--equals", "1", "--out", f"{FOLDER}/verdicts")
     return [
         study("doctor", 60, "faceoff", "doctor"),
         run("agreement", 80, "agree", *USUAL, *models, "--dtype", "float32,bfloat16"),
@@ -70,7 +70,7 @@ def plan(rehearse: bool = False) -> list[Part]:
         run("sweep", 90, "bench", *USUAL, *models, "--models", "residual", *INFERENCE, *QUICK,
             "--batch-size", *sized(("1,2,4,...",), ("1,2,4,...,8",))),
         study("by-hand", 110, "tests.benchmarks.handwritten", "--device", DEVICE, *models,
-              "--passes", *sized(("20",), ("5",)), "--json", f"{FOLDER}/result.json"),
+              "--passes", *sized(("20",), ("5",)), "--json", f"{FOLDER}/ratios.json"),
         run("agreement-narrow", 60, "agree", *USUAL, *models, "--dtype", *sized(("float16,tf32",), ("float16",))),
         # Nothing is slowed down: how often is a contender called slower or faster than itself?
         study("verdicts", 90, "tests.calibration.verdicts", "--device", DEVICE, *verdicts,

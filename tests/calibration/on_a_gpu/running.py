@@ -17,6 +17,8 @@ from tests.calibration.on_a_gpu.states import Call, PartState
 
 ROOT = Path(__file__).resolve().parents[3]
 JOURNAL = "journal.jsonl"
+# Of what was begun and could not be gone on with.
+EARLIER = "earlier"
 # What a part ends with that came to its end: all well, disagreements or bars that were missed, cases that did not run.
 FINISHED = (0, 1, 3)
 # What a run says whose journal is of another machine, other versions or other code.
@@ -56,10 +58,11 @@ def go_on(
 
 
 def set_aside(folder: Path) -> Path:
-    """Gives what is there another name: the folder's own with a number."""
+    """Puts what is there where no result is looked for: under the part's name and a number."""
     number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+    while (aside := folder.parent / EARLIER / f"{folder.name}.{number}").exists():
         number += 1
+    aside.parent.mkdir(exist_ok=True)
     return folder.rename(aside)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.calibration.on_a_gpu.carried import NotPreparedError, make_importable
 from tests.calibration.on_a_gpu.packing import MIB, PIECE_BYTES, PIECES, pack, unpack
 from tests.calibration.on_a_gpu.plan import Part
-from tests.calibration.on_a_gpu.running import GRACE_S, ROOT, go_on
+from tests.calibration.on_a_gpu.running import EARLIER, GRACE_S, ROOT, go_on
 from tests.calibration.on_a_gpu.states import NAME, States
 
 RESULTS, CACHES, LOG = "results.zip", "caches.zip", "log.txt"
@@ -142,12 +142,9 @@ class Schedule:
     def _results(self) -> Iterator[Path]:
         """States, then each part's files; results before the journals they were made from."""
         yield self._work / NAME
-        for part in self._parts:
-            folders = sorted(self._work.glob(f"{part.name}.[0-9]*"))
-            for folder in (self._work / part.name, *folders):
-                yield from sorted(
-                    (path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".jsonl"
-                )
+        for folder in (*(self._work / part.name for part in self._parts), self._work / EARLIER):
+            files = (path for path in folder.rglob("*") if path.is_file())
+            yield from sorted(files, key=lambda path: (path.suffix == ".jsonl", path))
 
     def _pack_caches(self) -> None:
         kept = self._work / KEPT

@@ -91,7 +91,7 @@ def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
     assert (tmp_path / "good" / "found").read_text() == "x"
     assert [len(found[name]["calls"]) for name in ("good", "bad")] == [1, 2]
     # What was there of it is kept.
-    assert (tmp_path / "bad.1" / "log.txt").exists()
+    assert (tmp_path / "earlier" / "bad.1" / "log.txt").exists()
 
 
 def test_a_part_with_a_journal_goes_on_in_the_time_that_is_left(tmp_path):
@@ -111,7 +111,7 @@ def test_a_journal_of_another_machine_is_set_aside_and_the_part_begun_anew(tmp_p
     assert status == 0
     assert [call["status"] for call in found["run"]["calls"]] == [2, 0]
     assert (tmp_path / "run" / "found").read_text() == "anew"
-    assert (tmp_path / "run.1" / "of another machine").exists()
+    assert (tmp_path / "earlier" / "run.1" / "of another machine").exists()
 
 
 def test_what_is_finished_is_packed_at_once_and_another_machine_goes_on_from_there(tmp_path):
@@ -125,7 +125,7 @@ def test_what_is_finished_is_packed_at_once_and_another_machine_goes_on_from_the
     assert status == 0
     assert [len(found[name]["calls"]) for name in ("good", "seen", "slow")] == [1, 1, 2]
     assert (tmp_path / "w2" / "good" / "found").read_text() == "x"
-    assert (tmp_path / "w2" / "slow.1" / "found").read_text() == "half"
+    assert (tmp_path / "w2" / "earlier" / "slow.1" / "found").read_text() == "half"
 
 
 def test_compiled_code_goes_along_within_its_limit_the_oldest_first(tmp_path):
