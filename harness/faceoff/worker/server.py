@@ -154,6 +154,10 @@ class Server:
         """See `Model.left_whole`."""
         return {"operations": self.model.left_whole()}
 
+    def do_operations(self, step: str) -> Dict[str, Any]:
+        """See `Model.operations`; of the first batch."""
+        return {"operations": self.model.operations(step, self._batches[0])}
+
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
         self._timed = None
         self._batches = [self.runtime.place(Batch.from_json(batch), self._dtype) for batch in batches]
