@@ -12,6 +12,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
+| `operations` | step | operations of a call, as the framework counts them, or None |
 | `stages` | repetitions | seconds of each stage of an inference from host memory to host memory, each time |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
 | `last_value` | step | what the last timed call returned: logits or a loss as `value`, or gradients, canonical |
