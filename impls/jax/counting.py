@@ -48,10 +48,14 @@ def _of_equation(equation: Any) -> int | None:
 
 
 def _of_convolution(equation: Any) -> int:
-    p, (left, right) = equation.params, (atom.aval.shape for atom in equation.invars)
-    outputs, inputs, *places = p["dimension_numbers"].rhs_spec
-    kernel = math.prod(right[axis] for axis in places)
-    if any(step != 1 for step in p["lhs_dilation"]):
+    p, right, result = equation.params, equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+    _, inputs, *kernel = p["dimension_numbers"].rhs_spec
+    batch, features, *places = p["dimension_numbers"].out_spec
+    total = 2 * result[batch] * result[features] * right[inputs]
+    for number, (place, within) in enumerate(zip(places, kernel, strict=True)):
+        step, (low, _) = p["window_strides"][number], p["padding"][number]
+        apart, spread = p["lhs_dilation"][number], p["rhs_dilation"][number]
         # Between the numbers of a transposed convolution stand zeros, with which nothing need be multiplied.
-        return 2 * math.prod(left) * kernel * right[outputs] // p["feature_group_count"]
-    return 2 * math.prod(equation.outvars[0].aval.shape) * kernel * right[inputs]
+        met = ((at * step + tap * spread - low) % apart for at in range(result[place]) for tap in range(right[within]))
+        total *= sum(not rest for rest in met)
+    return total
