@@ -23,16 +23,19 @@ class Place:
         layer: the kind of the layer that it belongs to; empty where not known.
         part: what it is there.
         axes: the permutation of the canonical axes that makes the model's.
+        is_statistic: the model itself moves it, in whatever kind of layer.
     """
 
     path: str
     layer: str
     part: str
     axes: tuple[int, ...]
+    is_statistic: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As `Runtime.open_side` tells it."""
-        return {"path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes)}
+        told = {"path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes)}
+        return {**told, "trained": False} if self.is_statistic else told
 
 
 def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: bool) -> Place:
@@ -59,7 +62,7 @@ def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: b
         # Flax calls its products `dense_i` and `dense_h`, or `ii`, `hf` and the like, one for each gate.
         source = str(within[-1]).removeprefix("dense_")[:1]
         layer, part = "recurrent", part + {"i": "_ih", "h": "_hh"}.get(source, "")
-    return Place(name, layer, part, axes)
+    return Place(name, layer, part, axes, is_statistic)
 
 
 def part_of(owner: Any, key: Any) -> Any:
