@@ -11,10 +11,6 @@ from flax import nnx
 from faceoff.core.weights import STATISTICS
 
 NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
-# The parts that lie one after the other in each of the two products.
-GATES: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (nnx.OptimizedLSTMCell, ("i", "f", "g", "o")), (nnx.GRUCell, ("r", "z", "n")),
-)  # fmt: skip
 PARTS = {"kernel": "weight", "embedding": "weight", "var": "variance"}
 
 
@@ -27,21 +23,16 @@ class Place:
         layer: the kind of the layer that it belongs to; empty where not known.
         part: what it is there.
         axes: the permutation of the canonical axes that makes the model's.
-        stacked: names of the equal parts that lie one after the other in it.
     """
 
     path: str
     layer: str
     part: str
     axes: tuple[int, ...]
-    stacked: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `Runtime.open_side` tells it."""
-        return {
-            "path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes),
-            "stacked": list(self.stacked),
-        }  # fmt: skip
+        return {"path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes)}
 
 
 def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: bool) -> Place:
@@ -64,15 +55,11 @@ def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: b
         part = "weight"
     if leaf == "kernel":
         axes = _kernel_axes(owner, rank)
-    stacked: tuple[str, ...] = ()
-    cell = next((outer for outer in owners[:-1] if isinstance(outer, nnx.nn.recurrent.RNNCellBase)), None)
-    if cell is not None and layer == "linear":
+    if any(isinstance(outer, nnx.nn.recurrent.RNNCellBase) for outer in owners[:-1]) and layer == "linear":
         # Flax calls its products `dense_i` and `dense_h`, or `ii`, `hf` and the like, one for each gate.
         source = str(within[-1]).removeprefix("dense_")[:1]
         layer, part = "recurrent", part + {"i": "_ih", "h": "_hh"}.get(source, "")
-        if str(within[-1]).startswith("dense_"):
-            stacked = next((gates for kind, gates in GATES if isinstance(cell, kind)), ())
-    return Place(name, layer, part, axes, stacked)
+    return Place(name, layer, part, axes)
 
 
 def part_of(owner: Any, key: Any) -> Any:

@@ -32,11 +32,7 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 KINDS: tuple[tuple[Any, str], ...] = (
     (nn.Linear, "linear"), (CONVOLUTIONS, "convolution"), (TRANSPOSED, "transposed convolution"), (NORMS, "norm"),
-    (nn.Embedding, "embedding"), ((nn.RNNBase, nn.RNNCellBase), "recurrent"), (nn.MultiheadAttention, "attention"),
-)  # fmt: skip
-# The parts that lie one after the other in the weights and biases of a recurrent layer.
-GATES: tuple[tuple[Any, list[str]], ...] = (
-    ((nn.LSTM, nn.LSTMCell), ["i", "f", "g", "o"]), ((nn.GRU, nn.GRUCell), ["r", "z", "n"]),
+    (nn.Embedding, "embedding"), (nn.RNNBase, "recurrent"), (nn.MultiheadAttention, "attention"),
 )  # fmt: skip
 
 
@@ -150,15 +146,13 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
             continue
         if id(value) not in trained and part not in STATISTICS:
             continue  # A buffer of constants is part of the code.
-        layer = module.get_submodule(owner)
-        kind = kind_of(layer)
+        kind = kind_of(module.get_submodule(owner))
         weights.append(
             {
                 "path": path,
                 "layer": kind,
                 "part": STATISTICS.get(part, "scale" if kind == "norm" and part == "weight" else part),
                 "axes": axes_of(kind, value),
-                "stacked": gates_of(layer, part),
             }
         )
         arrays[path] = to_numpy(value.float())
@@ -168,12 +162,6 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
 def kind_of(module: nn.Module) -> str:
     """What kind of layer a module is; empty where it is none that is known."""
     return next((kind for classes, kind in KINDS if isinstance(module, classes)), "")
-
-
-def gates_of(module: nn.Module, part: str) -> list[str]:
-    """The equal parts along the first axis of a weight or bias; what projects the hidden state has none."""
-    gated = part.startswith(("weight_ih", "weight_hh", "bias_"))
-    return next((gates for classes, gates in GATES if gated and isinstance(module, classes)), [])
 
 
 def axes_of(kind: str, value: torch.Tensor) -> list[int]:
