@@ -1,4 +1,4 @@
-"""The smallest fault of each kind that the check finds in each example's port: `python -m tests.calibration.port_smallest`.
+"""The smallest faults that the check finds in the examples' ports: `python -m tests.calibration.port_smallest`.
 
 A kind is an edit of the port with a size in it, relative to the right value. Sizes are 1, 2 and 5 times powers of ten;
 the smallest is sought by bisection, in float64. Told means that the check says something: it disagrees, or agrees with
@@ -19,7 +19,7 @@ from faceoff.results.agreements import BELOW_FLOAT32
 from tests.calibration.port_fault import SIDE, replace_once
 from tests.calibration.port_planting import REFUSED, PortPlanter, Verdict
 
-SIZES = tuple(float(f"{digit}e{exponent}") for exponent in range(-14, 0) for digit in (1, 2, 5)) + (1.0,)
+SIZES = (*(float(f"{digit}e{exponent}") for exponent in range(-14, 0) for digit in (1, 2, 5)), 1.0)
 
 
 @dataclass(frozen=True)
