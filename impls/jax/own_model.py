@@ -52,6 +52,18 @@ class OwnModel(JaxModel):
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         raise UnsupportedError("no outputs of layers", where=self._side.file)
 
+    def operations(self, step: str, batch: PlacedBatch) -> int | None:
+        # Not before it is wanted: importing it takes time that a cold start need not spend.
+        from .counting import count_products
+
+        held = self._trained, self._statistics
+        trace = {
+            "inference": lambda: jax.make_jaxpr(self._logits)(*held, batch[0]),
+            "gradients": lambda: jax.make_jaxpr(self._differentiate)(*held, *batch),
+            "training": lambda: jax.make_jaxpr(self._step)(*held, self._optimiser_state, *batch),
+        }[step]
+        return count_products(trace().jaxpr)
+
     def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
         return self._side.weights[name].to_side(value)
 

@@ -19,7 +19,7 @@ from faceoff.core.spec import ModelSpec
 from .tracing import to_numpy
 
 LEDGER = {"layout": "the user's own module"}
-COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
+COMPILED = {"forward": "all that its code allows", "gradients, train_step": "likewise, network and loss, both ways"}
 FREEZES = False
 
 Loss = Callable[..., torch.Tensor]

@@ -61,6 +61,13 @@ class OwnModel(PyTorchModel):
     def left_whole(self) -> dict[str, int]:
         return dict(self._disturbance.whole) if self._disturbance else {}
 
+    def operations(self, step: str, batch: PlacedBatch) -> int | None:
+        # Not before it is wanted: importing it takes time that a cold start need not spend.
+        from .counting import count_products
+
+        call = {"inference": self.forward, "gradients": self.gradients, "training": self.train_step}[step]
+        return count_products(lambda: call(batch))
+
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         check_weights(self._workload.model, weights)
         self._enter("inference")
@@ -127,7 +134,8 @@ class OwnModel(PyTorchModel):
         self._enter("inference")
         inputs = {
             name: torch.zeros(shape, dtype=self._trained[0].dtype if name in self._inputs else torch.int64)
-            for name, shape in input_shapes(self._workload.model, 1).items()
+            # As many examples as it is run with: one alone may be none that it takes.
+            for name, shape in input_shapes(self._workload.model, self._workload.batch_size).items()
         }
         placed = {name: value.to(self._trained[0].device) for name, value in inputs.items()}
         with torch.no_grad(), self._precision(), OperationCounter() as counter:

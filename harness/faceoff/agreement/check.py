@@ -53,7 +53,7 @@ from faceoff.frameworks.manifest import Offer
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.memory import passes_at_once, reason_of
 from faceoff.pool.worker import Worker
-from faceoff.reference.arithmetic import UNIT_ROUNDOFF, noise_generator
+from faceoff.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator
 from faceoff.reference.branches import Branches
 from faceoff.reference.following import Observed
 from faceoff.reference.rounding import leaves_range, stochastic
@@ -116,6 +116,10 @@ class Expected:
                 values = reference_quantities(self.task.rounded(shared), seen, self.detail)
                 self._exact[shared] = _ExactRun(values, seen)
             return self._exact[shared]
+
+    def values_of(self, task: Task, dtype: str) -> Values:
+        """Those of another task of the same model, computed anew, without every layer's output."""
+        return reference_quantities(task.rounded(dtype), Exact())
 
     def noise(self, dtype: str) -> dict[str, Noise]:
         """The rounding noise of each quantity in `dtype`; in wide dtypes with ReLUs as in the exact run."""

@@ -14,7 +14,7 @@ from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all, compare_quantity
 from faceoff.agreement.flips import Settled
 from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
-from faceoff.agreement.quantities import EVERYTHING, Detail, built_quantities, offered, stage_of
+from faceoff.agreement.quantities import EVERYTHING, OUTPUTS, Detail, built_quantities, offered, stage_of
 from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
@@ -53,12 +53,24 @@ class OwnExpected(Expected):
 
     def values(self, dtype: str) -> Values:
         """The reference side's quantities from weights and batches as rounded to `dtype`, float64."""
-        shared = dtype if dtype in ("bfloat16", "float16") else "float64"
+        shared = _shared(dtype)
         with self._lock:
             if shared not in self._centre:
                 # The same operations as the disturbed runs, undisturbed: fused kernels hold constants in float32.
                 self._centre[shared] = self._run(shared, 0.0, 0, alike=False)
             return self._centre[shared]
+
+    def values_of(self, task: Task, dtype: str) -> Values:
+        """Those of another task of the same model, as `values` has them."""
+        with self._lock:
+            return self._run(_shared(dtype), 0.0, 0, alike=False, other=task)
+
+    def outputs_of(self, task: Task, dtype: str) -> Values:
+        """The outputs alone of another task of the same model, likewise."""
+        with self._lock:
+            worker = self._ready(task.rounded(_shared(dtype)), _shared(dtype), 0.0, 0, alike=False)
+            worker.request("load", batches=[task.rounded(_shared(dtype)).batches[0].to_json()])
+            return {OUTPUTS: np.asarray(worker.request("forward", indices=[0])["outputs"][0], np.float64)}
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
         if dtype in WIDE_DTYPES:
@@ -80,6 +92,15 @@ class OwnExpected(Expected):
         failing = [quantity for quantity in quantities if not quantity.agrees]
         if dtype not in WIDE_DTYPES or any(stage_of(q.name) is None or q.noise_units is None for q in failing):
             return None
+        exact, spread = self.values(dtype), self.spread(dtype)
+        judged = [
+            q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
+            for q in quantities
+        ]
+        return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+
+    def spread(self, dtype: str) -> dict[str, Noise]:
+        """The noise of runs whose ReLUs and maxima decide for themselves, in a wide dtype."""
         with self._lock:
             if dtype not in self._spread:
                 exact, unit = self.values(dtype), UNIT_ROUNDOFF[dtype]
@@ -88,12 +109,7 @@ class OwnExpected(Expected):
                     for number in range(NOISE_RUNS)
                 ]
                 self._spread[dtype] = noise_from(exact, runs, dtype)
-        exact, spread = self.values(dtype), self._spread[dtype]
-        judged = [
-            q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
-            for q in quantities
-        ]
-        return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+            return self._spread[dtype]
 
     def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
         """Every quantity against the reference side's; see `Expected.judge`.
@@ -120,10 +136,17 @@ class OwnExpected(Expected):
         whole = f"noise is not known of what follows {', '.join(self.left_whole)}"
         return f"{note}; {whole}" if note else whole
 
-    def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Values:
-        """All quantities, float64, from weights and batches as rounded to `dtype`."""
-        worker, task = self._reference(), self.task.rounded(dtype)
-        weights = task.cast_weights("float64")
+    def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool, other: Task | None = None) -> Values:
+        """All quantities, float64, from weights and batches as rounded to `dtype`; of another task without layers."""
+        task, detail = (other or self.task).rounded(dtype), "whole" if other else self.detail
+        worker = self._ready(task, dtype, unit_roundoff, seed, alike)
+        found = built_quantities(worker, task, "float64", detail)
+        self._whole.update(worker.request("left_whole")["operations"])
+        return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
+
+    def _ready(self, task: Task, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Worker:
+        """The reference side's process, with the model and the starting weights of a task, disturbed."""
+        worker, weights = self._reference(), task.cast_weights("float64")
         wanted = worker.process_id, task.workload.name
         if self._built == wanted:
             worker.request("reset", weights=weights)
@@ -132,6 +155,9 @@ class OwnExpected(Expected):
             worker.request("build", workload=workload, mode=self._mode, weights=weights)
             self._built = wanted
         worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
-        found = built_quantities(worker, task, "float64", self.detail)
-        self._whole.update(worker.request("left_whole")["operations"])
-        return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
+        return worker
+
+
+def _shared(dtype: str) -> str:
+    """The dtype that the exact values are rounded for: what is drawn is exact in float32."""
+    return dtype if dtype in ("bfloat16", "float16") else "float64"

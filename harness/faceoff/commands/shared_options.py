@@ -18,7 +18,10 @@ def run_options(command: Command) -> Command:
     """The options that `compare`, `agree` and `bench` share."""
     options = [
         click.option(
-            "--models", type=Models(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
+            "--models",
+            type=Models(MODEL_KINDS),
+            default=(),
+            help="Families to run, and folders of models of your own; all families of the preset by default.",
         ),
         click.option(
             "--contenders",

@@ -349,7 +349,7 @@ class Pool:
 
 def require_offered(contender: Contender, workload: Workload, step: str = "inference") -> None:
     """Raises WorkerError, which says what it lacks, unless a contender's framework offers a step of a workload."""
-    if lacking := FRAMEWORKS[contender.framework].lacks(workload, step):
+    if lacking := FRAMEWORKS[contender.framework].lacks(workload, step, contender.mode):
         raise WorkerError(lacking, outcome="not_offered", where=str(contender))
 
 

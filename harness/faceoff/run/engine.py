@@ -13,7 +13,8 @@ from faceoff.agreement.gradient_norms import SPECS, ExpectedNorms, choose_conten
 from faceoff.agreement.timed_check import examples_compared
 from faceoff.agreement.training import ExpectedTraining, judge_training
 from faceoff.core.errors import DeviceError
-from faceoff.core.spec import Contender, Workload
+from faceoff.core.own import family_of
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.core.tuning import TUNED, left_out, without
 from faceoff.frameworks.contenders import tuned_modes
 from faceoff.frameworks.installations import digest_of, installed_bytes, installed_in
@@ -224,7 +225,7 @@ class Engine:
 
     def time_step(self, workload: Workload, step: str) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
-        self._reporter.stage(f"speed: {workload.model.kind} {step}")
+        self._reporter.stage(f"speed: {family_of(workload.model)} {step}")
         units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
         def on_pass(share: float) -> None:
@@ -319,7 +320,7 @@ class Engine:
         self._pool.release()
         with make_pool(asked) as pool:
             Engine(asked, pool, self._reporter, found).start()
-            for workload in asked.workloads:
+            for workload in (w for w in asked.workloads if not isinstance(w.model, OwnSpec)):
                 served = _settings_with_part_in(workload, asked.steps, framework)
                 contenders = (whole, *(Contender(framework, without(setting.name)) for setting in served))
                 engine = Engine(replace(asked, contenders=contenders), pool, self._reporter, found)

@@ -18,7 +18,7 @@ from faceoff.speed.measure import Measured, compare_speeds, compare_tuned, measu
 from faceoff.speed.rounds import Rounds
 from faceoff.speed.seen_before import find_remembered
 from faceoff.speed.stopping import between_contenders
-from faceoff.workloads.work import count_work, result_bytes
+from faceoff.workloads.work import counted_bytes, counted_flops, result_bytes
 
 
 class Timing:
@@ -99,13 +99,12 @@ class Timing:
 
     def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
         """The case with the outcome that its checks of agreement leave it."""
-        work = count_work(workload)
         case = CaseResult(
             name=Case(workload, contender).name,
             workload=workload.to_json(),
             contender=str(contender),
-            flops=work.flops,
-            bytes=work.bytes,
+            flops=counted_flops(workload),
+            bytes=counted_bytes(workload),
             outcome="ok",
         )
         for agreement in self._result.agreements:
@@ -116,7 +115,7 @@ class Timing:
             if own and not elsewhere and agreement.outcome != "ok" and case.outcome == "ok":
                 case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
                 case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
-        if lacking := FRAMEWORKS[contender.framework].lacks(workload, workload.step):
+        if lacking := FRAMEWORKS[contender.framework].lacks(workload, workload.step, contender.mode):
             case.outcome, case.reason = "not_offered", lacking
         hung = hung_in(self._result, workload, contender)
         if hung and case.outcome == "ok":
