@@ -230,6 +230,9 @@ MODELS: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
     ),
 }  # fmt: skip
 
+# What each is trained with; the others by gradient descent.
+OPTIMISERS = {"lstm": "momentum", "gru": "adam", "transformer": "adam"}
+
 FAULTS: tuple[tuple[str, str, str, str, str], ...] = (
     ("epsilon", "dense", "epsilon=1e-5", "epsilon=1e-3", "outputs"),
     ("momentum", "dense", "momentum=0.9", "momentum=0.99", "weight 'norm.mean' after"),

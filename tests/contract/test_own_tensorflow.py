@@ -51,15 +51,24 @@ def opened(pools: tuple[Pool, Pool], folder: Path) -> Port:
     return open_port(folder, lambda framework: both[framework].worker(contenders[framework]), 0)
 
 
+@pytest.fixture(scope="module")
+def expectations() -> dict[str, OwnExpected]:
+    """What the reference sides say, by the name of the model: whatever stands in the Keras side, they are the same."""
+    return {}
+
+
 def judged(
-    pools: tuple[Pool, Pool], port: Port, dtype: str, contender: Contender = EAGER, optimiser: str = "sgd"
+    pools: tuple[Pool, Pool], expectations: dict[str, OwnExpected], port: Port, dtype: str, contender: Contender = EAGER
 ) -> tuple[list[Quantity], str]:
     """Every quantity of the Keras side by the noise of PyTorch's, and the note."""
-    task = Task.seeded(Workload(port.spec, 5, step="training", optimiser=Optimiser(optimiser)), 0)
-    expected = OwnExpected(task, 0, lambda: pools[1].worker(REFERENCE), "eager")
+    optimiser = Optimiser(files.OPTIMISERS.get(port.name, "sgd"))
+    task = Task.seeded(Workload(port.spec, 5, step="training", optimiser=optimiser), 0)
+    if port.name not in expectations:
+        expectations[port.name] = OwnExpected(task, 0, lambda: pools[1].worker(REFERENCE), "eager")
     got = contender_quantities(pools[0].worker(contender), task, contender.mode, dtype)
-    assert not expected.left_whole
-    return expected.judge(got, dtype)
+    quantities, note = expectations[port.name].judge(got, dtype)
+    assert expectations[port.name].left_whole == []
+    return quantities, note
 
 
 def failing(quantities: list[Quantity]) -> list[Quantity]:
@@ -67,34 +76,26 @@ def failing(quantities: list[Quantity]) -> list[Quantity]:
 
 
 @pytest.mark.parametrize("name", files.MODELS)
-def test_a_right_port_agrees(pools, tmp_path, name):
+def test_a_right_port_agrees(pools, expectations, tmp_path, name):
     port = opened(pools, files.write(tmp_path, name))
-    for dtype in ("float64", "float32"):
-        quantities, note = judged(pools, port, dtype)
-        assert failing(quantities) == []
+    for contender, dtype in ((EAGER, "float64"), (EAGER, "float32"), (GRAPH, "float32"), (XLA, "float32")):
+        quantities, note = judged(pools, expectations, port, dtype, contender)
+        assert failing(quantities) == [], (contender, dtype)
         assert not note
         units = [quantity.noise_units for quantity in quantities if quantity.noise_units]
         # A noise that is far too wide would let everything agree.
-        assert 0.02 < np.median(units) < 3, dtype
+        assert 0.02 < np.median(units) < 3, (contender, dtype)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("contender", [GRAPH, XLA], ids=str)
-@pytest.mark.parametrize("name", files.MODELS)
-def test_as_a_graph_and_compiled_too(pools, tmp_path, name, contender):
-    port = opened(pools, files.write(tmp_path, name))
-    for optimiser in ("momentum", "adam"):
-        quantities, _ = judged(pools, port, "float32", contender, optimiser)
-        assert failing(quantities) == [], optimiser
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(("there", "written", "first"), [fault[2:] for fault in files.FAULTS],
-                         ids=[f"{fault[1]}: {fault[0]}" for fault in files.FAULTS])  # fmt: skip
-def test_what_is_wrong_is_found(pools, tmp_path, request, there, written, first):
-    name = request.node.callspec.id.partition(":")[0]
+@pytest.mark.parametrize(
+    ("name", "there", "written", "first"),
+    [fault[1:] for fault in files.FAULTS],
+    ids=[f"{fault[1]}: {fault[0]}" for fault in files.FAULTS],
+)
+def test_what_is_wrong_is_found(pools, expectations, tmp_path, name, there, written, first):
     port = opened(pools, files.write(tmp_path, name, there, written))
-    quantities, _ = judged(pools, port, "float64")
+    quantities, _ = judged(pools, expectations, port, "float64")
     assert failing(quantities)[0].name.startswith(first)
 
 
@@ -105,15 +106,15 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "example"
 
 
-def test_the_example_agrees_without_a_rule_by_hand(pools, example, capsys):
+def test_the_example_agrees_without_a_rule_by_hand(pools, expectations, example, capsys):
     port = opened(pools, example)
     assert capsys.readouterr().err == ""
-    quantities, note = judged(pools, port, "float64", optimiser="adam")
+    quantities, note = judged(pools, expectations, port, "float64")
     assert failing(quantities) == []
     # Keras' GELU and its attention have a constant each in float32.
     assert note.startswith("the same up to float32's rounding, and not beyond: outputs by")
     for contender in (EAGER, GRAPH, XLA):
-        quantities, note = judged(pools, port, "float32", contender)
+        quantities, note = judged(pools, expectations, port, "float32", contender)
         assert failing(quantities) == []
         assert not note
 
@@ -131,9 +132,9 @@ def test_the_example_agrees_without_a_rule_by_hand(pools, example, capsys):
     ],
     ids=["heads", "epsilon", "mask", "value", "positions"],
 )  # fmt: skip
-def test_what_is_wrong_in_the_example_is_found(pools, example, there, written, first):
+def test_what_is_wrong_in_the_example_is_found(pools, expectations, example, there, written, first):
     edit(example / "tensorflow_model.py", there, written)
-    quantities, _ = judged(pools, opened(pools, example), "float64")
+    quantities, _ = judged(pools, expectations, opened(pools, example), "float64")
     assert failing(quantities)[0].name == first
 
 
