@@ -164,6 +164,7 @@ class Offer(_Part):
         models, dtypes, optimisers: that it has.
         steps: `inference`, with the gradients too, or all three.
         trace: it gives the outputs of layers, by which the place of a fault is found.
+        noise: its models run in stochastic arithmetic, by which a side of a user's own model can be the reference.
     """
 
     models: Kinds = MODEL_KINDS
@@ -171,6 +172,7 @@ class Offer(_Part):
     dtypes: Dtypes = DTYPES
     optimisers: Optimisers = OPTIMISERS
     trace: bool = True
+    noise: bool = False
 
     @property
     def widest(self) -> str:
