@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,19 @@ from tests.calibration.port_planting import REFUSED, PortPlanter, Verdict
 UNHARMED = "as it is"
 
 
-def pieces_of(faults: Sequence[PortFault]) -> Iterator[tuple[str, PortFault | str]]:
-    """Every piece of the study by its name: each example as it is, and each fault."""
-    for example in dict.fromkeys(fault.example for fault in faults):
-        yield f"{example}: {UNHARMED}", example
+def pieces_of(faults: Sequence[PortFault]) -> Iterator[tuple[str, PortFault | tuple[str, str]]]:
+    """Every piece of the study by its name: each example as it is, in each dtype, and each fault.
+
+    Faults of one example take turns with those of others, so that a study that is stopped has seen all.
+    """
+    by_example: dict[str, list[PortFault]] = {}
     for fault in faults:
-        yield fault.id, fault
+        by_example.setdefault(fault.example, []).append(fault)
+    for dtype in ("float64", "float32"):
+        for example in by_example:
+            yield f"{example}: {UNHARMED}, {dtype}", (example, dtype)
+    for turn in zip_longest(*by_example.values()):
+        yield from ((fault.id, fault) for fault in turn if fault is not None)
 
 
 def piece_of(name: str, verdict: Verdict, fault: PortFault | None) -> Piece:
@@ -82,20 +90,20 @@ def summarise(pieces: Sequence[Piece]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, "reports/port-faults")
-    parser.add_argument("--only", default="", help="part of the names of what is planted")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of the names of what is planted")
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON; to standard output without it")
     asked = parser.parse_args()
-    faults = [fault for fault in FAULTS if asked.only in fault.id]
+    faults = [fault for fault in FAULTS if any(part in fault.id for part in asked.only)]
     if not faults:
-        parser.error(f"--only: got {asked.only!r}, expected part of a name such as {FAULTS[0].id!r}")
+        parser.error(f"--only: got {', '.join(asked.only)}, expected part of a name such as {FAULTS[0].id!r}")
     try:
         pieces = Pieces(asked.folder, asked.part, asked.mixed)
     except HarnessError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, PortPlanter(Path(folder), asked.seed) as planter:
         for name, item in pieces.left(pieces_of(faults), asked.minutes):
-            fault = None if isinstance(item, str) else item
-            verdict = planter.plant(fault) if fault else planter.ask(str(item))
+            fault = item if isinstance(item, PortFault) else None
+            verdict = planter.plant(item) if isinstance(item, PortFault) else planter.ask(item[0], dtype=item[1])
             piece = piece_of(name, verdict, fault)
             pieces.add(piece)
             print(f"{name}: {verdict.outcome}, {verdict.said[:120]}", file=sys.stderr, flush=True)

@@ -12,9 +12,10 @@ import numpy as np
 
 from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all, compare_quantity
+from faceoff.agreement.findings import explained
 from faceoff.agreement.flips import Settled
-from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
-from faceoff.agreement.quantities import EVERYTHING, OUTPUTS, Detail, built_quantities, offered, stage_of
+from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, rms, run_all
+from faceoff.agreement.quantities import EVERYTHING, LOSS, OUTPUTS, Detail, built_quantities, offered, stage_of
 from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
@@ -23,6 +24,8 @@ from faceoff.workloads.task import Task
 
 # Roundings so small turn no ReLU over, and so large that float64 carries them.
 SMALL = 2.0**-40
+# As many times as far as float32 rounds: no way of rounding explains that.
+FAR = 1000.0
 
 
 class OwnExpected(Expected):
@@ -117,6 +120,9 @@ class OwnExpected(Expected):
         A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
         rounds, and by less than float32 does: it agrees, and the note says so.
         """
+        if dtype == "float64" and self._is_far(got, offer):
+            expected = offered(self.values(dtype), offer)
+            return explained(compare_all(expected, got, dtype, self.noise(dtype)), got), self._noted("")
         quantities, note = super().judge(got, dtype, offer)
         if dtype != "float64" or all(quantity.agrees for quantity in quantities):
             return quantities, self._noted(note)
@@ -128,6 +134,17 @@ class OwnExpected(Expected):
         units = "" if first.noise_units is None else f" by {first.noise_units:.2g} units of float64's rounding"
         said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
         return coarser, self._noted("; ".join(part for part in (note, said) if part))
+
+    def _is_far(self, got: Values, offer: Offer) -> bool:
+        """Whether outputs or loss are so far off in float64 that no other estimate of the noise need be made."""
+        exact, noise = self.values("float64"), self.noise("float64")
+        of_float32 = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
+        for name in {OUTPUTS, LOSS} & set(offered(exact, offer)) & set(got):
+            if got[name].shape == exact[name].shape and np.isfinite(got[name]).all():
+                off = rms(got[name] - exact[name])
+                if off > FAR * of_float32 * noise[name].rms > 0:
+                    return True
+        return False
 
     def _noted(self, note: str) -> str:
         """With what could not be taken apart."""
