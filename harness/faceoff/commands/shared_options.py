@@ -93,7 +93,10 @@ def speed_options(command: Command) -> Command:
         help="What speeds are compared with; the fastest of each workload by default.",
     )(command)
     command = click.option(
-        "--budget", default="standard", show_default=True, help="quick, standard, thorough, or seconds of timed rounds."
+        "--budget",
+        default="standard",
+        show_default=True,
+        help="quick, standard, thorough, seconds of timed rounds, or minutes for the whole run, such as 5m.",
     )(command)
     return click.option(
         "--steps",

@@ -15,7 +15,7 @@ from faceoff.core.contract import STAGES
 from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
-from faceoff.results.costs import BreakEven, CardUse, Ceiling, ColdStart, Record
+from faceoff.results.costs import BreakEven, Canary, CardUse, Ceiling, ColdStart, Record
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.results.types import (
     Count,
@@ -42,6 +42,7 @@ class ContenderInfo(Record):
         versions: distribution name to version.
         disk_bytes: size of the framework's files and of all that it requires; None when not known.
         installed: digest of everything that is installed for its interpreter; empty when not known.
+        code: digest of its framework's folder, and of what that shares with others; empty in older files.
         settings: switches in force: device, threads, precision, environment, as the framework reports them.
     """
 
@@ -52,6 +53,7 @@ class ContenderInfo(Record):
     versions: dict[str, str] = {}
     disk_bytes: Count | None = None
     installed: str = ""
+    code: str = ""
     settings: dict[str, Any] = {}
 
 
@@ -250,6 +252,7 @@ class Records(Record):
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []
     ceilings: list[Ceiling] = []
+    canaries: list[Canary] = []
 
 
 class Result(Records):
@@ -262,6 +265,7 @@ class Result(Records):
         harness_s: processor time of the harness itself: reference, rounding noise, comparison, transfer; 0 if unknown.
         sources: digest of each model's file by its path, as it was when this was made.
         interrupted: the run was stopped before its end.
+        left_out: how many parts of the run were left out, as they did not fit into the minutes it was given.
         resumed: how often it went on after it was killed or interrupted.
     """
 
@@ -277,6 +281,7 @@ class Result(Records):
     break_evens: list[BreakEven] = []
     sources: dict[str, str] = {}
     interrupted: bool = False
+    left_out: Count = 0
     resumed: Count = 0
 
     @property

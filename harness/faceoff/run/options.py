@@ -246,7 +246,7 @@ def make_options(
         out: folder for result, page and logs; None means a new one under `reports/`.
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
-        budget: of the timed rounds: `quick`, `standard`, `thorough`, seconds for all of them, or a Budget.
+        budget: as `faceoff.speed.budget.parse_budget` takes it, or a Budget.
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
