@@ -84,6 +84,11 @@ def test_a_part_that_overruns_its_limit_is_interrupted_and_the_rest_goes_on(tmp_
     assert "left: long, deaf" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_part_that_comes_to_its_end_when_it_is_interrupted_is_finished(tmp_path):
+    status, found = run([part("late", INTERRUPTIBLE.replace("130", "3"), 4)], tmp_path)
+    assert (status, found["late"]["state"], found["late"]["calls"][0]["status"]) == (0, "finished", 3)
+
+
 def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
     parts = [part("good", WRITES), part("bad", "import sys; sys.exit(2)")]
     run(parts, tmp_path)
