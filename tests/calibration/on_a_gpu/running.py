@@ -24,7 +24,7 @@ FINISHED = (0, 1, 3)
 # What a run says whose journal is of another machine, other versions or other code.
 REFUSED = 2
 # Between the signal and the last word of a part, of its limit.
-GRACE_S = 8.0
+GRACE_S = 10.0
 # A process that waits for its card may outlive even that.
 KILL_S = 5.0
 
