@@ -106,6 +106,7 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "example"
 
 
+@pytest.mark.thorough
 def test_the_example_agrees_without_a_rule_by_hand(pools, expectations, example, capsys):
     port = opened(pools, example)
     assert capsys.readouterr().err == ""
@@ -303,16 +304,22 @@ def test_outputs_that_fit_nothing_are_one_line(worker, tmp_path):
     assert "net.py: its outputs do not fit the targets" in refused(worker, "gradients", index=0).reason
 
 
-@pytest.mark.parametrize(
-    ("there", "written", "said"),
-    [
-        ("return self.second", "return x, self.second", "net.py: its outputs are not one array of numbers; got tuple"),
-        ("self.first(x)", "self.first(keras.ops.reshape(x, (-1, 2)))", ""),
-    ],
-)
-def test_what_a_model_does_that_it_should_not(worker, tmp_path, there, written, said):
-    prepare(worker, small(tmp_path, "squared-error", Targets((2,)), SMALL.replace(there, written)))
-    assert said in refused(worker, "forward", indices=[0]).reason
+def test_outputs_that_are_several_are_one_line(worker, tmp_path):
+    text = SMALL.replace("return self.second", "return x, self.second")
+    prepare(worker, small(tmp_path, "squared-error", Targets((2,)), text))
+    error = refused(worker, "forward", indices=[0])
+    assert "net.py: its outputs are not one array of numbers; got tuple" in error.reason
+
+
+def test_what_cannot_be_computed_in_float64_is_one_line(worker, tmp_path):
+    cast = 'self.first(x) + tensorflow.cast(x, "float32")[:, :1]'
+    text = SMALL.replace("self.first(x)", cast).replace("class Net", "import tensorflow\n\n\nclass Net")
+    port = small(tmp_path, "squared-error", Targets((2,)), text)
+    prepare(worker, port, "float32")
+    workload = Workload(port.spec, 5, "float64").to_json()
+    error = refused(worker, "build", workload=workload, mode="eager", weights=seeded_weights(port.spec, 0))
+    assert "net.py: `build()` failed" in error.reason
+    assert "was expected to be a double tensor but is a float tensor" in error.reason
 
 
 def test_randomness_that_cannot_be_switched_off_is_refused(worker, tmp_path):
