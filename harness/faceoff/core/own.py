@@ -161,6 +161,8 @@ class Port:
         path: what the user named it by.
         code: digest of the files of all sides.
         initial: the reference's own weights, from which others are drawn; kept by the parent alone.
+        how: by framework, but for the reference's, canonical name to what it was found by: `rule`, `name`, `shape` or
+            `order`; kept by the parent alone.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Port:
     path: str = ""
     code: str = ""
     initial: Dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    how: Dict[str, Dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def digest(self) -> str:

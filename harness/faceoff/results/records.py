@@ -16,6 +16,7 @@ from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
 from faceoff.results.costs import BreakEven, CardUse, Ceiling, ColdStart, Record
+from faceoff.results.ports import PairedModel
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.results.types import (
     Count,
@@ -261,6 +262,7 @@ class Result(Records):
         baseline: the contender that ratios refer to, per workload name.
         harness_s: processor time of the harness itself: reference, rounding noise, comparison, transfer; 0 if unknown.
         sources: digest of each model's file by its path, as it was when this was made.
+        ports: the weights of users' own models, as they were paired.
         interrupted: the run was stopped before its end.
         resumed: how often it went on after it was killed or interrupted.
     """
@@ -276,6 +278,7 @@ class Result(Records):
     contenders: list[ContenderInfo]
     break_evens: list[BreakEven] = []
     sources: dict[str, str] = {}
+    ports: list[PairedModel] = []
     interrupted: bool = False
     resumed: Count = 0
 
