@@ -208,6 +208,9 @@ class Expected:
                 return words
         return ""
 
+    def look_at_layers(self, agreement: Agreement, worker: Worker, mode: str, dtype: str) -> None:
+        """Adds what the layers of a user's own model show to the record of a check; of other families nothing."""
+
     def settle(
         self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
     ) -> Settled | None:
@@ -278,6 +281,8 @@ def check_agreement(
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
             agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
+        expected().look_at_layers(agreement, worker, contender.mode, dtype)
+        if agreement.outcome == "disagrees":
             agreement.message = disagreement_message(agreement)
         elif situation != EVERYDAY and agreement.worst:
             agreement.quantities = [agreement.worst]
@@ -328,7 +333,7 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
 
 def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
     if isinstance(task.workload.model, OwnSpec):
-        # Its layers are not paired, so what differs first is the first quantity that does.
+        # The first quantity that does, unless its layers tell more.
         return next(quantity.name for quantity in quantities if not quantity.agrees)
     try:
         return find_first_difference(worker, task, mode, dtype, quantities)
@@ -345,7 +350,9 @@ def disagreement_message(agreement: Agreement) -> str:
         return ""
     situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
     setting = f"({workload.dtype}, {workload.device}{situation})"
-    head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
+    model = workload.model.name if isinstance(workload.model, OwnSpec) else workload.model.kind
+    head = f"{model} training step, {agreement.contender} against reference {setting}: "
+    head += f"{agreement.layers}\n  " if agreement.layers and agreement.is_placed else ""
     head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
     failing = sum(not quantity.agrees for quantity in agreement.quantities)
     if failing == len(agreement.quantities) == 1:

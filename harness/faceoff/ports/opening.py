@@ -117,6 +117,7 @@ def _port(path: Path, manifest: PortManifest, mapped: Mapped, replies: Mapping[s
             mapped.sides[framework],
             dict(manifest.sides[framework].inputs),
             mapped.zeros[framework],
+            dict(manifest.sides[framework].layers),
         )
         for framework in replies
     }

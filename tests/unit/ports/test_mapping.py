@@ -227,17 +227,8 @@ def test_rows_for_printing():
     a, b = encoder(1, 12, 4, 16)["packed"], encoder(1, 12, 4, 16)["by heads"]
     found = mapped(a, b)
     sides = {side: PortSide("", found.sides[side]) for side in "ab"}
-    port = Port(
-        "m",
-        (Input("x", (3,)),),
-        Targets((3,)),
-        "squared-error",
-        -1,
-        found.weights,
-        sides,
-        "a",
-        how={"b": found.how["b"]},
-    )
+    how = {"b": found.how["b"]}
+    port = Port("m", (Input("x", (3,)),), Targets((3,)), "squared-error", -1, found.weights, sides, "a", how=how)
     rows = {row.name: row for row in describe_mapping(port).weights}
     row = rows["encoder.layers.0.self_attn.key.weight"]
     assert row.shape == [12, 12]
