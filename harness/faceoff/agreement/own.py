@@ -21,7 +21,7 @@ from faceoff.agreement.quantities import EVERYTHING, OUTPUTS, Detail, built_quan
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import port_of
 from faceoff.core.weights import is_statistic
-from faceoff.frameworks.manifest import Offer
+from faceoff.frameworks.manifest import AT, Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
 from faceoff.results.agreements import BELOW_FLOAT32, Agreement, Quantity
@@ -140,8 +140,10 @@ class OwnExpected(Expected):
             try:
                 worker.request("build", workload=workload, mode=mode, weights=weights)
                 worker.request("load", batches=[batches[0].to_json()])
+                # Nothing but batch statistics makes a mode of its own.
                 for training in (False, True) if any(is_statistic(name) for name in weights) else (False,):
-                    self._look(agreement, worker, dtype, training, failing)
+                    if agreement.path or not agreement.is_placed:
+                        self._look(agreement, worker, dtype, training, failing)
             except WorkerError as error:
                 agreement.layers = f"layers are not compared: {error.where}: {error.reason or error.what}"
         if not agreement.is_placed and failing and failing[0].startswith("gradient of "):
@@ -150,7 +152,7 @@ class OwnExpected(Expected):
 
     def _look(self, agreement: Agreement, worker: Worker, dtype: str, training: bool, failing: Sequence[str]) -> None:
         """Compares the layers in one mode."""
-        port, framework = port_of(self.task.workload.model), worker.contender.framework
+        port, framework = port_of(self.task.workload.model), worker.contender.framework.partition(AT)[0]
 
         def ask(forced: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return worker.request("layers", index=0, training=training, forced=forced)
