@@ -332,8 +332,7 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
 
 
 def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
-    if isinstance(task.workload.model, OwnSpec):
-        # The first quantity that does, unless its layers tell more.
+    if isinstance(task.workload.model, OwnSpec):  # Its layers may tell more.
         return next(quantity.name for quantity in quantities if not quantity.agrees)
     try:
         return find_first_difference(worker, task, mode, dtype, quantities)
