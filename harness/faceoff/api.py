@@ -17,6 +17,7 @@ from faceoff import report
 from faceoff.core.errors import InputError
 from faceoff.differences.changes import between_environments, diff
 from faceoff.ports.manifest import read_port
+from faceoff.report.growing import GrowingPage
 from faceoff.results import file as result_file
 from faceoff.results.file import load
 from faceoff.results.records import Result
@@ -120,11 +121,19 @@ def run_and_save(options: Options) -> Result:
     begin = Begin(created=blank.created, command_line=blank.command, identity=identity)
     with Journal(options.out, begin, resume=options.resume) as journal:
         tell((*options.notices, *journal.contents.notices))
-        result = run(options, speed=options.command != "agree", training=training, cold_start=whole, journal=journal)
+        growing = GrowingPage(options.out / PAGE_NAME, options.out.name, options.quiet)
+        result = run(
+            options,
+            speed=options.command != "agree",
+            training=training,
+            cold_start=whole,
+            journal=journal,
+            on_part=growing.offer,
+        )
         try:
             result_file.save(result, options.out / RESULT_NAME)
             report.write_page([(options.out.name, result)], Path(options.out / PAGE_NAME))
-            if not result.interrupted:
+            if not (result.interrupted or result.left_out):
                 journal.end()
         except result_file.WriteError as error:
             step = to_go_on(error.errno, resume_command(options.command, options.out))

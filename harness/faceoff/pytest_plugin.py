@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "preset": "named set of sizes",
-    "models": "families, separated by commas",
+    "models": "families, and folders of models of your own, separated by commas",
     "batch-size": "instead of the preset's; several by commas",
     "workload": "names of those to run of all these, separated by commas",
     "contenders": "framework:mode or framework, separated by commas",
@@ -177,6 +177,7 @@ class _Session:
         self._cases: dict[str, CaseResult] = {}
 
     def close(self) -> None:
+        self._engine.references.close()
         self._pool.close()
 
     def case(self, wanted: SpeedCase) -> CaseResult:

@@ -6,14 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -21,17 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from faceoff.core.errors import HarnessError, InputError, UnsupportedError
+from faceoff.core.errors import InputError, UnsupportedError
+from faceoff.core.side_file import load_build
 from faceoff.core.weights import STATISTICS
 
 from .own_layers import Place, part_of, place_of
 
 Arrays = dict[str, Any]
 Watch = Callable[[nnx.Module, Any], contextlib.AbstractContextManager[None]]
-
-# By whether arrays are wide by default, which the constants of a file follow.
-_FILES: dict[tuple[str, bool], ModuleType] = {}
-_HELPERS: dict[tuple[str, bool], dict[str, ModuleType]] = {}
 
 
 @dataclass(frozen=True)
@@ -76,15 +68,8 @@ def open_network(file: str, dtype: Any = None) -> Network:
         InputError: the file, or what it returns, cannot be used.
         UnsupportedError: it needs a module that is not here, or holds what has no counterpart elsewhere.
     """
-    wide = jnp.result_type(float) == jnp.float64
-    folder = str(Path(file).resolve().parent)
-    with _importable(folder, wide):
-        module = _imported(file, wide)
-        build = getattr(module, "build", None)
-        if not callable(build):
-            raise InputError("no function `build`", where=file, expected="def build(): returns the model")
-        with _told(file, "`build()` failed"):
-            built = build()
+    # Arrays are wide by default or not, which the constants of a file follow.
+    built = load_build(file, str(jnp.result_type(float)))()
     if isinstance(built, nnx.Module):
         return _of_module(built, dtype, file)
     if isinstance(built, tuple) and len(built) == 2 and callable(built[1]):
@@ -228,64 +213,3 @@ def _inserted(tree: Any, path: Sequence[Any]) -> list[int]:
         else:
             break  # Of another kind of node: as it lists them, the sort being stable.
     return places
-
-
-def _imported(file: str, wide: bool) -> ModuleType:
-    """The module of a file; its folder is importable."""
-    key = str(Path(file).resolve()), wide
-    if key not in _FILES:
-        name = f"own_{Path(file).stem}_{zlib.crc32(repr(key).encode()):08x}"
-        spec = importlib.util.spec_from_file_location(name, key[0])
-        if spec is None or spec.loader is None or not Path(file).is_file():
-            raise InputError("no Python file", where=file)
-        # Where dataclasses look for it.
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            with _told(file, "cannot be imported"):
-                spec.loader.exec_module(module)
-        except HarnessError:
-            del sys.modules[name]
-            raise
-        _FILES[key] = module
-    return _FILES[key]
-
-
-@contextlib.contextmanager
-def _told(file: str, what: str) -> Iterator[None]:
-    """Says in a line which file failed."""
-    try:
-        yield
-    except HarnessError:
-        raise
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(f"needs the module {error.name!r}, which is not here", where=file) from error
-    except Exception as error:
-        line = getattr(error, "lineno", None)
-        text = " ".join(str(error).split()) or "no reason"
-        reason = f"{type(error).__name__}: {text}" + (f" in line {line}" if line and "line" not in text else "")
-        raise InputError(what, where=file, got=reason) from error
-
-
-@contextlib.contextmanager
-def _importable(folder: str, wide: bool) -> Iterator[None]:
-    """Lets the files of a folder import each other. Another folder may have other files of the same names."""
-    helpers = _HELPERS.setdefault((folder, wide), {})
-    before = set(sys.modules)
-    hidden = {name: sys.modules[name] for name in helpers if name in sys.modules}
-    sys.modules.update(helpers)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        for name in [*helpers, *(set(sys.modules) - before)]:
-            if name in helpers or _lies_in(folder, name, sys.modules[name]):
-                helpers[name] = sys.modules.pop(name, helpers.get(name))
-        sys.modules.update(hidden)
-
-
-def _lies_in(folder: str, name: str, module: ModuleType) -> bool:
-    # An environment may lie in the folder too, but not as a package of it.
-    top = Path(folder, name.partition(".")[0])
-    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
-    return any(place == f"{top}.py" or place.startswith(f"{top}/") or place == str(top) for place in places)

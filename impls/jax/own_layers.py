@@ -11,6 +11,7 @@ from flax import nnx
 from faceoff.core.weights import STATISTICS
 
 NORMS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
+GRU_GATES = ("r", "z", "n")
 PARTS = {"kernel": "weight", "embedding": "weight", "var": "variance"}
 
 
@@ -23,16 +24,22 @@ class Place:
         layer: the kind of the layer that it belongs to; empty where not known.
         part: what it is there.
         axes: the permutation of the canonical axes that makes the model's.
+        stacked: the gates that it holds one after the other, where no order of them is usual.
+        is_statistic: the model itself moves it, in whatever kind of layer.
     """
 
     path: str
     layer: str
     part: str
     axes: tuple[int, ...]
+    stacked: tuple[str, ...] = ()
+    is_statistic: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As `Runtime.open_side` tells it."""
-        return {"path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes)}
+        told: dict[str, Any] = {"path": self.path, "layer": self.layer, "part": self.part, "axes": list(self.axes)}
+        told["stacked"] = list(self.stacked)
+        return {**told, "trained": False} if self.is_statistic else told
 
 
 def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: bool) -> Place:
@@ -55,11 +62,14 @@ def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: b
         part = "weight"
     if leaf == "kernel":
         axes = _kernel_axes(owner, rank)
-    if any(isinstance(outer, nnx.nn.recurrent.RNNCellBase) for outer in owners[:-1]) and layer == "linear":
+    stacked: tuple[str, ...] = ()
+    cell = next((outer for outer in owners[:-1] if isinstance(outer, nnx.nn.recurrent.RNNCellBase)), None)
+    if cell is not None and layer == "linear":
         # Flax calls its products `dense_i` and `dense_h`, or `ii`, `hf` and the like, one for each gate.
         source = str(within[-1]).removeprefix("dense_")[:1]
         layer, part = "recurrent", part + {"i": "_ih", "h": "_hh"}.get(source, "")
-    return Place(name, layer, part, axes)
+        stacked = GRU_GATES if isinstance(cell, nnx.GRUCell) else ()
+    return Place(name, layer, part, axes, stacked, is_statistic)
 
 
 def part_of(owner: Any, key: Any) -> Any:

@@ -83,6 +83,18 @@ class OwnModel(JaxModel):
         self._calls[training, jax.tree.structure(forced)] = recorder.calls
         return outputs, recorder.arrays
 
+    def operations(self, step: str, batch: PlacedBatch) -> int | None:
+        # Not before it is wanted: importing it takes time that a cold start need not spend.
+        from .counting import count_products
+
+        held = self._trained, self._statistics
+        trace = {
+            "inference": lambda: jax.make_jaxpr(self._logits)(*held, batch[0]),
+            "gradients": lambda: jax.make_jaxpr(self._differentiate)(*held, *batch),
+            "training": lambda: jax.make_jaxpr(self._step)(*held, self._optimiser_state, *batch),
+        }[step]
+        return count_products(trace().jaxpr)
+
     def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
         return self._side.weights[name].to_side(value)
 

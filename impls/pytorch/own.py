@@ -19,7 +19,7 @@ from faceoff.core.spec import ModelSpec
 from .tracing import to_numpy
 
 LEDGER = {"layout": "the user's own module"}
-COMPILED = {"forward": "whole", "gradients, train_step": "network and loss, forward and backward, in one graph each"}
+COMPILED = {"forward": "all that its code allows", "gradients, train_step": "likewise, network and loss, both ways"}
 FREEZES = False
 
 Loss = Callable[..., torch.Tensor]
@@ -34,6 +34,8 @@ KINDS: tuple[tuple[Any, str], ...] = (
     (nn.Linear, "linear"), (CONVOLUTIONS, "convolution"), (TRANSPOSED, "transposed convolution"), (NORMS, "norm"),
     (nn.Embedding, "embedding"), (nn.RNNBase, "recurrent"), (nn.MultiheadAttention, "attention"),
 )  # fmt: skip
+# Of three gates no order is usual.
+GRU_GATES = ["r", "z", "n"]
 
 
 def build_module(file: str) -> nn.Module:
@@ -146,13 +148,15 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
             continue
         if id(value) not in trained and part not in STATISTICS:
             continue  # A buffer of constants is part of the code.
-        kind = kind_of(module.get_submodule(owner))
+        layer = module.get_submodule(owner)
+        kind = kind_of(layer)
         weights.append(
             {
                 "path": path,
                 "layer": kind,
                 "part": STATISTICS.get(part, "scale" if kind == "norm" and part == "weight" else part),
                 "axes": axes_of(kind, value),
+                "stacked": GRU_GATES if isinstance(layer, nn.GRU) else [],
             }
         )
         arrays[path] = to_numpy(value.float())

@@ -71,6 +71,13 @@ class OwnModel(PyTorchModel):
             outputs = self._network(**batch.inputs)
         return {"outputs": to_numpy(outputs), "layers": recorder.layers()}
 
+    def operations(self, step: str, batch: PlacedBatch) -> int | None:
+        # Not before it is wanted: importing it takes time that a cold start need not spend.
+        from .counting import count_products
+
+        call = {"inference": self.forward, "gradients": self.gradients, "training": self.train_step}[step]
+        return count_products(lambda: call(batch))
+
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         check_weights(self._workload.model, weights)
         self._enter("inference")
@@ -137,7 +144,8 @@ class OwnModel(PyTorchModel):
         self._enter("inference")
         inputs = {
             name: torch.zeros(shape, dtype=self._trained[0].dtype if name in self._inputs else torch.int64)
-            for name, shape in input_shapes(self._workload.model, 1).items()
+            # As many examples as it is run with: one alone may be none that it takes.
+            for name, shape in input_shapes(self._workload.model, self._workload.batch_size).items()
         }
         placed = {name: value.to(self._trained[0].device) for name, value in inputs.items()}
         with torch.no_grad(), self._precision(), OperationCounter() as counter:

@@ -215,7 +215,7 @@ class PyTorchModel(Model):
         self._optimiser: torch.optim.Optimizer | None = None
         if mode in ("compile", "cuda-graphs"):
             allow_many_sizes()
-            options: dict[str, Any] = {"dynamic": False, "fullgraph": not isinstance(workload.model, RecurrentSpec)}
+            options: dict[str, Any] = {"dynamic": False, "fullgraph": workload.model.kind in ("dense", "residual")}
             self._infer = torch.compile(self._network, **options)
             self._loss = torch.compile(self._loss, **options)
             packs = device.type == "cpu" and torch.backends.mkldnn.is_available() and workload.dtype == "float32"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -16,14 +15,14 @@ from tensorflow.python.util import _pywrap_util_port as port
 
 from faceoff.core.contract import Model, Runtime, Settings
 from faceoff.core.errors import UnsupportedError
-from faceoff.core.spec import ModelSpec, RecurrentSpec, Workload, require_choice
+from faceoff.core.spec import ModelSpec, OwnSpec, RecurrentSpec, Workload, require_choice
 from faceoff.core.tuning import TUNED, is_tuned, kind_of
 from faceoff.core.weights import Batch, Weights, check_weights, input_shapes, is_statistic, trainable_names
 
-from . import dense, gpu_libraries, lstm, residual, rnn
+from . import dense, gpu_libraries, installed, lstm, own, residual, rnn
 from .optimiser import held_state, lacks_kernel, make_optimiser
 
-FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm}
+FAMILIES: dict[str, ModuleType] = {"dense": dense, "residual": residual, "rnn": rnn, "lstm": lstm, OwnSpec.kind: own}
 # What serves each model best in the mode `tuned`, which has oneDNN's kernels.
 TUNED_MODES = {"dense": "xla", "residual": "graph", "rnn": "graph", "lstm": "xla"}
 # XLA cannot compile cuDNN's LSTM.
@@ -92,7 +91,15 @@ class TensorFlowRuntime(Runtime):
             )  # fmt: skip
         check_weights(workload.model, weights)
         self._use_tf32(workload)
+        if isinstance(workload.model, OwnSpec):
+            # It is made of what is below.
+            from .own_model import OwnModel
+
+            return OwnModel(workload, weights, mode)
         return TensorFlowModel(workload, weights, mode)
+
+    def open_side(self, file: str, seed: int) -> dict[str, Any]:
+        return own.open_side(file, seed)
 
     def _use_tf32(self, workload: Workload) -> None:
         """Whether products of float32 may round their operands to TF32.
@@ -113,8 +120,8 @@ class TensorFlowRuntime(Runtime):
         tf.config.experimental.enable_tensor_float_32_execution(workload.dtype == "tf32" or exact)
 
     def place(self, batch: Batch, dtype: str) -> PlacedBatch:
-        inputs = {name: tf.cast(tf.constant(value), dtype) for name, value in batch.inputs.items()}
-        placed = PlacedBatch(inputs, tf.constant(batch.targets), len(batch.targets))
+        inputs = {name: _to_tensor(value, dtype) for name, value in batch.inputs.items()}
+        placed = PlacedBatch(inputs, _to_tensor(batch.targets, dtype), len(batch.targets))
         self.wait(placed)
         return placed
 
@@ -146,10 +153,10 @@ class TensorFlowRuntime(Runtime):
     def describe(self) -> dict[str, Any]:
         distributions = ("tensorflow", "tensorflow-cpu", "keras", "numpy")
         return {
-            "versions": {name: version for name in distributions if (version := _version(name))},
+            "versions": {name: version for name in distributions if (version := installed.version_of(name))},
             "keras_backend": keras.config.backend(),
             "device": [device.name for device in tf.config.list_logical_devices()],
-            "card": _card_name() if self._device == "gpu" else None,
+            "card": installed.card_name() if self._device == "gpu" else None,
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "onednn": bool(port.IsMklEnabled()),
@@ -183,18 +190,14 @@ class TensorFlowModel(Model):
         modes = TUNED_MODES_ON_GPU if workload.device == "gpu" else TUNED_MODES
         self._mode = mode = modes[workload.model.kind] if self._tuned else mode
         self._family = FAMILIES[workload.model.kind]
-        self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(workload.model)
         self._network = self._make_network(workload.model)
-        held = {variable.path: variable for variable in self._network.variables}
-        self._held = {name: held[path] for name, (path, _) in self._map.items()}
-        self._trained = [self._held[name] for name in trainable_names(workload.model)]
-        self._statistics = [variable for name, variable in self._held.items() if is_statistic(name)]
+        self._hold()
         self._optimiser = make_optimiser(workload.optimiser, self._trained)
         self._graphs: dict[tuple[str, int], Callable[..., Any]] = {}
         size_bytes = sum(value.size for value in weights.values()) * tf.as_dtype(workload.storage_dtype).size
         # Constants let the graph optimiser fold batch norm into convolutions and lay weights out once for products.
         self._freezes = mode != "eager" and size_bytes <= FREEZE_LIMIT_BYTES
-        self._first_weights = weights
+        self._first = self._native(weights)
         self.reset(weights)
 
     def forward(self, batch: PlacedBatch) -> tf.Tensor:
@@ -219,13 +222,14 @@ class TensorFlowModel(Model):
         }
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
-        for name, variable in self._held.items():
-            variable.assign(weights[name].transpose(self._map[name][1]))
+        native = self._native(weights)
+        for name, value in native.items():
+            self._held[name].assign(value)
         for variable in self._optimiser.variables:
             variable.assign(keras.ops.zeros_like(variable))
         # Constants are not compiled anew: other weights are served by the graph that reads them.
         self._is_frozen = self._freezes and all(
-            np.array_equal(weights[name], value) for name, value in self._first_weights.items()
+            np.array_equal(value, self._first[name]) for name, value in native.items()
         )
 
     def canonical(self, gradients: tuple[tf.Tensor, list[tf.Tensor], dict[str, tf.Tensor]]) -> dict[str, Any]:
@@ -295,6 +299,18 @@ class TensorFlowModel(Model):
         network(**{n: tf.zeros(shape, self._workload.storage_dtype) for n, shape in input_shapes(tiny, 1).items()})
         return network
 
+    def _hold(self) -> None:
+        """Finds the variables of all weights."""
+        self._map: dict[str, tuple[str, tuple[int, ...]]] = self._family.weight_map(self._workload.model)
+        held = {variable.path: variable for variable in self._network.variables}
+        self._held = {name: held[path] for name, (path, _) in self._map.items()}
+        self._trained = [self._held[name] for name in trainable_names(self._workload.model)]
+        self._statistics = [variable for name, variable in self._held.items() if is_statistic(name)]
+
+    def _native(self, weights: Mapping[str, np.ndarray]) -> Weights:
+        """What each variable that is held takes of canonical weights."""
+        return {name: weights[name].transpose(axes) for name, (_, axes) in self._map.items()}
+
     def _run(self, step: Callable[..., Any], batch: PlacedBatch) -> Any:
         """Calls `step`, as a graph in all modes but one; traced once for each number of examples."""
         if self._mode == "eager":
@@ -312,10 +328,8 @@ class TensorFlowModel(Model):
             return self._network(**inputs, training=False)
 
     def _infer_frozen(self, inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tf.Tensor:
-        constants = [
-            (self._held[name], tf.constant(self._first_weights[name].transpose(axes), self._workload.storage_dtype))
-            for name, (_, axes) in self._map.items()
-        ]
+        dtype = self._workload.storage_dtype
+        constants = [(self._held[name], tf.constant(value, dtype)) for name, value in self._first.items()]
         with keras.StatelessScope(constants):
             return self._network(**inputs, training=False)
 
@@ -375,18 +389,11 @@ def _recorder(found: dict[str, np.ndarray], name: str, layer: keras.layers.Layer
     return recorded
 
 
+def _to_tensor(value: np.ndarray, dtype: str) -> tf.Tensor:
+    """Numbers in the dtype; counts and classes as they are."""
+    return tf.cast(tf.constant(value), dtype) if value.dtype.kind == "f" else tf.constant(value)
+
+
 def _to_numpy(value: tf.Tensor) -> np.ndarray:
     # NumPy has no bfloat16; float32 holds all its values.
     return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
-
-
-def _card_name() -> str | None:
-    cards = tf.config.get_visible_devices("GPU")
-    return tf.config.experimental.get_device_details(cards[0]).get("device_name") if cards else None
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

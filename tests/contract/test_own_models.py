@@ -152,9 +152,3 @@ def test_a_dtype_whose_noise_is_not_known_is_not_offered(folder: Path) -> None:
     assert {a.workload["dtype"]: a.outcome for a in result.agreements} == {
         "float32": "ok", "mixed_bfloat16": "not_offered",
     }  # fmt: skip
-
-
-def test_only_agree_takes_it_so_far(folder: Path) -> None:
-    done = faceoff(folder, "bench", "--models", "./mine", "--contenders", "jax:jit", "--out", "out")
-    assert done.returncode == 2
-    assert "faceoff agree" in done.stderr

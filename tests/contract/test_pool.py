@@ -15,8 +15,7 @@ import pytest
 
 from faceoff.core.errors import WorkerError
 from faceoff.core.spec import Contender, Workload
-from faceoff.frameworks.configuration import Configuration
-from faceoff.frameworks.installations import find_installation, variable_name
+from faceoff.frameworks.installations import variable_name
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool import memory
 from faceoff.pool import worker as live_worker
@@ -228,27 +227,6 @@ def test_a_process_that_cannot_be_stopped_is_ended(lightest, tmp_path, monkeypat
     assert worker.timed_out
     assert not worker.alive
     pool.close()
-
-
-def test_what_a_cold_start_compiled_serves_all_others(tmp_path, monkeypatch):
-    if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
-        pytest.skip("needs PyTorch")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    contender = Contender("pytorch", "compile")
-    (item,) = choose("small", ["dense"])
-    workload = Workload(item.model, item.batch_size, step="inference")
-    weights, batches = Task.seeded(workload, 0, batches=1).cast("float32")
-    pool = new_pool([contender], tmp_path / "logs")
-    try:
-        cold = pool.start_cold(contender)
-        cold.request("build", workload=workload.to_json(), mode="compile", weights=weights)
-        cold.request("load", batches=[batch.to_json() for batch in batches])
-        cold.request("first_call", step="inference")
-        assert not list((tmp_path / "cache").rglob("*.so"))
-        pool.keep(Seat(contender, 1), cold)
-        assert list((tmp_path / "cache").rglob("*.so"))
-    finally:
-        pool.close()
 
 
 def test_only_the_awake_worker_runs_while_it_is_timed(lightest, tmp_path, every_worker: Pool):

@@ -21,7 +21,9 @@ READMES = [FRONT, *(ROOT / folder / "README.md" for folder in (
 FOLDERS = ("harness/", "impls/", "reports/published/", "tests/", ".ci/")
 # Code with options of other programs, and options of studies.
 FOREIGN = re.compile(r"pytest|--benchmark|xla_cpu")
-OF_STUDIES = {"--part", "--add", "--minutes", "--conditions", "--runs"}
+OF_STUDIES = {
+    "--part", "--add", "--minutes", "--conditions", "--runs", "--folder", "--work", "--before", "--rehearse", "--there",
+}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -102,9 +104,11 @@ def test_every_room_is_described():
 
 def test_every_study_is_named():
     text = (ROOT / "tests" / "README.md").read_text()
-    for path in (ROOT / "tests" / "calibration").glob("*.py"):
+    folder = ROOT / "tests" / "calibration"
+    for path in (*folder.glob("*.py"), *folder.glob("*/__main__.py")):
         if "python -m" in (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]:
-            assert f"| `tests.calibration.{path.stem}` |" in text, path
+            name = path.stem if path.parent == folder else path.parent.name
+            assert f"| `tests.calibration.{name}` |" in text, path
 
 
 def test_every_published_file_is_listed():

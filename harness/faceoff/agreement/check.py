@@ -22,7 +22,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from faceoff.agreement.comparison import NOT_FINITE, compare_all
-from faceoff.agreement.findings import explained, unfinished
+from faceoff.agreement.findings import disagreement_message, explained, unfinished
 from faceoff.agreement.first_difference import find_first_difference
 from faceoff.agreement.flips import Flips, Settled
 from faceoff.agreement.noise import (
@@ -53,7 +53,7 @@ from faceoff.frameworks.manifest import Offer
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.memory import passes_at_once, reason_of
 from faceoff.pool.worker import Worker
-from faceoff.reference.arithmetic import UNIT_ROUNDOFF, noise_generator
+from faceoff.reference.arithmetic import UNIT_ROUNDOFF, Exact, noise_generator
 from faceoff.reference.branches import Branches
 from faceoff.reference.following import Observed
 from faceoff.reference.rounding import leaves_range, stochastic
@@ -116,6 +116,10 @@ class Expected:
                 values = reference_quantities(self.task.rounded(shared), seen, self.detail)
                 self._exact[shared] = _ExactRun(values, seen)
             return self._exact[shared]
+
+    def values_of(self, task: Task, dtype: str) -> Values:
+        """Those of another task of the same model, computed anew, without every layer's output."""
+        return reference_quantities(task.rounded(dtype), Exact())
 
     def noise(self, dtype: str) -> dict[str, Noise]:
         """The rounding noise of each quantity in `dtype`; in wide dtypes with ReLUs as in the exact run."""
@@ -339,39 +343,6 @@ def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequen
     except WorkerError as error:
         # What was found already is no less a disagreement because the search for its place failed.
         return f"not found: {error.what}"
-
-
-def disagreement_message(agreement: Agreement) -> str:
-    """What disagrees first, where, by how much, what is off most, and how to see it again."""
-    workload = Workload.from_json(agreement.workload)
-    first, worst = agreement.first, agreement.worst
-    if first is None or worst is None:
-        return ""
-    situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
-    setting = f"({workload.dtype}, {workload.device}{situation})"
-    model = workload.model.name if isinstance(workload.model, OwnSpec) else workload.model.kind
-    head = f"{model} training step, {agreement.contender} against reference {setting}: "
-    head += f"{agreement.layers}\n  " if agreement.layers and agreement.is_placed else ""
-    head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
-    failing = sum(not quantity.agrees for quantity in agreement.quantities)
-    if failing == len(agreement.quantities) == 1:
-        lines = [f"{head}; nothing more could be compared"]
-    else:
-        lines = [f"{head}; {failing} of {len(agreement.quantities)} quantities disagree"]
-    if first.reference is not None:
-        got = "not finite" if first.got is None else f"{first.got:.9g}"
-        lines.append(f"  worst at {first.worst_index}: got {got}, reference {first.reference:.9g}")
-    if worst is not first:
-        most = f"{worst.name}: {worst.problem}" if worst.problem else f"{worst.name} {_distance(worst)}"
-        lines.append(f"  farthest off: {most}")
-    lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
-    return "\n".join(lines)
-
-
-def _distance(quantity: Quantity) -> str:
-    units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
-    place = f" in {quantity.where}" if quantity.where else ""
-    return f"is {units} noise units off{place} (limit {quantity.limit:g})"
 
 
 def name_precision_findings(agreements: Sequence[Agreement]) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from faceoff.agreement.noise import Distance, Noise, Values, distance_of
-from faceoff.core.weights import carrier_dtype, round_to
+from faceoff.core.weights import STATES, carrier_dtype, round_to
 from faceoff.results.agreements import Quantity
 
 NOISE_LIMIT = 8.0
@@ -110,7 +110,7 @@ def _units(distance: float, noise: float) -> float:
 
 def _axis_words(name: str, axes: int) -> list[str]:
     """What is counted along each axis of a quantity, by its name."""
-    if name.startswith("gradient of input") and "'x'" not in name:
+    if name in (f"gradient of input {state!r}" for state in STATES):
         words = ["layer", "example", "unit"]
     elif name.startswith(("gradient of '", "weight ")) or " of '" in name:
         words = ["row", "column"] if axes == 2 else ["output channel", "kernel row", "kernel column", "input channel"]

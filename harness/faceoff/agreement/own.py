@@ -13,11 +13,12 @@ import numpy as np
 
 from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all, compare_quantity
+from faceoff.agreement.findings import explained
 from faceoff.agreement.flips import Settled
 from faceoff.agreement.layer_pairs import Call
 from faceoff.agreement.layers import LayerSearch, values_of, with_model
-from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, run_all
-from faceoff.agreement.quantities import EVERYTHING, OUTPUTS, Detail, built_quantities, offered, stage_of
+from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, rms, run_all
+from faceoff.agreement.quantities import EVERYTHING, LOSS, OUTPUTS, Detail, built_quantities, offered, stage_of
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import port_of
 from faceoff.core.weights import is_statistic
@@ -31,6 +32,8 @@ from faceoff.workloads.task import Task
 SMALL = 2.0**-40
 BACKWARD = "outputs and loss agree; from the back, this is the first gradient that does not"
 WHOLE_AGREES = "run layer by layer it agrees: what is compiled, or kept between calls, differs"
+# As many times as far as float32 rounds: no way of rounding explains that.
+FAR = 1000.0
 
 
 class OwnExpected(Expected):
@@ -64,12 +67,24 @@ class OwnExpected(Expected):
 
     def values(self, dtype: str) -> Values:
         """The reference side's quantities from weights and batches as rounded to `dtype`, float64."""
-        shared = dtype if dtype in ("bfloat16", "float16") else "float64"
+        shared = _shared(dtype)
         with self._lock:
             if shared not in self._centre:
                 # The same operations as the disturbed runs, undisturbed: fused kernels hold constants in float32.
                 self._centre[shared] = self._run(shared, 0.0, 0, alike=False)
             return self._centre[shared]
+
+    def values_of(self, task: Task, dtype: str) -> Values:
+        """Those of another task of the same model, as `values` has them."""
+        with self._lock:
+            return self._run(_shared(dtype), 0.0, 0, alike=False, other=task)
+
+    def outputs_of(self, task: Task, dtype: str) -> Values:
+        """The outputs alone of another task of the same model, likewise."""
+        with self._lock:
+            worker = self._ready(task.rounded(_shared(dtype)), _shared(dtype), 0.0, 0, alike=False)
+            worker.request("load", batches=[task.rounded(_shared(dtype)).batches[0].to_json()])
+            return {OUTPUTS: np.asarray(worker.request("forward", indices=[0])["outputs"][0], np.float64)}
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
         if dtype in WIDE_DTYPES:
@@ -91,6 +106,15 @@ class OwnExpected(Expected):
         failing = [quantity for quantity in quantities if not quantity.agrees]
         if dtype not in WIDE_DTYPES or any(stage_of(q.name) is None or q.noise_units is None for q in failing):
             return None
+        exact, spread = self.values(dtype), self.spread(dtype)
+        judged = [
+            q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
+            for q in quantities
+        ]
+        return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+
+    def spread(self, dtype: str) -> dict[str, Noise]:
+        """The noise of runs whose ReLUs and maxima decide for themselves, in a wide dtype."""
         with self._lock:
             if dtype not in self._spread:
                 exact, unit = self.values(dtype), UNIT_ROUNDOFF[dtype]
@@ -99,12 +123,7 @@ class OwnExpected(Expected):
                     for number in range(NOISE_RUNS)
                 ]
                 self._spread[dtype] = noise_from(exact, runs, dtype)
-        exact, spread = self.values(dtype), self._spread[dtype]
-        judged = [
-            q if q.agrees else compare_quantity(q.name, got[q.name], exact[q.name], dtype, spread[q.name])
-            for q in quantities
-        ]
-        return Settled(judged, 0) if all(quantity.agrees for quantity in judged) else None
+            return self._spread[dtype]
 
     def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
         """Every quantity against the reference side's; see `Expected.judge`.
@@ -112,6 +131,9 @@ class OwnExpected(Expected):
         A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
         rounds, and by less than float32 does: it agrees, and the note says so.
         """
+        if dtype == "float64" and self._is_far(got, offer):
+            expected = offered(self.values(dtype), offer)
+            return explained(compare_all(expected, got, dtype, self.noise(dtype)), got), self._noted("")
         quantities, note = super().judge(got, dtype, offer)
         if dtype != "float64" or all(quantity.agrees for quantity in quantities):
             return quantities, self._noted(note)
@@ -123,6 +145,17 @@ class OwnExpected(Expected):
         units = "" if first.noise_units is None else f" by {first.noise_units:.2g} units of float64's rounding"
         said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
         return coarser, self._noted("; ".join(part for part in (note, said) if part))
+
+    def _is_far(self, got: Values, offer: Offer) -> bool:
+        """Whether outputs or loss are so far off in float64 that no other estimate of the noise need be made."""
+        exact, noise = self.values("float64"), self.noise("float64")
+        of_float32 = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
+        for name in {OUTPUTS, LOSS} & set(offered(exact, offer)) & set(got):
+            if got[name].shape == exact[name].shape and np.isfinite(got[name]).all():
+                off = rms(got[name] - exact[name])
+                if off > FAR * of_float32 * noise[name].rms > 0:
+                    return True
+        return False
 
     def _noted(self, note: str) -> str:
         """With what could not be taken apart."""
@@ -177,7 +210,7 @@ class OwnExpected(Expected):
 
     def layers(self, dtype: str, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Call]:
         """See `LayersOfReference`."""
-        shared = dtype if dtype in ("bfloat16", "float16") else "float64"
+        shared = _shared(dtype)
         key = shared, training, None if forced is None else (dtype, *sorted(forced))
         with self._lock:
             if key not in self._layers:
@@ -209,21 +242,22 @@ class OwnExpected(Expected):
     def _record(
         self, dtype: str, unit: float, seed: int, alike: bool, training: bool, forced: Mapping[str, Any] | None
     ) -> dict[str, Call]:
-        worker, task = self._disturbed(dtype, unit, seed, alike)
+        task = self.task.rounded(dtype)
+        worker = self._ready(task, dtype, unit, seed, alike)
         worker.request("load", batches=[task.cast("float64")[1][0].to_json()])
         return with_model(worker.request("layers", index=0, training=training, forced=forced))
 
-    def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Values:
-        """All quantities, float64, from weights and batches as rounded to `dtype`."""
-        worker, task = self._disturbed(dtype, unit_roundoff, seed, alike)
-        found = built_quantities(worker, task, "float64", self.detail)
+    def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool, other: Task | None = None) -> Values:
+        """All quantities, float64, from weights and batches as rounded to `dtype`; of another task without layers."""
+        task, detail = (other or self.task).rounded(dtype), "whole" if other else self.detail
+        worker = self._ready(task, dtype, unit_roundoff, seed, alike)
+        found = built_quantities(worker, task, "float64", detail)
         self._whole.update(worker.request("left_whole")["operations"])
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
-    def _disturbed(self, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> tuple[Worker, Task]:
-        """The reference's worker with its starting weights, disturbed, and the task as rounded to `dtype`."""
-        worker, task = self._reference(), self.task.rounded(dtype)
-        weights = task.cast_weights("float64")
+    def _ready(self, task: Task, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Worker:
+        """The reference side's process, with the model and the starting weights of a task, disturbed."""
+        worker, weights = self._reference(), task.cast_weights("float64")
         wanted = worker.process_id, task.workload.name
         if self._built == wanted:
             worker.request("reset", weights=weights)
@@ -232,4 +266,9 @@ class OwnExpected(Expected):
             worker.request("build", workload=workload, mode=self._mode, weights=weights)
             self._built = wanted
         worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
-        return worker, task
+        return worker
+
+
+def _shared(dtype: str) -> str:
+    """The dtype that the exact values are rounded for: what is drawn is exact in float32."""
+    return dtype if dtype in ("bfloat16", "float16") else "float64"

@@ -28,7 +28,7 @@ Detail = Literal["whole", "layers", "steps"]
 LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
-OUTPUTS, OF_LAYER = "outputs", "output of "
+OUTPUTS, LOSS, OF_LAYER = "outputs", "loss", "output of "
 RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
 EVERYTHING = Offer()
@@ -126,7 +126,7 @@ class Found:
 def named_gradients(gradients: Mapping[str, Any]) -> Values:
     """The loss, and the gradients from the output backwards, of what `Model.canonical` returns."""
     by_weights = gradients["weights"]
-    found = {"loss": np.asarray(gradients["loss"])}
+    found = {LOSS: np.asarray(gradients["loss"])}
     found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
     found.update({input_gradient(name): value for name, value in gradients["inputs"].items()})
     return found
@@ -216,7 +216,7 @@ def _step_of(name: str) -> str:
     """The step that a quantity is of."""
     if name in (RESET_STATE, RESET_STEP) or stage_of(name) == "training" or TRAINING_STEP in name:
         return "training"
-    of_gradients = name == "loss" or name == RESET_GRADIENTS or stage_of(name) == "gradients"
+    of_gradients = name in (LOSS, RESET_GRADIENTS) or stage_of(name) == "gradients"
     return "gradients" if of_gradients or name.endswith("(training)") else "inference"
 
 

@@ -22,23 +22,25 @@ from faceoff.agreement.quantities import (
     flat,
     input_gradient,
     named_gradients,
-    reference_quantities,
 )
-from faceoff.core.spec import Workload
-from faceoff.core.weights import Batch, seeded_batch
+from faceoff.core.spec import OwnSpec, Workload
+from faceoff.core.weights import STATES, Batch, seeded_batch
 from faceoff.pool.memory import timed_batches
 from faceoff.pool.worker import Worker
-from faceoff.reference.arithmetic import Exact
 from faceoff.results.agreements import Quantity
 from faceoff.workloads.task import TRAINING_STEPS, Task
-from faceoff.workloads.work import count_work
+from faceoff.workloads.work import counted_flops
 
 # Where time is measured, no more examples are compared, and of large models no more than these operations forward, as
 # far as that leaves a few: the reference, which trains 18 times, would take minutes otherwise.
 MOST_EXAMPLES, FEWEST_EXAMPLES = 64, 4
 MOST_FLOPS = 4e9
+# The reference side of a user's own model is asked for more, eagerly and on one thread.
+MOST_FLOPS_OF_OWN = 1e9
 # A batch that no suitable number of examples divides is computed by the reference as a whole, once, up to this size.
 MOST_FLOPS_OF_A_WHOLE = 8e9
+# As far where operations are not counted.
+MOST_EXAMPLES_OF_A_WHOLE = 1024
 # Examples of a timed batch come up so often at most in what is compared, from its first to its last.
 MOST_COPIES = 16
 # These add up large batches so coarsely that only this share of a gradient is judged: eight times as much is too much.
@@ -53,11 +55,14 @@ TRAINED = after_steps(TRAINING_STEPS)
 
 def examples_compared(workload: Workload) -> int:
     """On how many examples the agreement of a timed workload is checked: if it can be, a divisor of its batch size."""
-    one = count_work(workload.replace(batch_size=1, step="inference")).flops
-    most = min(MOST_EXAMPLES, max(FEWEST_EXAMPLES, int(MOST_FLOPS // one)))
-    size = workload.batch_size
-    if size <= most:
-        return size
+    own, size = isinstance(workload.model, OwnSpec), workload.batch_size
+    one = counted_flops(workload.replace(batch_size=1, step="inference")) or 0
+    most = MOST_EXAMPLES
+    if one:
+        most = min(most, max(FEWEST_EXAMPLES, int((MOST_FLOPS_OF_OWN if own else MOST_FLOPS) // one)))
+    if size <= most or own:
+        # Of a user's own model the whole is computed too, so that no number need divide it.
+        return min(size, most)
     divisor = next(count for count in range(most, 0, -1) if size % count == 0)
     enough = max(FEWEST_EXAMPLES, most // 8) if one * size > MOST_FLOPS_OF_A_WHOLE else most / 2
     return divisor if divisor >= enough else most
@@ -69,7 +74,11 @@ def is_judged_whole(workload: Workload, examples: int) -> bool:
     Otherwise its outputs alone are: no suitable number divides it, and it is too large for the reference.
     """
     whole = workload.replace(step="inference")
-    return whole.batch_size % examples == 0 or count_work(whole).flops <= MOST_FLOPS_OF_A_WHOLE
+    flops = counted_flops(whole)
+    if flops is None:
+        return whole.batch_size <= MOST_EXAMPLES_OF_A_WHOLE
+    follows = whole.batch_size % examples == 0 and not isinstance(workload.model, OwnSpec)
+    return follows or whole.batch_size == examples or flops <= MOST_FLOPS_OF_A_WHOLE
 
 
 def choose_rows(examples: int, size: int, seed: int) -> np.ndarray:
@@ -105,7 +114,7 @@ class TimedExpected:
             batches = [batch.pick(rows) for batch, rows in zip(part.task.batches, orders, strict=False)]
             self.task = Task(workload.replace(step="training"), part.task.weights, batches)
         # Along which axis the examples lie; initial states have the layers first.
-        by_input = {input_gradient(name): 0 if name == "x" else 1 for name in part.task.batches[0].inputs}
+        by_input = {input_gradient(name): int(name in STATES) for name in part.task.batches[0].inputs}
         self._axes = {OUTPUTS: 0, **by_input}
         self._whole: dict[str, Values] = {}
 
@@ -118,32 +127,47 @@ class TimedExpected:
             dtype: working dtype.
             new: on the first of the batches that were never loaded, not on the first of those that were.
         """
+        return self._problem(self._values(step, dtype), step, got, dtype, new)
+
+    def _problem(self, expected: Values, step: str, got: Values, dtype: str, new: bool) -> str:
+        """The same by the `_values` of a step."""
         where = OF_NEW_CALL if new else TIMED_AGAIN if step == "training" else OF_LAST_CALL
         for name, value in got.items():
             if not np.isfinite(value).all():
                 return f"{name}{'' if name == LAST_LOSS else where}: not finite"
-        expected = self._values(step, dtype)
         for name in (name for name in expected if name in self._axes and name in got):
             shape = list(expected[name].shape)
             shape[self._axes[name]] = self._size
             if list(got[name].shape) != shape:
                 return f"{name}{where}: wrong shape: got {list(got[name].shape)}, expected {shape}"
-        noise = self._noise(expected, dtype, self._part.noise(dtype))
-        for places in self._copies(self._rows[::-1] if new else self._rows):
-            folded = {n: np.take(got[n], places, self._axes[n]) if n in self._axes else got[n] for n in got}
-            found = self._disagreeing(expected, folded, dtype, noise)
-            if found:
-                noise = self._noise(expected, dtype, self._part.larger_noise(dtype))
-                found = self._disagreeing(expected, folded, dtype, noise)
-            if found:
-                noise = self._noise(expected, dtype, self._part.grown_noise(dtype))
-                found = self._disagreeing(expected, folded, dtype, noise)
+        noises = self._noises(dtype)
+        noise = self._noise(expected, dtype, next(noises))
+        for places in self._copies(new):
+            of_copy, folded = self._copy_of(expected, places), self._picked(got, places)
+            found = self._disagreeing(of_copy, folded, dtype, noise)
+            while found and (larger := next(noises, None)):
+                noise = self._noise(expected, dtype, larger)
+                found = self._disagreeing(of_copy, folded, dtype, noise)
             for quantity in found:
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
                 return f"{quantity.name}{where}: {what} (limit {quantity.limit:g})"
             # All else is compared once.
             expected = {name: value for name, value in expected.items() if name in self._axes}
         return ""
+
+    def _copy_of(self, expected: Values, places: np.ndarray) -> Values:
+        """What is expected at places that hold every example once: of all copies the same."""
+        return expected
+
+    def _picked(self, values: Values, places: np.ndarray) -> Values:
+        """The values at some places of the batch, of what has a part for each example."""
+        return {n: np.take(v, places, self._axes[n]) if n in self._axes else v for n, v in values.items()}
+
+    def _noises(self, dtype: str) -> Iterator[dict[str, Noise]]:
+        """The noise of the compared examples, and larger ones for what that does not explain."""
+        yield self._part.noise(dtype)
+        yield self._part.larger_noise(dtype)
+        yield self._part.grown_noise(dtype)
 
     def _disagreeing(self, expected: Values, got: Values, dtype: str, noise: Mapping[str, Noise]) -> list[Quantity]:
         """What a timed step got wrong, in the order of computation; a ReLU that rounding decides is nobody's fault."""
@@ -165,8 +189,9 @@ class TimedExpected:
         few = self._part.task.workload.replace(dtype="float64")
         return seeded_batch(few, self._seed, TRAINING_STEPS + index).pick(self._rows)
 
-    def _copies(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+    def _copies(self, new: bool) -> Iterator[np.ndarray]:
         """Places in a batch at which every example stands once: of its copies the first, ..., the last."""
+        rows = self._rows[::-1] if new else self._rows
         places = [np.flatnonzero(rows == example) for example in range(self._examples)]
         most = max(len(of_one) for of_one in places)
         for copy in np.unique(np.linspace(0, most - 1, min(most, MOST_COPIES)).astype(int)):
@@ -187,8 +212,7 @@ class TimedExpected:
             alone = self._axes if self.task.workload.model.kind != "residual" else ()
             return {name: value for name, value in found.items() if name in alone}
         whole = self._compute_whole(dtype)
-        first = next(self._copies(self._rows))
-        return {n: np.take(whole[n], first, self._axes[n]) if n in self._axes else whole[n] for n in names}
+        return self._picked({name: whole[name] for name in names}, next(self._copies(new=False)))
 
     def _belongs(self, name: str, step: str) -> bool:
         if step == "inference":
@@ -201,7 +225,7 @@ class TimedExpected:
 
     def _compute_whole(self, dtype: str) -> Values:
         if dtype not in self._whole:
-            self._whole = {dtype: reference_quantities(self.task.rounded(dtype), Exact())}
+            self._whole = {dtype: self._part.values_of(self.task, dtype)}
         return self._whole[dtype]
 
     def _noise(self, expected: Values, dtype: str, noise: Mapping[str, Noise]) -> dict[str, Noise]:

@@ -18,7 +18,10 @@ def run_options(command: Command) -> Command:
     """The options that `compare`, `agree` and `bench` share."""
     options = [
         click.option(
-            "--models", type=Models(MODEL_KINDS), default=(), help="Families to run; all of the preset by default."
+            "--models",
+            type=Models(MODEL_KINDS),
+            default=(),
+            help="Families to run, and folders of models of your own; all families of the preset by default.",
         ),
         click.option(
             "--contenders",
@@ -90,7 +93,10 @@ def speed_options(command: Command) -> Command:
         help="What speeds are compared with; the fastest of each workload by default.",
     )(command)
     command = click.option(
-        "--budget", default="standard", show_default=True, help="quick, standard, thorough, or seconds of timed rounds."
+        "--budget",
+        default="standard",
+        show_default=True,
+        help="quick, standard, thorough, seconds of timed rounds, or minutes for the whole run, such as 5m.",
     )(command)
     return click.option(
         "--steps",

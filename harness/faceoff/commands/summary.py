@@ -64,6 +64,8 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
             console.print(f"AgreementError: {agreement.message}", markup=False, highlight=False, soft_wrap=True)
     _print_failures(console, result)
     state = "interrupted; what was finished is kept" if result.interrupted else f"{result.duration_s:.0f} s"
+    if result.left_out:
+        state += f", and then the time was over: {result.left_out} parts left out"
     if result.resumed:
         state += f", resumed {result.resumed} times" if result.resumed > 1 else ", resumed once"
     console.print(f"{_verdict(result)} ({state})", markup=False, highlight=False)
@@ -72,7 +74,7 @@ def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
         console.print(f"the harness's own part: {own}", markup=False, highlight=False)
     console.print(f"result: {result_path}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"page:   {page_path}", markup=False, highlight=False, soft_wrap=True)
-    if result.interrupted:
+    if result.interrupted or result.left_out:
         again = resume_command(result.command.split()[1], result_path.parent)
         console.print(f"resume: {again}", markup=False, highlight=False, soft_wrap=True)
 

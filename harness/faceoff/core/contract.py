@@ -168,6 +168,14 @@ class Model(ABC):
         """How often each operation could not be taken apart since the model was disturbed, and got one rounding."""
         return {}
 
+    def operations(self, step: str, batch: Any) -> Optional[int]:
+        """Multiplications and additions in the matrix products and convolutions of a call of `step`.
+
+        By the framework's own counter; None where it has none, or cannot look into all that is called. For a model in
+        float64 that runs eagerly. It may change the weights, as training does.
+        """
+        return None
+
     def working_bytes(self, step: str, batch: Any) -> Optional[int]:
         """Bytes that a call of `step` takes on the device at most beyond what is in use before it.
 

@@ -167,6 +167,8 @@ class Port:
         initial: the reference's own weights, from which others are drawn; kept by the parent alone.
         how: by framework, but for the reference's, canonical name to what it was found by: `rule`, `name`, `shape` or
             `order`; kept by the parent alone.
+        flops: operations of one call for one example, by step, as the reference's framework counts them; empty where
+            it does not. Kept by the parent alone.
     """
 
     name: str
@@ -181,11 +183,13 @@ class Port:
     code: str = ""
     initial: Dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
     how: Dict[str, Dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
+    flops: Dict[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def digest(self) -> str:
-        """Of all but the numbers."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+        """Of all but the numbers, and the words by which the user named it this time."""
+        told = {name: value for name, value in self.to_json().items() if name != "path"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def spec(self) -> OwnSpec:
@@ -278,6 +282,11 @@ def _placed_from_json(data: Sequence[Any]) -> Placed:
         None if shape is None else tuple(shape),
         None if block is None else tuple((begin, end) for begin, end in block),
     )
+
+
+def family_of(spec: ModelSpec) -> str:
+    """What a model is called where its sizes do not matter: its kind, or the name of a user's own."""
+    return spec.name if isinstance(spec, OwnSpec) else spec.kind
 
 
 _KNOWN: Dict[str, Port] = {}

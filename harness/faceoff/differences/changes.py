@@ -3,9 +3,9 @@
 Or between two environments of the same frameworks in one result, which were timed in turn (`between_environments`).
 
 Each contender's speed on a workload is judged against its own in the earlier file. The two runs have no pass in common,
-so each keeps its own spread, and what its passes had in common counts as spread too (`Precision.ratio_to_run`). What
-the machine changes by between two runs is in neither file and in no interval; the median change of all cases hints at
-it.
+so each keeps its own spread (`Precision.change_since`). What the machine changed by between them, and what the same
+thing differs by from run to run, is told by the contenders that are the same in both files, or by the canary
+(`faceoff.differences.between_runs`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any
 
 from faceoff.core.errors import HarnessError, InputError, ResultFileError
 from faceoff.core.spec import Workload
+from faceoff.differences.between_runs import Change, Judgement, is_regression, judge, slower_by_chance
+from faceoff.differences.controls import canaries, machine_change, unchanged
 from faceoff.differences.environments import parse_pair, sides_of, with_environment
 from faceoff.differences.records import CaseChange, Diff, NoiseChange, OutcomeChange, Setting
-from faceoff.differences.sides import Key, Record, Side, printable
+from faceoff.differences.sides import Key, Record, Side, printable, switches
 from faceoff.machine.description import card_name
 from faceoff.results.agreements import Agreement
 from faceoff.results.file import load
@@ -130,7 +132,7 @@ class _Comparing:
         common = [key for key in before.records if key in after.records]
         if not common:
             raise ResultFileError("nothing to compare", where=f"{before.name} and {after.name}")
-        cases = self._cases()
+        cases, raw = self._cases()
         outcomes = list(self._outcomes(common))
         failed = list(self._failed_in_both(common))
         return Diff(
@@ -140,7 +142,8 @@ class _Comparing:
             unlike=unlike,
             settings=self._settings(),
             cases=cases,
-            median_ratio=central.median(case.ratio for case in cases) if cases else None,
+            median_ratio=math.exp(central.median(raw)) if raw else None,
+            machine=None if self._ratio_of else machine_change(before, after, cases),
             outcomes=outcomes,
             noise=list(self._noise(common)),
             not_compared=[*failed, *self._alone()],
@@ -190,24 +193,36 @@ class _Comparing:
         if changed:
             yield f"constants of {_listed(dict.fromkeys(changed))}"
 
-    def _cases(self) -> list[CaseChange]:
-        """The change of every case that was timed in both files."""
+    def _cases(self) -> tuple[list[CaseChange], list[float]]:
+        """The change of every case that was timed in both files, and of each the logarithm with nothing taken out."""
         before, after = self._before, self._after
         pairs = [
             (key, case, after.cases[key])
             for key, case in before.cases.items()
             if key in after.cases and case.outcome == after.cases[key].outcome == "ok"
         ]
-        ratio_of = self._ratio_of or self._ratio_of_two_runs([workload for (workload, _), *_ in pairs])
-        ratios = [ratio_of(workload, contender) for (workload, contender), *_ in pairs]
+        keys = [key for key, *_ in pairs]
+        if self._ratio_of:
+            judged = [Judgement(self._ratio_of(*key), "one run", None) for key in keys]
+            raw = [math.log(judgement.ratio.ratio) for judgement in judged]
+        else:
+            found = self._changes(keys)
+            judged = judge(found, unchanged(before, after), canaries(before, after))
+            raw = [change.difference for change in found]
         margin = min(TIE_MARGIN, self._threshold / 100)
         changes = []
-        p_values = adjusted([ratio.p_value for ratio in ratios])
-        for ((workload, contender), was, now), ratio, p_value in zip(pairs, ratios, p_values, strict=True):
+        p_values = adjusted([judgement.ratio.p_value for judgement in judged])
+        slower = adjusted([slower_by_chance(judgement.ratio) for judgement in judged])
+        for ((workload, contender), was, now), judgement, p_value, by_chance in zip(
+            pairs, judged, p_values, slower, strict=True
+        ):
             assert was.speed is not None
             assert now.speed is not None
+            ratio = judgement.ratio
             interval = (ratio.low, ratio.high)
-            word = verdict(interval, ratio.ratio, p_value, margin)
+            told = judgement.basis != "nothing"
+            regression = told and is_regression(ratio, by_chance, self._threshold)
+            word = verdict(interval, ratio.ratio, p_value, margin) if told else "unresolved"
             changes.append(
                 CaseChange(
                     workload=workload,
@@ -218,23 +233,30 @@ class _Comparing:
                     interval=interval,
                     p_value=ratio.p_value,
                     adjusted_p=p_value,
-                    verdict=word,
-                    regression=word == "slower" and ratio.low > 1 and ratio.ratio > 1 + self._threshold / 100,
+                    verdict="slower" if regression else word,
+                    regression=regression,
+                    basis=judgement.basis,
+                    machine=judgement.machine,
+                    unsure=word == "unresolved" and not regression and not self._would_find(judgement),
                 )
             )
-        return changes
+        return changes, raw
 
-    def _ratio_of_two_runs(self, workloads: Iterable[str]) -> Callable[[str, str], Ratio]:
-        precisions = {
-            workload: (self._before.precision(workload), self._after.precision(workload))
-            for workload in dict.fromkeys(workloads)
-        }
+    def _would_find(self, judgement: Judgement) -> bool:
+        """Whether a change of the threshold would have stood out from the interval."""
+        ratio = judgement.ratio
+        return judgement.basis != "nothing" and math.log(ratio.high / ratio.low) / 2 < math.log1p(self._threshold / 100)
 
-        def ratio_of(workload: str, contender: str) -> Ratio:
+    def _changes(self, keys: Iterable[tuple[str, str]]) -> list[Change]:
+        """What each case changed by from one run to the other, nothing taken out."""
+        precisions: dict[str, tuple[Precision[str], Precision[str]]] = {}
+        found = []
+        for workload, contender in keys:
+            if workload not in precisions:
+                precisions[workload] = self._before.precision(workload), self._after.precision(workload)
             earlier, later = precisions[workload]
-            return later.ratio_to_run(earlier, contender)
-
-        return ratio_of
+            found.append(Change(workload, contender, *later.change_since(earlier, contender)))
+        return found
 
     def _outcomes(self, common: Iterable[Key]) -> Iterator[OutcomeChange]:
         before, after = self._before, self._after
@@ -302,7 +324,7 @@ class _Comparing:
         where: dict[tuple[str, str, str], list[str]] = {}
         for name, info in self._before.contenders.items():
             if name in self._after.contenders:
-                for change in _different(_switches(info), _switches(self._after.contenders[name])):
+                for change in _different(switches(info), switches(self._after.contenders[name])):
                     where.setdefault(change, []).append(name)
         found += [
             Setting(what=what, where=names, before=before, after=after)
@@ -349,16 +371,6 @@ def _device(file: Side, contender: str) -> str:
     workloads = [*(record.workload for record in result.agreements), *(case.workload for case in result.cases)]
     on_gpu = any(workload.get("device") == "gpu" for workload in workloads)
     return printable(_text(file.contenders[contender].settings.get("device"))) if on_gpu else "cpu"
-
-
-def _switches(info: ContenderInfo) -> dict[str, str]:
-    """Versions and switches in force, flat; folders of caches are left out."""
-    settings = {key: value for key, value in info.settings.items() if key != "versions"}
-    versions = info.settings.get("versions")
-    found = {**(versions if isinstance(versions, dict) else {}), **info.versions}
-    for key, value in settings.items():
-        found.update(value if isinstance(value, dict) else {key: value})
-    return {key: value for key, value in found.items() if "cache" not in key.lower()}
 
 
 def _flat(machine: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from faceoff.core.errors import Outcome
+from faceoff.differences.between_runs import Basis
 from faceoff.results.records import VerdictWord
 
 
@@ -37,9 +38,14 @@ class CaseChange(_Part):
 
     Attributes:
         before_s, after_s: time in each file.
-        ratio, interval: of the times, and its 95 % interval.
+        ratio, interval: of the times, with what was taken for the machine's change taken out, and its 95 % interval,
+            which covers what differs between two runs of the same thing.
         p_value, adjusted_p: of no change, by itself and after all cases of the files are accounted for.
-        regression: slower by more than the threshold.
+        regression: slower by more than the threshold; the rate of errors is held over all cases for this side alone.
+        basis: what told the machine's change: both were timed in `one run`, the `controls`, the `canary`, or `nothing`.
+            Of nothing no verdict is made.
+        machine: the machine's change as a ratio of times; None where nothing told it, and in one run.
+        unsure: a change of the threshold could not have been told from none.
     """
 
     workload: str
@@ -52,6 +58,28 @@ class CaseChange(_Part):
     adjusted_p: float
     verdict: VerdictWord
     regression: bool
+    basis: Basis
+    machine: float | None = None
+    unsure: bool = False
+
+
+class MachineChange(_Part):
+    """What was taken for the machine's change between two runs: above 1 it became slower.
+
+    Attributes:
+        ratio: of times, the median of the workloads'; None where nothing told it.
+        workloads: each one's, by name.
+        controls: the contenders that are the same in both files.
+        cases: how many cases of theirs told it.
+        canary: what the fixed computations of both runs say, by kind, medians of the workloads; empty where a file has
+            none.
+    """
+
+    ratio: float | None = None
+    workloads: dict[str, float] = {}
+    controls: list[str] = []
+    cases: int = 0
+    canary: dict[str, float] = {}
 
 
 class OutcomeChange(_Part):
@@ -89,7 +117,8 @@ class Diff(_Part):
         threshold: in percent; a case that is slower by more is a regression.
         unlike: in what the files are unlike that were compared all the same (`force`).
         settings: versions, switches and what else differs and may.
-        median_ratio: median over all cases; None without cases.
+        median_ratio: of the times as they are, median over all cases; None without cases.
+        machine: what was taken for the machine's change; None of two parts of one run.
         not_compared: what ran in neither file, and records that only one file has and that do not keep the files from
             being compared.
         one_run: both were timed in turn in one run, so that what the machine did meanwhile hit both.
@@ -105,6 +134,7 @@ class Diff(_Part):
     settings: list[Setting] = []
     cases: list[CaseChange] = []
     median_ratio: float | None = None
+    machine: MachineChange | None = None
     outcomes: list[OutcomeChange] = []
     noise: list[NoiseChange] = []
     not_compared: list[str] = []

@@ -24,6 +24,16 @@ def printable(text: str, longest: int = 200) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def switches(info: ContenderInfo) -> dict[str, str]:
+    """Versions and switches in force, flat; folders of caches are left out."""
+    settings = {key: value for key, value in info.settings.items() if key != "versions"}
+    versions = info.settings.get("versions")
+    found = {**(versions if isinstance(versions, dict) else {}), **info.versions}
+    for key, value in settings.items():
+        found.update(value if isinstance(value, dict) else {key: value})
+    return {key: value for key, value in found.items() if "cache" not in key.lower()}
+
+
 class Side:
     """A result with its records by what identifies them.
 

@@ -24,8 +24,12 @@ COVERS_ONE_RUN = (
     "Both were timed in turn in one run, so a change of the machine hit both. Verdicts are held over all cases."
 )
 COVERS = (
-    "Intervals cover rounds, processes and what the passes of a run had in common, not what the machine itself changes "
-    "by between two runs: a change that most cases share may be the machine's. Verdicts are held over all cases."
+    "What the machine changed by is taken out, and intervals cover rounds, processes and what the same thing differs "
+    "by from run to run. Verdicts are held over all cases."
+)
+ONE_RUN_IS_SURER = (
+    "Surer is to time both versions in one run: `faceoff env create NAME@base --from GIT-REV`, then `faceoff bench "
+    "--contenders NAME@base,NAME`, then `faceoff diff RESULT --env base`."
 )
 HEADER = ("workload", "contender", "before", "after", "ratio", "95 % interval", "verdict")
 
@@ -58,6 +62,9 @@ def headline(diff: Diff) -> str:
     tally = ", ".join(
         f"{words.count(word)} {word}" for word in ("slower", "faster", "tie", "unresolved") if word in words
     )
+    if blind := sum(case.unsure for case in diff.cases):
+        all_of = "all " if blind == len(diff.cases) else ""
+        parts.append(f"cannot tell a change of {diff.threshold:g} % in {all_of}{_count(blind, 'case')}")
     return "; ".join(parts) + (f" (of {_count(len(words), 'case')}: {tally})" if tally else "")
 
 
@@ -69,14 +76,47 @@ def _common_change(diff: Diff) -> str:
     if diff.median_ratio is None:
         return ""
     change = 100 * (diff.median_ratio - 1)
-    return (
-        f"Median change of all {_count(len(diff.cases), 'case')}: {change:+.1f} % in time, not taken out of any ratio."
-    )
+    taken = "" if diff.machine is None else ", with nothing taken out"
+    return f"Median change of all {_count(len(diff.cases), 'case')}: {change:+.1f} % in time{taken}."
 
 
 def _covers(diff: Diff) -> str:
-    """What the intervals hold and what they do not."""
-    return COVERS_ONE_RUN if diff.one_run else COVERS
+    """What the intervals hold, and what would be surer where they leave too much unsure."""
+    if diff.one_run:
+        return COVERS_ONE_RUN
+    if all(case.basis == "nothing" for case in diff.cases):
+        return ONE_RUN_IS_SURER
+    return f"{COVERS} {ONE_RUN_IS_SURER}" if any(case.unsure for case in diff.cases) else COVERS
+
+
+def machine_line(diff: Diff) -> str:
+    """What was taken for the machine's change, and what told it; empty of one run."""
+    machine = diff.machine
+    if machine is None or not diff.cases:
+        return ""
+    bases = {case.basis for case in diff.cases}
+    canary = ", ".join(f"{kind} {_slower(ratio)}" for kind, ratio in machine.canary.items())
+    told = f" The canary says: {canary}." if canary else ""
+    if machine.ratio is None:
+        return (
+            "What the machine changed by is not known: no contender is the same in both files, and not both have a "
+            "canary. So there is no verdict."
+        )
+    ratios = machine.workloads.values()
+    ends = _slower(min(ratios)), _slower(max(ratios))
+    span = f" ({ends[0]} to {ends[1]}, by workload)" if ends[0] != ends[1] else ""
+    by = f"{_count(machine.cases, 'case')} of {_count(len(machine.controls), 'contender')} that stayed the same"
+    if "controls" not in bases:
+        by = "the canary, as no contender stayed the same"
+    elif bases != {"controls"}:
+        by += ", or by the canary or nothing where there was none"
+    return f"The machine was {_slower(machine.ratio)}{span}: by {by}.{told}"
+
+
+def _slower(ratio: float) -> str:
+    """A ratio of times in words."""
+    change = 100 * abs(ratio - 1)
+    return "as fast" if change < 0.05 else f"{change:.1f} % {'slower' if ratio > 1 else 'faster'}"
 
 
 def _sorted(cases: Sequence[CaseChange]) -> list[CaseChange]:
@@ -146,8 +186,8 @@ def print_diff(diff: Diff) -> None:
         for case in _sorted(diff.cases):
             table.add_row(*(Text(printable(cell)) for cell in _row(case)))
         console.print(table)
-        say(_common_change(diff))
-        console.print(Text(_covers(diff)), soft_wrap=True)
+        for line in filter(None, (machine_line(diff), _common_change(diff), _covers(diff))):
+            say(line)
     for title, lines in lists_of(diff):
         say(f"{title}:")
         for line in lines:
@@ -165,7 +205,8 @@ def to_markdown(diff: Diff) -> str:
     for title, lines in lists_of(diff):
         parts.append(f"**{title}**\n\n" + "\n".join(f"- {escape_markdown(line)}" for line in lines))
     if diff.cases:
-        parts.append(f"{_common_change(diff)} {_covers(diff)}")
+        sentences = (escape_markdown(machine_line(diff)), _common_change(diff), _covers(diff))
+        parts.append(" ".join(filter(None, sentences)))
         table = _markdown_table(_sorted(diff.cases))
         parts.append(f"<details><summary>{_count(len(diff.cases), 'case')}</summary>\n\n{table}\n\n</details>")
     parts.append(f"Before: {escape_markdown(diff.before)}; after: {escape_markdown(diff.after)}")

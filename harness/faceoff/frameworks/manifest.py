@@ -72,6 +72,7 @@ class Mode(_Part):
         compiles: how long a model takes to be built anew: nothing is compiled, or in a second, or longer.
         compilers: device to the language whose compiler it calls, `C` or `C++`.
         library: of the system, without which its users do not get it; empty for none.
+        own_models: it runs models of users' own too.
     """
 
     devices: Devices = DEVICES
@@ -79,6 +80,7 @@ class Mode(_Part):
     compiles: Literal["nothing", "quickly", "slowly"] = "slowly"
     compilers: Mapping[Device, Literal["C", "C++"]] = {}
     library: str = ""
+    own_models: bool = True
 
     @property
     def lacks_library(self) -> bool:
@@ -162,6 +164,7 @@ class Offer(_Part):
         models, dtypes, optimisers: that it has.
         steps: `inference`, with the gradients too, or all three.
         trace: it gives the outputs of layers, by which the place of a fault is found.
+        noise: its models run in stochastic arithmetic, by which a side of a user's own model can be the reference.
     """
 
     models: Kinds = MODEL_KINDS
@@ -169,6 +172,7 @@ class Offer(_Part):
     dtypes: Dtypes = DTYPES
     optimisers: Optimisers = OPTIMISERS
     trace: bool = True
+    noise: bool = False
 
     @property
     def widest(self) -> str:
@@ -280,12 +284,13 @@ class Framework(_Part):
         """The environment variables by which it keeps compiled code in a folder."""
         return _filled(self.compile_cache, cache)
 
-    def lacks(self, workload: Workload, step: str = "inference") -> str:
+    def lacks(self, workload: Workload, step: str = "inference", mode: str = "") -> str:
         """What it does not offer of a step of a workload, in words; empty if it offers all of it.
 
         Args:
             workload: its own step does not count, as several are asked of one model.
             step: that is wanted.
+            mode: likewise; empty for any.
         """
         if step not in self.can.steps:
             return f"{self.title} offers no {step} here"
@@ -294,6 +299,8 @@ class Framework(_Part):
                 return f"{workload.model.name} has no side in {self.title}"
             if workload.dtype != workload.storage_dtype:
                 return f"no rounding noise of {workload.dtype} is known of a user's own model"
+            if mode and (is_tuned(mode) or not self.modes[mode].own_models):
+                return f"{self.title} runs built-in models only in the mode {mode}"
         elif workload.model.kind not in self.can.models:
             return f"{self.title} offers no {workload.model.kind} models here"
         if workload.dtype not in self.can.dtypes:

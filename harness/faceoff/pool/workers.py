@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -28,7 +27,7 @@ from faceoff.pool.environment import worker_environment
 from faceoff.pool.needs import find_lack
 from faceoff.pool.worker import Worker
 from faceoff.system.interrupts import held_off
-from faceoff.system.whole_files import scratch_folder, write_whole
+from faceoff.system.whole_files import scratch_folder
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A GPU's kernels are chosen by trying them, and for a new card some are compiled first.
@@ -80,7 +79,6 @@ class Pool:
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S[device]
         self._workers: dict[Seat, Worker] = {}
         self._spawned: list[Worker] = []
-        self._cold_caches: dict[Worker, Path] = {}
         self._count: dict[Contender, int] = {}
         self._timeouts: dict[Contender, int] = {}
         self._closed = False
@@ -182,7 +180,7 @@ class Pool:
             worker.kill()
 
     def start_cold(self, contender: Contender) -> Worker:
-        """One more process of `contender`, with empty compile caches, for the caller to `kill` or `keep`.
+        """One more process of `contender`, with empty compile caches, for the caller to `kill`.
 
         Raises:
             WorkerError: it cannot be started.
@@ -191,20 +189,6 @@ class Pool:
         worker.send_start(self._device, self.threads, self._seed)
         worker.finish_start()
         return worker
-
-    def keep(self, seat: Seat, worker: Worker) -> None:
-        """Makes a `worker` that started cold the replicate `seat`, resting until it is wanted.
-
-        From now on it finds compiled code where all others do, and they find what it compiled: its own folder becomes a
-        link to theirs.
-        """
-        own = self._cold_caches.pop(worker)
-        shared = self._compile_cache(self.installations[seat.contender.framework], cold=False)
-        _add_missing(own, shared)
-        own.rename(own.with_name(own.name + "-cold"))
-        own.symlink_to(shared)
-        self._workers[seat] = worker
-        worker.pause()
 
     def has(self, seat: Seat) -> bool:
         """Whether this process was started and lives."""
@@ -327,8 +311,6 @@ class Pool:
         worker = Worker(contender, process, Channel(ours), log_path, self._timeout_s)
         worker.card = self.card
         self._spawned.append(worker)
-        if cold:
-            self._cold_caches[worker] = compile_cache
         return worker
 
     def _compile_cache(self, installation: Installation, cold: bool) -> Path:
@@ -349,16 +331,5 @@ class Pool:
 
 def require_offered(contender: Contender, workload: Workload, step: str = "inference") -> None:
     """Raises WorkerError, which says what it lacks, unless a contender's framework offers a step of a workload."""
-    if lacking := FRAMEWORKS[contender.framework].lacks(workload, step):
+    if lacking := FRAMEWORKS[contender.framework].lacks(workload, step, contender.mode):
         raise WorkerError(lacking, outcome="not_offered", where=str(contender))
-
-
-def _add_missing(source: Path, target: Path) -> None:
-    """Copies every file of `source` that `target` lacks, whole or not at all; files of compile caches never change."""
-    for file in [path for path in source.rglob("*") if path.is_file()]:
-        copy = target / file.relative_to(source)
-        if not copy.exists():
-            # A full disk costs the next process some compiling, and the run nothing.
-            with suppress(OSError):
-                write_whole(copy, file.read_bytes())
-                shutil.copymode(file, copy)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from faceoff.core.errors import InputError
 from faceoff.core.own import LOSSES, Input, Targets
 from faceoff.core.weights import STATES
-from faceoff.frameworks.registry import require_framework
+from faceoff.frameworks.registry import FRAMEWORKS, require_framework
 
 FILE = "port.toml"
 Size = Annotated[int, Field(ge=1)]
@@ -159,6 +159,7 @@ def read_port(path: Path) -> PortManifest:
     _check_targets(manifest, file)
     for framework in manifest.sides:
         _check_side(manifest, framework, file)
+    _check_reference(manifest, file)
     return manifest
 
 
@@ -221,6 +222,20 @@ def _with_names(manifest: PortManifest, file: Path) -> PortManifest:
             expected="one of " + ", ".join(manifest.sides), next_step="name one of the sides",
         )  # fmt: skip
     return manifest.model_copy(update={"name": name, "reference": reference})
+
+
+def _check_reference(manifest: PortManifest, file: Path) -> None:
+    """Raises InputError where no rounding noise would be known, without which nothing can be judged."""
+    reference = FRAMEWORKS[manifest.reference]
+    if reference.can.noise:
+        return
+    able = [name for name in manifest.sides if FRAMEWORKS[name].can.noise]
+    titles = [framework.title for framework in FRAMEWORKS.values() if framework.can.noise]
+    raise InputError(
+        "not offered: a reference side must be one whose rounding noise can be measured", where=f"{file}: reference",
+        got=f"{manifest.reference!r}", expected="a side in " + " or ".join(dict.fromkeys(titles)),
+        next_step=f'write reference = "{able[0]}"' if able else "add such a side",
+    )  # fmt: skip
 
 
 def _check_inputs(manifest: PortManifest, file: Path) -> None:

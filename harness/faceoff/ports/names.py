@@ -46,8 +46,11 @@ _SAME = {
     "key": ("key", "k", "k_proj", "wk", "to_k", "key_proj", "k_lin"),
     "value": ("value", "v", "v_proj", "wv", "to_v", "value_proj", "v_lin"),
     "out": ("out", "out_proj", "output", "o_proj", "wo", "to_out", "attention_output", "out_lin"),
-    "": ("layer", "layers", "block", "blocks", "encoder_layer", "encoder_block", "transformer_block"),
+    "": ("layer", "layers", "l", "block", "blocks", "encoder_layer", "encoder_block", "transformer_block"),
 }  # fmt: skip
+# Of a recurrent layer that runs both ways.
+FORWARD, BACKWARD = "forward", "backward"
+_DIRECTIONS = {"forward": FORWARD, "fwd": FORWARD, "backward": BACKWARD, "bwd": BACKWARD, "reverse": BACKWARD}
 _SAME_AS = {word: same for same, words in _SAME.items() for word in words}
 # Words that say no more than what the kind of the layer says anyway.
 _KINDS = ("linear", "conv", "norm", "embedding", "recurrent", "attention", "depthwise", "transposed", "")
@@ -220,22 +223,46 @@ def _stem(segment: str) -> tuple[str, int]:
     return bare, number
 
 
+def _direction(segment: str, has_other: bool = False) -> tuple[str, str]:
+    """A name without the word for a direction, and that.
+
+    Args:
+        segment: the name.
+        has_other: there is another of this name that runs backwards, so that this one runs forwards.
+    """
+    parts = segment.split("_")
+    found = next((index for index, part in enumerate(parts) if part.lower() in _DIRECTIONS), None)
+    if found is None:
+        return segment, FORWARD if has_other else ""
+    return "_".join([*parts[:found], *parts[found + 1 :]]), _DIRECTIONS[parts[found].lower()]
+
+
 def words_of(places: Sequence[tuple[str, ...]]) -> list[tuple[Word, ...]]:
     """The words of the names of a side's layers; numbers become ranks, and what all have in front is left out."""
-    siblings: dict[tuple[tuple[str, ...], str], set[tuple[int, str]]] = {}
+    siblings: dict[tuple[tuple[str, ...], str, str], set[tuple[int, str]]] = {}
+    turned = {
+        (place[:depth], _direction(segment)[0])
+        for place in places
+        for depth, segment in enumerate(place)
+        if _direction(segment)[1] == BACKWARD
+    }
     for place in places:
         for depth, segment in enumerate(place):
-            stem, number = _stem(segment)
-            siblings.setdefault((place[:depth], stem), set()).add((number, segment))
+            rest, direction = _direction(segment, (place[:depth], segment) in turned)
+            stem, number = _stem(rest)
+            siblings.setdefault((place[:depth], stem, direction), set()).add((number, segment))
     common = _common(places)
     found = []
     for place in places:
         words = []
         for depth, segment in enumerate(place[common:], common):
-            stem, number = _stem(segment)
+            rest, direction = _direction(segment, (place[:depth], segment) in turned)
+            if direction:
+                words.append(Word(direction))
+            stem, number = _stem(rest)
             if not stem and number < 0:
                 continue  # The list itself, whose numbers follow.
-            ordered = sorted(siblings[place[:depth], stem])
+            ordered = sorted(siblings[place[:depth], stem, direction])
             words.append(Word(stem, ordered.index((number, segment)), len(ordered)))
         found.append(tuple(words))
     return found

@@ -64,6 +64,8 @@ def _markdown_parts(name: str, result: Result) -> Iterator[str]:
     yield f"### Face-off: {escape(name)}"
     if result.interrupted:
         yield "**This run was stopped before its end. What follows is what had finished.**"
+    elif result.left_out:
+        yield f"**The time of this run was over before its end: {result.left_out} of its parts were left out.**"
     yield f"**{head.symbol} {escape(f'{who} {head.text}'.strip())}**"
     sentence = answer.training_sentence(result)
     if sentence:

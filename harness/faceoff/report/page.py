@@ -7,6 +7,7 @@ import functools
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,21 @@ class Charts:
         return chart_id
 
 
-def render(shown: Shown) -> str:
+@dataclass(frozen=True)
+class GoingOn:
+    """A run that is not at its end: parts that are done, of how many, and after how long its page loads itself anew."""
+
+    done: int
+    parts: int
+    reload_s: int
+
+
+def render(shown: Shown, going_on: GoingOn | None = None) -> str:
     """The page of one or more results and atlases.
 
     Args:
         shown: the name to show, and the result or atlas. Whatever stands in one is shown as text and never run.
+        going_on: where it is one result, of a run that is not at its end.
 
     Returns:
         The whole HTML document, which requests nothing from anywhere.
@@ -89,6 +100,8 @@ def render(shown: Shown) -> str:
     environment = _environment()
     return environment.get_template("page.html.j2").render(
         results=views,
+        going_on=going_on,
+        written=text.moment(datetime.now(UTC).isoformat()) if going_on else "",
         histories=[
             _history_view(f"h{number}", found, identities, drawn)
             for number, found in enumerate(history.histories(results), 1)
@@ -110,13 +123,13 @@ def render(shown: Shown) -> str:
     )
 
 
-def write_page(shown: Shown, path: Path) -> None:
+def write_page(shown: Shown, path: Path, going_on: GoingOn | None = None) -> None:
     """Writes the page of what is `shown` to `path`, whole or not at all; makes the folder if need be.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full; what stood at `path` is still there.
     """
-    write_text(path, render(shown))
+    write_text(path, render(shown, going_on))
 
 
 def _view(
@@ -309,6 +322,7 @@ def _environment() -> jinja2.Environment:
         diff_headline=diff_text.headline,
         diff_lists=diff_text.lists_of,
         diff_told=diff_text.told_of,
+        diff_machine=diff_text.machine_line,
         interval_text=lambda comparison: " ".join(text.with_interval(comparison.ratio, *comparison.interval)),
         ratio_text=lambda ratio: " ".join(text.with_interval(*ratio)),
         not_finite_steps=sections.not_finite_steps,

@@ -9,6 +9,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from faceoff.core.spec import MODEL_KINDS
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.report.words import KIND_TITLES, contender_names
 from faceoff.results.records import Result
@@ -38,10 +39,10 @@ def source_code(result: Result) -> list[tuple[str, list[Source]]]:
     # An environment that has its framework's own files shows nothing new.
     frameworks = list({source_path(name, "dense"): name for name in named if name in FRAMEWORKS}.values())
     found = []
-    for kind, title in KIND_TITLES.items():
+    for kind in MODEL_KINDS:
         if kind in kinds and frameworks:
             sources = [_source(result, framework, kind) for framework in (*frameworks, "reference")]
-            found.append((title, [source for source in sources if source is not None]))
+            found.append((KIND_TITLES[kind], [source for source in sources if source is not None]))
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faceoff.core.errors import HarnessError
-from faceoff.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
+from faceoff.core.spec import DenseSpec, ModelSpec, OwnSpec, RecurrentSpec, ResidualSpec, RnnSpec, Workload
 from faceoff.pool.memory import OF_THE_CARD, OF_THE_HOST
 from faceoff.report.text import clip, printable, with_interval
 from faceoff.results.records import Result, TunedSetting
@@ -121,7 +121,7 @@ def _described(written: str) -> WorkloadText:
     return WorkloadText(
         key=workload.name,
         model_key=f"{workload.model.label}-b{workload.batch_size}-{workload.device}",
-        kind=KIND_TITLES[workload.model.kind],
+        kind=workload.model.name if isinstance(workload.model, OwnSpec) else KIND_TITLES[workload.model.kind],
         sizes=describe_sizes(workload.model),
         batch=f"{batch}, {workload.device}",
         conditions=conditions,
@@ -147,7 +147,7 @@ def describe_sizes(model: ModelSpec) -> str:
             f"{layers}{model.sequence_length} steps, {model.input_size} → {model.hidden_size} → {model.output_size}"
             f"{kind}, many-to-{'many' if model.many_to_many else 'one'}"
         )
-    return model.label
+    return "your own model"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from pydantic import BaseModel, ConfigDict
 
 from faceoff.core.errors import Outcome
-from faceoff.results.types import Count, Positive, Seconds, Size, WorkloadData
+from faceoff.results.types import Count, Duration, Positive, Seconds, Size, WorkloadData
 
 
 class Record(BaseModel):
@@ -104,6 +104,23 @@ class CardUse(Record):
     throttled: dict[str, int] | None = {}
     process_bytes: Count = 0
     others: int | None = 0
+
+
+class Canary(Record):
+    """Fixed computations by NumPy alone, on one thread, timed in every pass of a workload: what the machine was like.
+
+    Attributes:
+        workload: its name.
+        numpy: the version.
+        rounds_s: of each computation one round a pass, seconds: `product` is bound by arithmetic, `copy` by memory,
+            `python` by the interpreter.
+        times_s: of each the mean of the faster half of its rounds.
+    """
+
+    workload: str
+    numpy: str
+    rounds_s: dict[str, list[Duration]]
+    times_s: dict[str, Duration]
 
 
 class Ceiling(Record):

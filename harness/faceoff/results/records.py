@@ -15,7 +15,7 @@ from faceoff.core.contract import STAGES
 from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
-from faceoff.results.costs import BreakEven, CardUse, Ceiling, ColdStart, Record
+from faceoff.results.costs import BreakEven, Canary, CardUse, Ceiling, ColdStart, Record
 from faceoff.results.ports import PairedModel
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.results.types import (
@@ -43,6 +43,7 @@ class ContenderInfo(Record):
         versions: distribution name to version.
         disk_bytes: size of the framework's files and of all that it requires; None when not known.
         installed: digest of everything that is installed for its interpreter; empty when not known.
+        code: digest of its framework's folder, and of what that shares with others; empty in older files.
         settings: switches in force: device, threads, precision, environment, as the framework reports them.
     """
 
@@ -53,6 +54,7 @@ class ContenderInfo(Record):
     versions: dict[str, str] = {}
     disk_bytes: Count | None = None
     installed: str = ""
+    code: str = ""
     settings: dict[str, Any] = {}
 
 
@@ -251,6 +253,7 @@ class Records(Record):
     training_runs: list[TrainingRun] = []
     gradient_norms: list[GradientNorms] = []
     ceilings: list[Ceiling] = []
+    canaries: list[Canary] = []
 
 
 class Result(Records):
@@ -264,6 +267,7 @@ class Result(Records):
         sources: digest of each model's file by its path, as it was when this was made.
         ports: the weights of users' own models, as they were paired.
         interrupted: the run was stopped before its end.
+        left_out: how many parts of the run were left out, as they did not fit into the minutes it was given.
         resumed: how often it went on after it was killed or interrupted.
     """
 
@@ -280,6 +284,7 @@ class Result(Records):
     sources: dict[str, str] = {}
     ports: list[PairedModel] = []
     interrupted: bool = False
+    left_out: Count = 0
     resumed: Count = 0
 
     @property

@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 from faceoff.agreement.check import Expected, blank, check_agreement, ended, name_precision_findings
 from faceoff.agreement.timed_check import TimedExpected, examples_compared, is_judged_whole
 from faceoff.core.errors import WorkerError
-from faceoff.core.spec import Contender, OwnSpec, Workload
+from faceoff.core.own import family_of
+from faceoff.core.spec import Contender, Workload
 from faceoff.pool.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
@@ -107,7 +108,7 @@ class Checking:
         def make() -> tuple[Expected, TimedExpected]:
             """For the comparison, and for timing."""
             part = earlier or self._references.expected(task, self._options.seed, self._options.detail)
-            return part, TimedExpected(workload, part, self._options.seed)
+            return part, self._references.timed(workload, part)
 
         def warm(both: tuple[Expected, TimedExpected]) -> None:
             for dtype in self._options.dtypes:
@@ -176,7 +177,7 @@ class Checking:
             part = self._references.expected(
                 Task.seeded(self._compared_for(workload), self._options.seed), self._options.seed
             )
-            return TimedExpected(workload, part, self._options.seed)
+            return self._references.timed(workload, part)
 
     def _blank(self, contender: Contender, workload: Workload, dtype: str) -> Agreement:
         return blank(workload, contender, dtype, self._options.again(workload, contender, dtype))
@@ -219,8 +220,7 @@ def outcomes_of_last(result: Result) -> set[str]:
 
 
 def _stage(workload: Workload) -> str:
-    model = workload.model
-    return f"agreement: {model.name if isinstance(model, OwnSpec) else model.kind}, batch {workload.batch_size}"
+    return f"agreement: {family_of(workload.model)}, batch {workload.batch_size}"
 
 
 def _said_of(agreement: Agreement, workload: Workload, compared: Workload) -> Agreement:

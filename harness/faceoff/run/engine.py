@@ -13,13 +13,14 @@ from faceoff.agreement.gradient_norms import SPECS, ExpectedNorms, choose_conten
 from faceoff.agreement.timed_check import examples_compared
 from faceoff.agreement.training import ExpectedTraining, judge_training
 from faceoff.core.errors import DeviceError
-from faceoff.core.spec import Contender, Workload
+from faceoff.core.own import family_of
+from faceoff.core.spec import Contender, OwnSpec, Workload
 from faceoff.core.tuning import TUNED, left_out, without
 from faceoff.frameworks.contenders import tuned_modes
 from faceoff.frameworks.installations import digest_of, installed_bytes, installed_in
 from faceoff.frameworks.manifest import Setting
 from faceoff.frameworks.registry import FRAMEWORKS
-from faceoff.pool.workers import Pool, Seat
+from faceoff.pool.workers import Pool
 from faceoff.results.records import CaseResult, ContenderInfo, Result
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.run.checking import AGREEMENT_UNITS, Checking
@@ -29,9 +30,11 @@ from faceoff.run.options import Options
 from faceoff.run.own_models import References
 from faceoff.run.progress import Reporter
 from faceoff.run.side_by_side import SideBySide
+from faceoff.run.sources import digest_of_folder
 from faceoff.run.starting import blank_result, make_pool, without_home
 from faceoff.run.timing import Timing
 from faceoff.run.turns import Turns
+from faceoff.run.wall_time import WallTime
 from faceoff.speed.ceiling import measure_ceiling
 from faceoff.speed.cold_start import start_cold_one
 from faceoff.speed.costs import find_break_evens
@@ -43,7 +46,15 @@ from faceoff.workloads.trainings import TrainingTask, make_long_tasks, make_task
 START_UNITS, SPEED_UNITS, TRAINING_UNITS, NORM_UNITS, COLD_UNITS = 2.0, 2.0, 1.0, 2.0, 4.0
 
 
-def run(options: Options, *, speed: bool, training: bool, cold_start: bool, journal: Journal | None = None) -> Result:
+def run(
+    options: Options,
+    *,
+    speed: bool,
+    training: bool,
+    cold_start: bool,
+    journal: Journal | None = None,
+    on_part: Callable[[Result, int, int], None] | None = None,
+) -> Result:
     """Runs everything asked for. Ctrl-C ends it early: the result holds what was finished and says `interrupted`.
 
     Args:
@@ -52,6 +63,8 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         training: train on real data.
         cold_start: start each contender once more, alone, with empty compile caches.
         journal: keeps each finished unit of work, and gives those of the run that goes on.
+        on_part: called once the contenders have started and after each unit of work, when nothing is timed, with what
+            is known by then, how many units are done and how many there are.
 
     Raises:
         InputError: data that cannot be used, a journal that cannot be written, or contenders that are set otherwise
@@ -66,6 +79,25 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         journal.take_over([START, *plan], result)
         left = [key for key in plan if key not in journal.contents.units]
     total = sum(plan[key].units for key in left) + START_UNITS * len(options.contenders)
+
+    def conclude() -> None:
+        """Makes the verdicts, over all units together, those that were taken over included."""
+        settings = [setting.comparison for setting in result.tuned_settings if setting.comparison]
+        decide([*result.comparisons, *result.tuned, *settings])
+        result.break_evens = find_break_evens(result.cold_starts, result.cases)
+        result.duration_s = time.monotonic() - began_s
+        result.harness_s = time.process_time() - worked_s
+        if journal:
+            begin = journal.contents.begin
+            result.created, result.command = begin.created, begin.command_line
+            result.resumed, result.duration_s = journal.contents.resumed, journal.elapsed_s
+
+    def tell(done: int) -> None:
+        if on_part:
+            conclude()
+            on_part(result, len(plan) - len(left) + done, len(plan))
+
+    wall = WallTime(options.budget.wall_s, options.budget.max_time_s, len(options.contenders))
     pool = make_pool(options)
     with Reporter(total, options.quiet) as reporter, pool, ExitStack() as stack:
         engine = Engine(options, pool, reporter, result)
@@ -73,40 +105,37 @@ def run(options: Options, *, speed: bool, training: bool, cold_start: bool, jour
         try:
             if left or not result.contenders:
                 start_again(engine, result, journal)
-            for key in left:
+            tell(0)
+            begun = START_UNITS * len(options.contenders)
+            for done, key in enumerate(wall.parts_that_fit(plan, left, result, begun, engine.allow), 1):
                 with journal.unit(key, result) if journal else nullcontext():
                     plan[key].do(engine)
+                tell(done)
         except KeyboardInterrupt:
             result.interrupted = True
-    # Over all units together, those that were taken over included.
-    settings = [setting.comparison for setting in result.tuned_settings if setting.comparison]
-    decide([*result.comparisons, *result.tuned, *settings])
-    result.break_evens = find_break_evens(result.cold_starts, result.cases)
-    result.duration_s = time.monotonic() - began_s
-    result.harness_s = time.process_time() - worked_s
-    if journal:
-        begin = journal.contents.begin
-        result.created, result.command = begin.created, begin.command_line
-        result.resumed, result.duration_s = journal.contents.resumed, journal.elapsed_s
+    conclude()
     return cleaned(result)
 
 
 @dataclass(frozen=True)
 class Work:
-    """A unit of work: done as a whole or not at all when a run is resumed. `units` are of progress."""
+    """A unit of work: done as a whole or not at all when a run is resumed.
+
+    Args:
+        units: of progress.
+        do: the work.
+        times: whether rounds are timed in it, and for as long as there is time for.
+    """
 
     units: float
     do: Callable[[Engine], object]
+    times: bool = False
 
 
 def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool) -> dict[str, Work]:
     """All that a run does once its workers are started, in order, by names that are the same when it is resumed."""
     plan: dict[str, Work] = {}
     count, kinds = len(options.contenders), [workload.model.kind for workload in options.workloads]
-    for contender in options.contenders if cold_start else ():
-        plan[f"cold start {contender}"] = Work(COLD_UNITS, partial(Engine.start_cold, contender=contender))
-    if speed:
-        plan["ceiling"] = Work(START_UNITS, Engine.find_ceiling)
     for workload in options.workloads:
         # Of a batch larger than what is compared, only whoever is timed compiles the whole.
         whole = options.command == "compare" and workload.batch_size > examples_compared(workload)
@@ -114,7 +143,12 @@ def make_plan(options: Options, *, speed: bool, training: bool, cold_start: bool
         plan[f"agreement {workload.name}"] = Work(AGREEMENT_UNITS * count * len(options.dtypes), check)
         for step in options.steps if speed else ():
             timed = partial(Engine.time_step, workload=workload, step=step)
-            plan[f"speed {workload.replace(step=step).name}"] = Work(SPEED_UNITS * count, timed)
+            plan[f"speed {workload.replace(step=step).name}"] = Work(SPEED_UNITS * count, timed, times=True)
+    # First comes what ranks the contenders. This puts other models into the place of theirs.
+    if speed:
+        plan["ceiling"] = Work(START_UNITS, Engine.find_ceiling)
+    for contender in options.contenders if cold_start else ():
+        plan[f"cold start {contender}"] = Work(COLD_UNITS, partial(Engine.start_cold, contender=contender))
     for task in choose_tasks(options) if training else ():
         name = f"training {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
         plan[name] = Work(TRAINING_UNITS * count, partial(Engine.train, task=task))
@@ -198,6 +232,7 @@ class Engine:
             error = self._pool.failures.get(contender)
             installation = self._pool.installations[contender.framework]
             info = ContenderInfo(contender=str(contender), outcome="ok", versions=installation.versions)
+            info.code = digest_of_folder(contender.framework)
             if installation.installed:
                 info.disk_bytes = installed_bytes(contender.framework, installation.python)
                 info.installed = digest_of(installed_in(installation.python))
@@ -218,13 +253,17 @@ class Engine:
             next_step = "use --device cpu, or see `faceoff doctor`"
             raise DeviceError("no GPU", where="device", got=looked, next_step=next_step)
 
+    def allow(self, max_time_s: float) -> None:
+        """Sets how long the rounds of each case may take from now on."""
+        self._timing.budget = replace(self._options.budget, max_time_s=max_time_s)
+
     def check(self, workload: Workload, timed: bool) -> None:
         """Checks the agreement of every contender on `workload`; `timed`: it will be timed."""
         self._checking.check(workload, timed)
 
     def time_step(self, workload: Workload, step: str) -> list[CaseResult]:
         """Times one step of `workload` for the contenders that agree on it; returns a case for every contender."""
-        self._reporter.stage(f"speed: {workload.model.kind} {step}")
+        self._reporter.stage(f"speed: {family_of(workload.model)} {step}")
         units, done = SPEED_UNITS * len(self._options.contenders), 0.0
 
         def on_pass(share: float) -> None:
@@ -319,7 +358,7 @@ class Engine:
         self._pool.release()
         with make_pool(asked) as pool:
             Engine(asked, pool, self._reporter, found).start()
-            for workload in asked.workloads:
+            for workload in (w for w in asked.workloads if not isinstance(w.model, OwnSpec)):
                 served = _settings_with_part_in(workload, asked.steps, framework)
                 contenders = (whole, *(Contender(framework, without(setting.name)) for setting in served))
                 engine = Engine(replace(asked, contenders=contenders), pool, self._reporter, found)
@@ -338,18 +377,13 @@ class Engine:
         self._reporter.advance(START_UNITS)
 
     def start_cold(self, contender: Contender) -> None:
-        """Starts a contender once more, alone; builds and first-calls each model in it.
-
-        The new process stays and is timed as a replicate, unless it could not use compiled code from now on.
-        """
+        """Starts a contender once more, alone; builds and first-calls each model in it."""
         self._reporter.stage(f"cold start: {contender}")
+        if self._options.device == "gpu":
+            # Those that were timed hold what they took of the card.
+            self._pool.release()
         with self._pool.quiet():
-            records, worker = start_cold_one(self._pool, contender, self._options.workloads, self._options.seed)
-            self._result.cold_starts += records
-            if worker is not None:
-                framework = FRAMEWORKS[contender.framework]
-                if framework.compile_cache and not framework.caches_by_default:
-                    worker.kill()
-                else:
-                    self._pool.keep(Seat(contender, 1), worker)
+            self._result.cold_starts += start_cold_one(
+                self._pool, contender, self._options.workloads, self._options.seed
+            )
         self._reporter.advance(COLD_UNITS)

@@ -19,6 +19,7 @@ from faceoff.frameworks.installations import digest_of, find_installation, insta
 from faceoff.frameworks.manifest import FILE, Framework
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.devices import device_name
+from faceoff.ports.paths import split
 from faceoff.run.options import Options
 from faceoff.speed.budget import Budget
 from faceoff.system.texts import cleaned
@@ -105,7 +106,8 @@ def _versions(framework: Framework, configuration: Configuration) -> dict[str, s
 def asked_for(options: Options) -> dict[str, Any]:
     """The keywords of `make_options` that make these options again, as plain JSON values."""
     return {
-        "models": list(options.models),
+        # From wherever the run goes on, a path means the same.
+        "models": [str(Path(name).resolve()) if name in split(options.models)[1] else name for name in options.models],
         "contenders": [str(contender) for contender in options.contenders],
         "steps": list(options.steps),
         "preset": options.preset,

@@ -28,13 +28,12 @@ from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.machine.processor import allowed_cores, describe_quota, usable_cores
 from faceoff.pool.devices import device_name, parse_device, resolve_device
 from faceoff.pool.environment import describe_left_out
-from faceoff.ports.paths import split
 from faceoff.results.agreements import EVERYDAY
 from faceoff.run.out_folder import prepare_folder
-from faceoff.run.own_models import open_models
+from faceoff.run.own_models import choose_models, having_sides
 from faceoff.speed.budget import Budget, parse_budget
 from faceoff.system.texts import require_utf8
-from faceoff.workloads.presets import PRESETS, Sized, choose
+from faceoff.workloads.presets import PRESETS, Sized
 from faceoff.workloads.situations import SITUATIONS, by_default
 
 DEFAULT_STEPS = ("inference", "training")
@@ -247,7 +246,7 @@ def make_options(
         out: folder for result, page and logs; None means a new one under `reports/`.
         data: folder with CIFAR-10 in its binary version.
         timeout_s: longest time one request to a worker may take.
-        budget: of the timed rounds: `quick`, `standard`, `thorough`, seconds for all of them, or a Budget.
+        budget: as `faceoff.speed.budget.parse_budget` takes it, or a Budget.
         baseline: the contender that speeds are compared with; None means the fastest of each workload.
         gradient_norms: for `agree`, follow the gradient back through time; `compare` always does.
         trace: for `agree`, keep every quantity in the order of computation, after every training step too.
@@ -303,15 +302,12 @@ def make_options(
         require_size(training_steps, "training-steps")
         if not training or command != "agree":
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
-    families, own = split(models)
-    if own and command != "agree":
-        raise InputError(
-            "a model of your own can only be checked so far", where="models", next_step="use faceoff agree"
-        )
-    sized = choose(preset, families, batch_size, sequence_length, hidden_size, workload) if families or not own else ()
+    sizes = batch_size, sequence_length, hidden_size
+    sized = choose_models(models, preset, sizes, workload, configuration, seed, timed=command != "agree")
+    parsed = parsed if contenders else having_sides(parsed, sized)
     chosen = {
         Workload(item.model, item.batch_size, timed_dtype, device, "training", rule): item.stressed
-        for item in (*sized, *open_models(own, configuration, seed, batch_size))
+        for item in sized
         if not situation or any(SITUATIONS[name].applies(item.model) for name in situation)
         for rule in (replace(item.optimiser, kind=optimiser or _kind_in(item.optimiser.kind, dtypes)),)
     }

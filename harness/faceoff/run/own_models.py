@@ -5,29 +5,74 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from faceoff.agreement.check import Expected
 from faceoff.agreement.own import OwnExpected
+from faceoff.agreement.own_timed import OwnTimedExpected
 from faceoff.agreement.quantities import Detail
+from faceoff.agreement.timed_check import TimedExpected
 from faceoff.core.errors import InputError, WorkerError
-from faceoff.core.own import port_of
-from faceoff.core.spec import Contender, OwnSpec, Workload
+from faceoff.core.own import Port, port_of
+from faceoff.core.spec import STEPS, Contender, OwnSpec, Workload
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
 from faceoff.ports.opening import open_port
-from faceoff.workloads.presets import Sized
+from faceoff.ports.paths import split
+from faceoff.workloads.presets import Sized, choose, named
 from faceoff.workloads.task import Task
 
 BATCH_SIZE = 8
+# Operations are counted on so many examples: batch norm has no variance of one.
+COUNTED_EXAMPLES = 2
+
+
+def choose_models(
+    models: Sequence[str],
+    preset: str,
+    sizes: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    names: Sequence[str],
+    configuration: Configuration,
+    seed: int,
+    timed: bool,
+) -> tuple[Sized, ...]:
+    """What is run: built-in families of a preset, and users' own models.
+
+    Args:
+        models: families and paths; none means all of the preset.
+        preset: of the families.
+        sizes: of batch, sequence and hidden state, instead of the preset's; models of users' own take the first alone.
+        names: of all these, keep those whose `Sized.name` is given; none means all.
+        configuration: which interpreters run the sides.
+        seed: of the initial weights.
+        timed: speed is measured, too: operations are counted where the reference's framework does so.
+
+    Raises:
+        InputError: anything that is not known or does not fit, or a model that cannot be opened.
+    """
+    families, paths = split(models)
+    if paths and not families and (sizes[1] or sizes[2]):
+        where = "sequence-length" if sizes[1] else "hidden-size"
+        raise InputError("a size of built-in models", where=where, got=", ".join(paths), expected="rnn, lstm or dense")
+    built_in = choose(preset, families, *sizes) if families or not paths else ()
+    return named((*built_in, *open_models(paths, configuration, seed, sizes[0], timed)), names)
+
+
+def having_sides(contenders: Sequence[Contender], sized: Sequence[Sized]) -> tuple[Contender, ...]:
+    """Those of the contenders whose framework has a side of one of these models; all if there is a built-in one."""
+    if not all(isinstance(item.model, OwnSpec) for item in sized):
+        return tuple(contenders)
+    sides = {side for item in sized for side in port_of(item.model).sides}
+    return tuple(contender for contender in contenders if FRAMEWORKS[contender.framework].name in sides)
 
 
 def open_models(
-    paths: Iterable[str], configuration: Configuration, seed: int, batch_sizes: Sequence[int]
+    paths: Iterable[str], configuration: Configuration, seed: int, batch_sizes: Sequence[int], timed: bool
 ) -> list[Sized]:
-    """Asks the sides of each model what they hold; returns what is run.
+    """Asks the sides of each model what they hold; arguments as of `choose_models`.
 
     Raises:
         InputError: a model that cannot be opened, or two of one name.
@@ -40,8 +85,28 @@ def open_models(
                 raise InputError(
                     "two models of this name", where="models", got=port.name, next_step="name one otherwise"
                 )
+            if timed:
+                port = _counted(port, sides.worker(port.reference), seed)
             found += [Sized(port.spec, batch) for batch in batch_sizes or (BATCH_SIZE,)]
     return found
+
+
+def _counted(port: Port, worker: Worker, seed: int) -> Port:
+    """With the operations of one example, where the reference's framework counts them."""
+    # In float64 no kernel for a whole layer, which it could not look into, takes the place of matrix products.
+    workload = Workload(port.spec, COUNTED_EXAMPLES, "float64", step="training")
+    weights, batches = Task.seeded(workload, seed, batches=1).cast("float64")
+    flops = {}
+    try:
+        worker.request("build", workload=workload.to_json(), mode=_plain(port.reference).mode, weights=weights)
+        worker.request("load", batches=[batch.to_json() for batch in batches])
+        for step in STEPS:
+            count = worker.request("operations", step=step)["operations"]
+            flops[step] = None if count is None else count // COUNTED_EXAMPLES
+    except WorkerError:
+        # What fails here fails when it is run, and is told there.
+        return port
+    return replace(port, flops={step: count for step, count in flops.items() if count is not None})
 
 
 def _plain(framework: str) -> Contender:
@@ -80,6 +145,10 @@ class References:
                     self.worker(port_of(workload.model).reference)
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes of all sides."""
         for pool in self._pools.values():
             pool.close()
 
@@ -89,6 +158,12 @@ class References:
             return Expected(task, seed, detail=detail)
         framework = port_of(task.workload.model).reference
         return OwnExpected(task, seed, lambda: self._reference(framework), _plain(framework).mode, detail)
+
+    def timed(self, workload: Workload, part: Expected) -> TimedExpected:
+        """What timed calls have to return, judged by what is expected of a task with the examples that are compared."""
+        if isinstance(part, OwnExpected):
+            return OwnTimedExpected(workload, part, self._seed)
+        return TimedExpected(workload, part, self._seed)
 
     def worker(self, framework: str) -> Worker:
         """The live process of a framework's side; raises WorkerError."""

@@ -12,6 +12,8 @@ from faceoff.frameworks.registry import FRAMEWORKS
 PACKAGE = Path(__file__).resolve().parents[1]
 IMPLEMENTATIONS = "impls"
 REFERENCE = "faceoff/reference"
+# What is made of the code, and what is said of it.
+LEFT_OUT = (".pyc", ".md")
 
 
 def source_path(framework: str, kind: str) -> str:
@@ -43,6 +45,16 @@ def read_source(path: str) -> str | None:
 def digest(text: str) -> str:
     """What a result records of a file's text."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_folder(framework: str) -> str:
+    """Of all code in a framework's folder and in what it shares with others, short."""
+    found = hashlib.sha256()
+    for folder in (FRAMEWORKS[framework].folder, *FRAMEWORKS[framework].shared_folders):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix not in LEFT_OUT and path.is_file()):
+            # Only where a file lies within its folder, as an environment may have a copy of that.
+            found.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
 
 
 def digests(frameworks: list[str]) -> dict[str, str]:

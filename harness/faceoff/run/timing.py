@@ -14,11 +14,12 @@ from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool, Seat
 from faceoff.results.records import CaseResult, Result
 from faceoff.run.options import Options
+from faceoff.speed.canary import CanaryProcess
 from faceoff.speed.measure import Measured, compare_speeds, compare_tuned, measure, summarise
 from faceoff.speed.rounds import Rounds
 from faceoff.speed.seen_before import find_remembered
 from faceoff.speed.stopping import between_contenders
-from faceoff.workloads.work import count_work, result_bytes
+from faceoff.workloads.work import counted_bytes, counted_flops, result_bytes
 
 
 class Timing:
@@ -28,12 +29,16 @@ class Timing:
         options: what is run.
         pool: the workers.
         result: with the agreements found so far.
+
+    Attributes:
+        budget: of what is timed next.
     """
 
     def __init__(self, options: Options, pool: Pool, result: Result) -> None:
         self._options, self._pool, self._result = options, pool, result
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Seat, tuple[int, Workload]] = {}
+        self.budget = options.budget
         self._processes = options.budget.processes_for(len(options.contenders))
 
     def holds(self, contender: Contender, worker: Worker, workload: Workload) -> None:
@@ -85,8 +90,15 @@ class Timing:
             except MemoryError as error:
                 end_case(case, as_outcome(error))
         question = between_contenders(self._options.baseline, list(dict.fromkeys(seat.contender for seat in seats)))
-        budget, seed = self._options.budget, self._options.seed
-        measured = measure(self._pool, seats, step, budget, seed, on_pass, question, result_bytes(timed))
+        budget, seed = self.budget, self._options.seed
+
+        def after_pass(share: float) -> None:
+            canary.sing()
+            on_pass(share)
+
+        with CanaryProcess() as canary:
+            measured = measure(self._pool, seats, step, budget, seed, after_pass, question, result_bytes(timed))
+        self._result.canaries += canary.record(timed.name)
         right = self._judge(results, measured, timed, expected)
         for contender, speed in summarise(right, self._pool.process_ids).items():
             results[contender].speed = speed
@@ -99,13 +111,12 @@ class Timing:
 
     def _case_before_timing(self, workload: Workload, contender: Contender) -> CaseResult:
         """The case with the outcome that its checks of agreement leave it."""
-        work = count_work(workload)
         case = CaseResult(
             name=Case(workload, contender).name,
             workload=workload.to_json(),
             contender=str(contender),
-            flops=work.flops,
-            bytes=work.bytes,
+            flops=counted_flops(workload),
+            bytes=counted_bytes(workload),
             outcome="ok",
         )
         for agreement in self._result.agreements:
@@ -116,7 +127,7 @@ class Timing:
             if own and not elsewhere and agreement.outcome != "ok" and case.outcome == "ok":
                 case.outcome, case.log_tail = agreement.outcome, agreement.log_tail
                 case.reason = agreement.reason or f"disagrees with the reference: {agreement.message.splitlines()[0]}"
-        if lacking := FRAMEWORKS[contender.framework].lacks(workload, workload.step):
+        if lacking := FRAMEWORKS[contender.framework].lacks(workload, workload.step, contender.mode):
             case.outcome, case.reason = "not_offered", lacking
         hung = hung_in(self._result, workload, contender)
         if hung and case.outcome == "ok":

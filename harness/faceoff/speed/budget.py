@@ -1,4 +1,4 @@
-"""How long to measure: named budgets, or seconds."""
+"""How long to measure: named budgets, seconds of timed rounds, or minutes of wall time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from faceoff.core.errors import InputError
+
+# Of a whole run, in which every framework has to be imported; and of the rounds of a case, however much time there is.
+LEAST_WALL_S, MOST_OF_A_CASE_S = 30.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Budget:
         wide, hardly: all passes that are left would leave it wider, to either side, than the share `wide`, and no
             narrower by the share `hardly` than it is: processes of a contender differ, which no further round changes.
         min_warmup_s, max_warmup_s: of a process before its first round; in between, until calls get no faster.
+        wall_s: of the whole run, which then leaves out what does not fit.
     """
 
     max_time_s: float = 2.0
@@ -43,6 +47,7 @@ class Budget:
     hardly: float = 0.1
     min_warmup_s: float = 0.05
     max_warmup_s: float = 2.0
+    wall_s: float = math.inf
 
     def __post_init__(self) -> None:
         if self.processes < 2 or self.min_passes < 1 or self.max_passes < self.min_passes or not self.max_time_s > 0:
@@ -66,10 +71,10 @@ BUDGETS = {
 
 
 def parse_budget(text: str, workloads: int, contenders: int) -> Budget:
-    """A budget by name, or seconds of timed rounds for all cases together.
+    """A budget by name, seconds of timed rounds for all cases together, or minutes for the whole run.
 
     Args:
-        text: `quick`, `standard`, `thorough`, or a number of seconds.
+        text: `quick`, `standard`, `thorough`, a number of seconds, or of minutes with an m.
         workloads, contenders: how many share the seconds, a case for each of both.
 
     Raises:
@@ -78,13 +83,19 @@ def parse_budget(text: str, workloads: int, contenders: int) -> Budget:
     if text in BUDGETS:
         return BUDGETS[text]
     names = ", ".join(BUDGETS)
+    others = f"{names}, seconds of timed rounds, or minutes of the whole run such as 5m"
     try:
-        seconds = float(text)
+        seconds = float(text.removesuffix("m"))
     except ValueError:
-        raise InputError("unknown budget", where="budget", got=text, expected=f"{names}, or seconds") from None
+        raise InputError("unknown budget", where="budget", got=text, expected=others) from None
     if not math.isfinite(seconds):
-        raise InputError("no number of seconds", where="budget", got=text, expected=f"{names}, or seconds")
+        raise InputError("no number of seconds", where="budget", got=text, expected=others)
     budget = BUDGETS["standard"]
+    if text.endswith("m"):
+        if 60 * seconds < LEAST_WALL_S:
+            least = f"at least {LEAST_WALL_S / 60:g}m"
+            raise InputError("too little time to start in", where="budget", got=text, expected=least)
+        return replace(budget, max_time_s=MOST_OF_A_CASE_S, max_passes=200, wall_s=60 * seconds)
     cases = workloads * contenders
     # If calls take no longer than a round; passes that have to be made are made whatever they take.
     least_s = cases * budget.processes_for(contenders) * budget.min_passes * budget.min_round_s

@@ -13,10 +13,8 @@ from faceoff.results.costs import ColdStart
 from faceoff.workloads.task import Task
 
 
-def start_cold_one(
-    pool: Pool, contender: Contender, workloads: Sequence[Workload], seed: int
-) -> tuple[list[ColdStart], Worker | None]:
-    """Starts one more process of `contender`, builds and first-calls each model in it.
+def start_cold_one(pool: Pool, contender: Contender, workloads: Sequence[Workload], seed: int) -> list[ColdStart]:
+    """Starts one more process of `contender`, builds and first-calls each model in it, and ends it.
 
     Args:
         pool: quiet, so that no other worker takes processor time.
@@ -25,7 +23,7 @@ def start_cold_one(
         seed: of weights and batches.
 
     Returns:
-        A record for each workload, and the process if one lives, for the caller to keep or end.
+        A record for each workload.
     """
     worker: Worker | None = None
     # What hung, or could not start, would do so with every model.
@@ -59,4 +57,6 @@ def start_cold_one(
                 failed = error
         except MemoryError as error:
             record.outcome, record.reason = "out_of_memory", reason_of(as_outcome(error), workload.device)
-    return records, worker if worker is not None and worker.alive else None
+    if worker is not None:
+        worker.kill()
+    return records

@@ -146,18 +146,17 @@ class ProcessSpread:
             weights = (self._spreads[first.group].T * self._typical) @ self._spreads[second.group]
         return _as_error(between, weights, [*(side.sampling for side in sides), *known])
 
-    def error_to(self, side: Side, earlier: ProcessSpread, before: Side, known: Sequence[Error]) -> Error:
+    def error_to(self, side: Side, earlier: ProcessSpread, before: Side) -> Error:
         """Of the difference between a contender here and in an earlier run, whose spread is not the same one.
 
         Args:
             side: the contender in this run.
             earlier: of the other run.
             before: the contender there.
-            known: what else makes it unsure, independent of the processes.
         """
         between = SPREADS[:, None] ** 2 / side.processes + SPREADS**2 / before.processes
         weights = self._weights(side)[:, None] * earlier._weights(before)
-        return _as_error(between, weights, [side.sampling, before.sampling, *known])
+        return _as_error(between, weights, [side.sampling, before.sampling])
 
     def _weights(self, side: Side) -> np.ndarray:
         weights: np.ndarray = self._typical @ self._spreads[side.group]

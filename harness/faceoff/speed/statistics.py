@@ -260,20 +260,22 @@ class Precision(Generic[Key]):
         """How many passes a contender ran in."""
         return self._samples[key].passes
 
-    def ratio_to_run(self, earlier: Precision[Key], key: Key) -> Ratio:
-        """A contender in this run against the same contender in an earlier one.
+    def change_since(self, earlier: Precision[Key], key: Key) -> tuple[float, Error]:
+        """A contender in this run against the same contender in an earlier one, before anything is taken out.
 
-        Nothing is taken out of the passes and no pass of one run is set beside one of the other; each run has its own
-        spread. What the machine itself changed by between the runs is not in the interval.
+        No pass of one run is set beside one of the other, and each run has its own spread. What the passes of a run
+        have in common, and what the machine changed by between the runs, is in the difference and not in the error: it
+        is the same for all contenders of the workload.
 
         Args:
             earlier: of the same workload, with its own processes and passes.
             key: a contender of both.
+
+        Returns:
+            The difference of the logarithms of both times, and what rounds and processes leave unsure of it.
         """
         difference = self._log_time(key) - earlier._log_time(key)
-        known = [self._common, earlier._common]
-        error = self._spread.error_to(self._side(key), earlier._spread, earlier._side(key), known)
-        return _as_ratio(difference, error)
+        return difference, self._spread.error_to(self._side(key), earlier._spread, earlier._side(key))
 
     def noise_floor(self, picked_from: int = 1) -> float:
         """The ratio above 1 that two contenders of this workload must typically differ by to be told apart.

@@ -13,6 +13,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `layers` | batch index, training, forced values | what each layer of a user's own model is given and returns |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
+| `operations` | step | operations of a call, as the framework counts them, or None |
 | `stages` | repetitions | seconds of each stage of an inference from host memory to host memory, each time |
 | `stream` | numbers, repetitions | seconds of each pass over the device's memory |
 | `last_value` | step | what the last timed call returned: logits or a loss as `value`, or gradients, canonical |
@@ -154,6 +155,10 @@ class Server:
     def do_left_whole(self) -> Dict[str, Any]:
         """See `Model.left_whole`."""
         return {"operations": self.model.left_whole()}
+
+    def do_operations(self, step: str) -> Dict[str, Any]:
+        """See `Model.operations`; of the first batch."""
+        return {"operations": self.model.operations(step, self._batches[0])}
 
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
         self._timed = None

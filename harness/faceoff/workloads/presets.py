@@ -222,6 +222,11 @@ def choose(
         for length in (sequence_lengths or (None,))
         for batch in (batch_sizes or (sized.batch_size,))
     ]
+    return named(found, names)
+
+
+def named(found: Sequence[Sized], names: Sequence[str]) -> tuple[Sized, ...]:
+    """Those of these names, or all if there are none, each once; raises InputError on a name that none has."""
     # Models without such a size, and sizes that a preset has several of, come out the same more than once.
     by_name = {sized.name: sized for sized in found}
     for name in names:

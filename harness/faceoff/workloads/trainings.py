@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from faceoff.core.errors import InputError
-from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
+from faceoff.core.spec import MODEL_KINDS, DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from faceoff.core.weights import Batch, check_batch
 from faceoff.workloads.data import (
     ALPHABET,
@@ -76,6 +76,8 @@ class _Choice:
 
 
 def _choices(models: Sequence[str], data_folder: Path | None, seed: int) -> list[_Choice]:
+    if not set(models) & set(MODEL_KINDS):
+        return []
     cifar = load_cifar10(data_folder) if data_folder else None
     digits = load_digits(seed)
     text = load_text(sequence_length=16)

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from faceoff.core.spec import DenseSpec, ModelSpec, RecurrentSpec, ResidualSpec, Workload
-from faceoff.core.weights import input_shapes, is_statistic, target_shape, weight_shapes
+from faceoff.core.own import port_of
+from faceoff.core.spec import DenseSpec, ModelSpec, OwnSpec, RecurrentSpec, ResidualSpec, Workload
+from faceoff.core.weights import classes_of, float_inputs, input_shapes, is_statistic, target_shape, weight_shapes
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 # A loss, and a class as a target.
@@ -50,17 +51,32 @@ def count_work(workload: Workload) -> Work:
     return Work(flops, _count_bytes(workload))
 
 
+def counted_flops(workload: Workload) -> int | None:
+    """Operations of one call; None of a user's own model where its reference's framework does not count them."""
+    if not isinstance(workload.model, OwnSpec):
+        return count_work(workload).flops
+    of_one = port_of(workload.model).flops.get(workload.step)
+    return None if of_one is None else of_one * workload.batch_size
+
+
+def counted_bytes(workload: Workload) -> int | None:
+    """Bytes that one call moves at least; None of a user's own model: it may read few rows of a table of weights."""
+    return None if isinstance(workload.model, OwnSpec) else count_work(workload).bytes
+
+
 def result_bytes(workload: Workload) -> int:
-    """Of what one call returns; a training step returns its loss and changes the weights in place."""
-    item, model = ITEM_BYTES[workload.storage_dtype], workload.model
-    assert isinstance(model, (DenseSpec, ResidualSpec, RecurrentSpec))
+    """Of what one call returns; a training step returns its loss and changes the weights in place.
+
+    Of a user's own model the outputs are taken to be as many as the targets, or as the classes of each.
+    """
+    item, model, size = ITEM_BYTES[workload.storage_dtype], workload.model, workload.batch_size
     if workload.step == "inference":
-        return item * math.prod(target_shape(model, workload.batch_size)) * model.output_size
+        return item * math.prod(target_shape(model, size)) * max(1, classes_of(model))
     if workload.step == "training":
         return LOSS_BYTES
     weights = sum(math.prod(shape) for name, shape in weight_shapes(model).items() if not is_statistic(name))
-    inputs = sum(math.prod(shape) for shape in input_shapes(model, workload.batch_size).values())
-    return LOSS_BYTES + item * (weights + inputs)
+    shapes = input_shapes(model, size)
+    return LOSS_BYTES + item * (weights + sum(math.prod(shapes[name]) for name in float_inputs(model)))
 
 
 def _products(spec: ModelSpec, batch_size: int, needs_inputs: bool) -> Iterator[_Product]:

@@ -20,6 +20,7 @@ from faceoff.agreement.timed_check import (
     examples_compared,
     is_judged_whole,
 )
+from faceoff.core.own import Input, Port, Targets
 from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, Workload
 from faceoff.core.weights import round_to
 from faceoff.reference import ReferenceModel
@@ -210,5 +211,17 @@ def test_a_large_model_is_compared_on_what_divides_its_batch_and_a_batch_that_no
     size, examples, whole
 ):
     workload = Workload(LstmSpec(1024, 1024, 10, 25), size)
+    assert examples_compared(workload) == examples
+    assert is_judged_whole(workload, examples) is whole
+
+
+@pytest.mark.parametrize(
+    ("flops", "size", "examples", "whole"),
+    [({}, 64, 64, True), ({}, 1024, 64, True), ({}, 1025, 64, False), ({"inference": 10**8}, 8, 8, True),
+     ({"inference": 10**8}, 80, 10, True), ({"inference": 10**8}, 81, 10, False), ({"inference": 10**9}, 4, 4, True)],
+)  # fmt: skip
+def test_a_users_own_model_is_compared_on_as_many_as_its_operations_allow(flops, size, examples, whole):
+    port = Port("mine", (Input("x", (3,)),), Targets((3,)), "squared-error", -1, {"w": (3,)}, {}, "a", flops=flops)
+    workload = Workload(port.spec, size)
     assert examples_compared(workload) == examples
     assert is_judged_whole(workload, examples) is whole

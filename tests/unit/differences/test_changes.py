@@ -47,7 +47,7 @@ class TestSpeed:
     def test_what_got_faster_is_no_regression(self):
         found = diff(run_of(1), run_of(2, {(LSTM, "pytorch:eager"): 0.7}))
         assert found.exit_status == 0
-        assert [(c.contender, c.verdict) for c in found.cases if c.verdict != "tie"] == [("pytorch:eager", "faster")]
+        assert [c.contender for c in found.cases if c.verdict == "faster"] == ["pytorch:eager"]
 
     @pytest.mark.parametrize(("threshold", "status"), [(0, 1), (10, 1), (15, 1), (25, 0), (100, 0)])
     def test_the_threshold_says_what_is_a_regression(self, run_diff, threshold, status):
@@ -61,11 +61,6 @@ class TestSpeed:
         with pytest.raises(InputError, match="threshold: out of range"):
             diff(run_of(1), run_of(1), threshold=threshold)
 
-    def test_a_slowdown_below_the_tie_margin_counts_where_the_threshold_is_lower(self):
-        files = run_of(1, passes=40, processes=4), run_of(2, {(LSTM, "pytorch:eager"): 1.04}, passes=40, processes=4)
-        assert diff(*files, threshold=10).exit_status == 0
-        assert diff(*files, threshold=1).exit_status == 1
-
     def test_a_slowdown_within_its_interval_is_unresolved(self):
         before, after = run_of(1, passes=3, processes=2), run_of(2, passes=3, processes=2)
         for index, process in enumerate(np.array_split(np.array(find(after, RNN, "jax:jit").speed.rounds_s), 2)):
@@ -76,15 +71,6 @@ class TestSpeed:
         assert slower.ratio > 1.1
         assert slower.verdict == "unresolved"
         assert found.exit_status == 0
-
-    def test_a_machine_that_got_slower_is_told_and_taken_out_of_no_ratio(self, run_diff):
-        files = run_of(1), run_of(2, common=1.2)
-        found = diff(*files)
-        assert found.median_ratio == pytest.approx(1.2, abs=0.02)
-        assert len(found.regressions) == len(found.cases) == 6
-        _, out, _ = run_diff(*files)
-        assert "Median change of all 6 cases: +" in out
-        assert "may be the machine's" in " ".join(out.split())
 
 
 class TestOutcomes:

@@ -9,6 +9,7 @@ import pytest
 
 from faceoff.commands.inventory import take_inventory
 from faceoff.core.errors import InputError
+from faceoff.core.own import Input, Port, PortSide, Targets
 from faceoff.core.spec import MODEL_KINDS, STEPS, DenseSpec, Optimiser, RnnSpec, Workload
 from faceoff.frameworks.configuration import read_configuration
 from faceoff.frameworks.contenders import all_contenders, parse_contenders
@@ -133,6 +134,15 @@ def test_what_a_framework_does_not_offer_is_said_in_words(working: Path) -> None
     assert framework.lacks(dense.replace(dtype="float64")) == "Plain offers no float64 here"
     assert framework.lacks(dense.replace(optimiser=Optimiser("adam"))) == "Plain offers no adam here"
     assert framework.lacks(Workload(RnnSpec(3, 2, 2, 4), 4)) == "Plain offers no rnn models here"
+    # A mode may be for built-in models alone, as the mode `tuned` always is.
+    port = Port(
+        "mine", (Input("x", (3,)),), Targets((3,)), "squared-error", -1, {}, {"plain": PortSide("", {})}, "plain"
+    )
+    own = Workload(port.spec, 4)
+    framework = read_manifest(written(working / "plain", PLAIN + "[modes.fast]\nown_models = false\n"))
+    assert framework.lacks(own) == framework.lacks(own, mode=next(iter(framework.modes))) == ""
+    for mode in ("fast", "tuned"):
+        assert framework.lacks(own, mode=mode) == f"Plain runs built-in models only in the mode {mode}"
     # Who says nothing offers everything.
     assert FRAMEWORKS[next(iter(FRAMEWORKS))].lacks(dense.replace(dtype="bfloat16")) == ""
 

@@ -7,7 +7,9 @@ from faceoff.core.own import Input, Targets
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.ports.manifest import read_port
 
-ONE, TWO, *_ = FRAMEWORKS.usual
+# Either can be the reference.
+ONE, TWO, *_ = [name for name in FRAMEWORKS.usual if FRAMEWORKS[name].can.noise]
+UNABLE = next(name for name in FRAMEWORKS.usual if not FRAMEWORKS[name].can.noise)
 WHOLE = f"""
 name = "encoder"
 reference = "{TWO}"
@@ -74,6 +76,17 @@ def test_all_that_can_be_said(folder):
     assert rules["(.*)\\.w"].axes == (1, 0)
     assert rules["packed"].to == ("q.weight", "k.weight")
     assert rules["second"].zero
+
+
+def test_a_reference_whose_noise_cannot_be_measured_is_not_offered(folder):
+    (folder / f"{UNABLE}_model.py").write_text("")
+    text = SMALL.replace("[sides", f"[sides.{UNABLE}]\n[sides")
+    told = refused(folder, text)
+    assert told.startswith("reference: not offered: a reference side must be one whose rounding noise can be measured")
+    assert f"got '{UNABLE}', expected a side in {FRAMEWORKS[ONE].title} or {FRAMEWORKS[TWO].title}" in told
+    assert told.endswith(f'write reference = "{ONE}"')
+    assert refused(folder, text.replace(f"[sides.{ONE}]\n", "")).endswith("add such a side")
+    assert read_port(written(folder, f'reference = "{ONE}"\n{text}')).reference == ONE
 
 
 def test_what_need_not_be_said(folder):

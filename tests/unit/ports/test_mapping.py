@@ -7,7 +7,7 @@ import pytest
 
 from faceoff.core.own import Input, Port, PortSide, Targets
 from faceoff.ports.mapping import describe_mapping
-from tests.unit.ports.layouts import DOTTED, PLAIN, SLASHED, Holds, assert_right, mapped, numbers
+from tests.unit.ports.layouts import AXES, DOTTED, PLAIN, SLASHED, Holds, assert_right, mapped, numbers
 
 
 def mlp(sizes):
@@ -141,6 +141,22 @@ def test_an_encoder_whose_projections_are_packed_or_apart(reference, other):
     elif reference == "packed":
         assert found.weights["encoder.layers.0.self_attn.query.weight"] == (12, 12)
         assert found.sides["a"]["encoder.layers.0.self_attn.value.bias"].block == ((24, 36),)
+
+
+@pytest.mark.parametrize("size", [(8, 4), (4, 4)], ids=["narrowing", "square"])
+def test_transposed_convolutions(size):
+    """Kernels (inputs, outputs, height, width) and (height, width, outputs, inputs)."""
+    a, b = Holds(), Holds()
+    for level in (2, 1):
+        weight, bias = numbers(size[0], 4, 4, size[1]), numbers(size[1])
+        kind = "transposed convolution"
+        a.add(f"widen{level}.weight", kind, "weight", AXES["oihw"], weight.transpose(AXES["oihw"]))
+        b.add(f"widen{level}.kernel", kind, "weight", AXES["hwio"], weight.transpose(AXES["hwio"]))
+        a.add(f"widen{level}.bias", kind, "bias", (0,), bias)
+        b.add(f"widen{level}.bias", kind, "bias", (0,), bias)
+    found = assert_right(a, b)
+    assert found.weights["widen2.weight"] == (size[0], 4, 4, size[1])
+    assert_right(b, a)
 
 
 def test_depthwise_convolutions_with_one_filter_and_with_two():

@@ -139,6 +139,28 @@ def test_a_layer_that_runs_backwards_too():
     assert_right(b, a)
 
 
+def test_a_gru_of_two_layers_in_both_directions():
+    """One module with all layers, and a cell for each layer and direction, whose two products are layers."""
+    a, b = Holds(), Holds()
+    for side in (a, b):
+        side.dense("embed", numbers(4, 2))
+        side.arrays["embed/kernel"] = a.arrays["embed/kernel"]
+    for layer in range(2):
+        for ours, theirs in (("", "forward_rnn"), ("_reverse", "backward_rnn")):
+            incoming = 2 * SIZE if layer else INCOMING
+            for name, role, size in (("dense_i", "ih", incoming), ("dense_h", "hh", SIZE)):
+                weight, bias, gates_of = numbers(3 * SIZE, size), numbers(3 * SIZE), {"stacked": list("rzn")}
+                at, there = f"_{role}_l{layer}{ours}", f"layers.{layer}.{theirs}.cell.{name}."
+                a.add(f"gru.weight{at}", "recurrent", f"weight{at}", (0, 1), weight, **gates_of)
+                a.add(f"gru.bias{at}", "recurrent", f"bias{at}", (0,), bias, **gates_of)
+                b.add(f"{there}kernel", "recurrent", f"weight_{role}", (1, 0), weight.T, **gates_of)
+                b.add(f"{there}bias", "recurrent", f"bias_{role}", (0,), bias, **gates_of)
+    found = assert_right(a, b)
+    assert found.weights["gru.hh_l1_reverse.bias"] == (3 * SIZE,)
+    assert set(found.how["b"].values()) == {"name"}
+    assert_right(b, a)
+
+
 def test_three_gates_whose_order_one_side_alone_tells_are_asked_for():
     dotted, slashed = gru()
     for told in slashed.weights:

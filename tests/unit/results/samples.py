@@ -56,6 +56,7 @@ def contender(name: str) -> ContenderInfo:
         contender=name,
         outcome="ok",
         versions=VERSIONS[framework],
+        code="0123456789abcdef",
         settings={
             "device": "cpu",
             "threads": 2,

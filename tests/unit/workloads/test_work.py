@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from faceoff.core.own import Input, Port, Targets
 from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, Optimiser, ResidualSpec, RnnSpec, Workload
 from faceoff.core.weights import seeded_batch, seeded_weights
 from faceoff.reference import ReferenceModel
 from faceoff.reference.arithmetic import Arithmetic
-from faceoff.workloads.work import count_work
+from faceoff.workloads.work import count_work, counted_bytes, counted_flops, result_bytes
 
 
 class CountedArray(np.ndarray):
@@ -91,3 +92,20 @@ def test_bytes_are_those_of_weights_state_and_batch() -> None:
     adam = Workload(dense, 4, step="training", optimiser=Optimiser("adam"))
     assert count_work(adam).bytes == 4 * 6 * values + batch + 4
     assert count_work(Workload(dense, 4, step="gradients")).bytes == 4 * 2 * (values + 4 * 7) + 8 * 4 + 4
+
+
+def test_of_a_users_own_model_is_known_what_its_frameworks_counter_says():
+    def port(flops):
+        inputs = (Input("tokens", (7,), "int64", 9), Input("x", (2, 3)))
+        weights = {"w": (4, 5), "norm.mean": (5,)}
+        return Port("mine", inputs, Targets((7,), 9), "cross-entropy", -1, weights, {}, "a", flops=flops)
+
+    counted = Workload(port({"inference": 30, "training": 80}).spec, 4, step="training")
+    assert counted_flops(counted) == 320
+    assert counted_flops(counted.replace(step="gradients")) is None
+    # Of a table of weights it may read a few rows.
+    assert counted_bytes(counted) is None
+    assert result_bytes(counted.replace(step="inference")) == 4 * 4 * 7 * 9
+    assert result_bytes(counted.replace(step="gradients")) == 4 + 4 * (20 + 4 * 6)
+    assert counted_flops(Workload(port({}).spec, 4)) is None
+    assert (counted_flops(Workload(DenseSpec((3, 2)), 4)), counted_bytes(Workload(DenseSpec((3, 2)), 4))) == (48, 112)

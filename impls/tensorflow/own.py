@@ -1,0 +1,154 @@
+"""A user's own Keras model: its file is loaded, and what it returns is opened as weights by path and a function."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+from keras.src.models.functional import Functional
+from keras.src.utils.naming import reset_uids
+
+from faceoff.core.errors import InputError, UnsupportedError
+from faceoff.core.own import port_of
+from faceoff.core.side_file import load_build
+from faceoff.core.spec import ModelSpec
+
+from .own_layers import Place, places_of
+
+layers = keras.layers
+RATES: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    ((layers.Dropout, layers.GaussianDropout, layers.AlphaDropout), ("rate",)),
+    (layers.GaussianNoise, ("stddev",)),
+    (DropoutRNNCell, ("dropout", "recurrent_dropout")),
+)
+
+
+def open_side(file: str, seed: int) -> dict[str, Any]:
+    """See `Runtime.open_side`."""
+    keras.utils.set_random_seed(seed)
+    places = Network(file, "float32").places
+    return {
+        "weights": [place.to_json() for place in places.values()],
+        "arrays": {path: np.array(place.variable.value, np.float32) for path, place in places.items()},
+    }
+
+
+class Network:
+    """A user's model that takes its inputs by name, and where its weights sit.
+
+    Args:
+        file: whose `build()` returns it.
+        dtype: in which it is computed: a dtype, or a policy of Keras'.
+        storage: the dtype of its weights; that dtype, unless told.
+        names: of its inputs, in order.
+        axes: the permutation of axes in which it takes an input that is not as given.
+
+    Raises:
+        InputError: the file, or what it returns, cannot be used.
+        UnsupportedError: it needs a module that is not here, or holds what has no counterpart elsewhere.
+    """
+
+    def __init__(
+        self, file: str, dtype: str, storage: str = "", names: Sequence[str] = (),
+        axes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:  # fmt: skip
+        self._file, self._policy, self._floats = file, dtype, storage or dtype
+        self._names, self._axes = names, axes or {}
+        with self._in_force():
+            # Else names would say how many layers this process has made before.
+            reset_uids()
+            build = load_build(file, dtype)
+            # The file may have asked for others as it was imported.
+            with self._in_force():
+                model = build()
+        if not isinstance(model, keras.Model):
+            raise InputError(
+                "`build()` returned no model", where=file, got=type(model).__name__, expected="a keras.Model"
+            )
+        self.model = model
+        if not model.built or not model.weights:
+            raise InputError(
+                "a model without weights", where=file, got=f"{type(model).__name__}, which was not called yet",
+                expected="a model whose layers have their weights",
+                next_step="call it once in `build()`, on zeros, or begin with keras.Input",
+            )  # fmt: skip
+        self.places: dict[str, Place] = places_of(model, file)
+        for path, place in self.places.items():
+            if place.variable.dtype != self._floats:
+                raise UnsupportedError(
+                    f"a weight in {place.variable.dtype} where all is computed in {self._floats}",
+                    where=f"{file}: {path}", next_step="leave the layer's dtype to Keras' policy",
+                )  # fmt: skip
+        _leave_out_dropout(model, file)
+
+    @property
+    def dtype_policy(self) -> keras.DTypePolicy:
+        """Of the whole model."""
+        return self.model.dtype_policy
+
+    def __call__(self, training: bool, **inputs: tf.Tensor) -> tf.Tensor:
+        """The outputs, one tensor; raises InputError where they are not."""
+        given = {
+            name: tf.transpose(inputs[name], self._axes[name]) if name in self._axes else inputs[name]
+            for name in self._names
+        }
+        with self._in_force():
+            outputs = self.model(*self._arguments(given), training=training)
+        if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
+            got = getattr(outputs, "dtype", type(outputs).__name__)
+            raise InputError("its outputs are not one array of numbers", where=self._file, got=got)
+        return outputs
+
+    def _arguments(self, given: dict[str, tf.Tensor]) -> list[Any]:
+        """As the model takes them: one by one, as a list, or as a dict."""
+        inputs = list(given.values())
+        if isinstance(self.model, (Functional, keras.Sequential)):
+            wanted = [tensor.name for tensor in self.model.inputs]
+            if len(wanted) != len(given):
+                raise InputError(
+                    "takes another number of inputs", where=self._file, got=", ".join(wanted), expected=", ".join(given)
+                )
+            if isinstance(self.model, Functional) and isinstance(self.model.input, dict):
+                return [given]
+            ordered = [given[name] for name in wanted] if set(wanted) == set(given) else inputs
+            return ordered if len(ordered) == 1 else [ordered]
+        takes = inspect.signature(self.model.call).parameters
+        together = len(takes.keys() - {"training", "mask"}) == 1 and "args" not in takes
+        return [inputs] if together and len(inputs) > 1 else inputs
+
+    @contextlib.contextmanager
+    def _in_force(self) -> Iterator[None]:
+        """New layers, inputs and constants are of the dtype; inputs follow `floatx`, layers the policy."""
+        floats, policy = keras.config.floatx(), keras.config.dtype_policy()
+        keras.config.set_floatx(self._floats)
+        keras.config.set_dtype_policy(self._policy)
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floats)
+            keras.config.set_dtype_policy(policy)
+
+
+def ledger(spec: ModelSpec, mode: str) -> dict[str, str]:
+    """Kernel and layout."""
+    return {"kernel": "the user's own", "layout": "the user's own", "file": port_of(spec).side("tensorflow").file}
+
+
+def _leave_out_dropout(model: keras.Model, file: str) -> None:
+    """Each framework draws other masks. A loss that a layer adds itself is refused: no other side adds it."""
+    for layer in model._flatten_layers():
+        for kinds, rates in RATES:
+            if isinstance(layer, kinds):
+                for rate in rates:
+                    setattr(layer, rate, 0.0)
+        if layer.activity_regularizer is not None:
+            raise UnsupportedError(
+                "a layer that adds a loss of its own, which the other sides know nothing of",
+                where=f"{file}: {layer.name}", next_step="let `build()` make it without its regulariser",
+            )  # fmt: skip

@@ -1,0 +1,66 @@
+"""What is expected of a user's own model: a port that is far off is told so by one estimate of the noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from faceoff.agreement.noise import Values, distances, noise_from
+from faceoff.agreement.own import OwnExpected
+from faceoff.agreement.quantities import LOSS, OUTPUTS
+from faceoff.core.spec import DenseSpec, Workload
+from faceoff.frameworks.manifest import Offer
+from faceoff.pool.worker import Worker
+from faceoff.workloads.task import Task
+
+EXACT = {OUTPUTS: np.linspace(-1, 1, 12).reshape(3, 4), LOSS: np.array(0.7)}
+GRADIENT = "gradient of 'layer.0.weight'"
+ROUNDING = 2.0**-53
+
+
+class Asked(Exception):
+    """The reference's side was asked for more."""
+
+
+def nobody() -> Worker:
+    raise Asked
+
+
+@pytest.fixture
+def expected() -> OwnExpected:
+    """Values and the noise in float64 are known; whatever else is wanted is asked for."""
+    found = OwnExpected(Task.seeded(Workload(DenseSpec((3, 4)), 3), 0), 0, nobody, "eager")
+    exact = {**EXACT, GRADIENT: np.linspace(1, 2, 12).reshape(4, 3)}
+    rng = np.random.default_rng(0)
+
+    def run() -> Values:
+        return {name: value * (1 + ROUNDING * rng.standard_normal(value.shape)) for name, value in exact.items()}
+
+    found._centre["float64"] = exact
+    found._noise["float64", False, 1.0] = noise_from(exact, [distances(exact, run()) for _ in range(8)], "float64")
+    return found
+
+
+def off(expected: OwnExpected, name: str, by: float) -> Values:
+    exact = expected.values("float64")
+    return {**exact, name: exact[name] * (1 + by)}
+
+
+@pytest.mark.parametrize("name", [OUTPUTS, LOSS])
+def test_a_port_that_is_far_off_disagrees_without_another_estimate(expected, name):
+    quantities, note = expected.judge(off(expected, name, 1e-3), "float64", Offer())
+    assert [quantity.name for quantity in quantities if not quantity.agrees] == [name]
+    assert not note
+
+
+def test_one_that_is_right_agrees(expected):
+    quantities, _ = expected.judge(off(expected, OUTPUTS, ROUNDING), "float64", Offer())
+    assert all(quantity.agrees for quantity in quantities)
+
+
+@pytest.mark.parametrize(
+    ("name", "by"), [(OUTPUTS, 1e-7), (LOSS, 1e-7), (GRADIENT, 1e-3)], ids=["float32", "float32 loss", "gradient"]
+)
+def test_what_rounding_or_flips_may_explain_is_looked_at_again(expected, name, by):
+    with pytest.raises(Asked):
+        expected.judge(off(expected, name, by), "float64", Offer())
