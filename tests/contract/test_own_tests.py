@@ -54,6 +54,19 @@ def test_a_fault_fails_the_test_and_names_tensor_layer_units_seed_and_command(fo
     assert "faceoff agree --models mine" in said
 
 
+@pytest.mark.thorough
+def test_a_port_to_each_framework_is_drafted_and_agrees(folder: Path) -> None:
+    if not find_installation(FRAMEWORKS["tensorflow"], Configuration()).installed:
+        pytest.skip("tensorflow is not installed")
+    made = faceoff(folder, "new", "model", "other", "--from", "jax", "--to", "pytorch,tensorflow")
+    assert made.returncode == 0, made.stderr
+    chosen = ("--models", "./other", "--contenders", "pytorch:eager,tensorflow:eager", "--dtype", "float64")
+    done = faceoff(folder, "agree", *chosen, "--out", "out", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "other: all 6 weights of pytorch are paired with jax's: 6 by name" in done.stdout
+    assert "other: all 6 weights of tensorflow are paired with jax's: 6 by name" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
