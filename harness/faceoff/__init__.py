@@ -2,15 +2,15 @@
 
 From Python: `compare`, `agree`, `bench` run and return a `faceoff.results.records.Result`; `compile_only` compiles
 what `compare` does; `load` reads a result file, `diff` says what changed between two, `between_environments` what
-differs between two parts of one.
+differs between two parts of one. `assert_agrees` is a whole test of a port of your own model.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from faceoff.api import agree, bench, between_environments, compare, compile_only, diff, load
+    from faceoff.api import agree, assert_agrees, bench, between_environments, compare, compile_only, diff, load
 
-__all__ = ["agree", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
+__all__ = ["agree", "assert_agrees", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,17 +4,19 @@
 `page.html`, `journal.jsonl` and `logs/` into the output folder, and return the typed result. With `resume`, the output
 folder of a run that was killed or interrupted, they go on there; what was asked for is known then. `compile_only` takes
 those of `compare` and writes none of this. `load` reads a result file, `diff` compares two, `between_environments` two
-parts of one. All raise InputError for anything that cannot be run or read.
+parts of one. `assert_agrees` is a test of a port. All raise InputError for anything that cannot be run or read.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from faceoff import report
 from faceoff.core.errors import InputError
 from faceoff.differences.changes import between_environments, diff
+from faceoff.ports.manifest import read_port
 from faceoff.report.growing import GrowingPage
 from faceoff.results import file as result_file
 from faceoff.results.file import load
@@ -29,7 +31,7 @@ from faceoff.run.starting import blank_result
 from faceoff.system.advice import to_go_on
 from faceoff.system.whole_files import LOCK, scratch_folder
 
-__all__ = ["agree", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
+__all__ = ["agree", "assert_agrees", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
 
 RESULT_NAME = "result.json"
 PAGE_NAME = "page.html"
@@ -68,6 +70,36 @@ def compile_only(**keywords: Any) -> Result:
 def agree(**keywords: Any) -> Result:
     """Agreement with the reference only."""
     return run_and_save(choose_options("agree", **keywords))
+
+
+def assert_agrees(model: str | Path, **keywords: Any) -> None:
+    """Holds the ports of a user's own model against its reference; for tests.
+
+    Args:
+        model: its folder, or its manifest.
+        keywords: of `agree`. Unless `contenders` are given, all sides but the reference's take part, in all modes.
+
+    Raises:
+        AssertionError: a side disagrees, or could not be checked. The text names the tensor, the layer that makes the
+            difference, by how many noise units, the seed, and the command that repeats it.
+        unittest.SkipTest: a framework is not installed; pytest counts the test as skipped.
+        InputError: the model cannot be opened.
+    """
+    manifest = read_port(Path(model))
+    others = [name for name in manifest.sides if name != manifest.reference] or [manifest.reference]
+    with scratch_folder() as folder:
+        chosen = {"contenders": others, "quiet": True, "out": folder, **keywords}
+        result = agree(models=[str(model)], **chosen)
+    missing = [info.reason for info in result.contenders if info.outcome == "missing"]
+    if missing:
+        raise SkipTest("; ".join(dict.fromkeys(missing)))
+    faults = [
+        agreement.message or f"{agreement.contender} {agreement.outcome}: {agreement.reason}"
+        for agreement in result.agreements
+        if agreement.outcome not in ("ok", "not_offered")
+    ]
+    if faults:
+        raise AssertionError("\n".join([*faults, f"  seed {result.seed}"]))
 
 
 def bench(**keywords: Any) -> Result:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from faceoff.core.weights import STATISTICS
 from .own_layers import Place, part_of, place_of
 
 Arrays = dict[str, Any]
+Watch = Callable[[nnx.Module, Any], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,15 @@ class Network:
         values: what they were made with, by path.
         statistics: paths of those that the model itself moves.
         call: of arrays by path, inputs in order, and whether batch statistics are to be used, to the outputs and the
-            moved statistics by path.
+            moved statistics by path. A last argument, if given, is entered with the module and the inputs meanwhile.
+        has_layers: whether there are modules that can be watched so.
     """
 
     places: dict[str, Place]
     values: Arrays
     statistics: frozenset[str]
-    call: Callable[[Mapping[str, Any], Sequence[Any], bool], tuple[Any, Arrays]]
+    call: Callable[..., tuple[Any, Arrays]]
+    has_layers: bool = True
 
 
 def open_side(file: str) -> dict[str, Any]:
@@ -89,13 +93,16 @@ def _of_module(module: nnx.Module, dtype: Any, file: str) -> Network:
             raise UnsupportedError("a running statistic that is no mean or variance", where=file, got=name)
         _require_float(variables[path].get_value(), f"{file}: {name}")
 
-    def call(arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool) -> tuple[Any, Arrays]:
+    def call(
+        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None
+    ) -> tuple[Any, Arrays]:
         held = nnx.from_flat_state([(path, variables[path].replace(arrays[name])) for name, path in paths.items()])
         made = nnx.merge(graph, held, kept, copy=True)
         # Drop-out stays off, as frameworks draw differently; only batch norm is told.
         made.eval()
         made.set_attributes(use_running_average=not training, raise_if_not_found=False)
-        outputs = _call(made, inputs, training)
+        with watch(made, inputs) if watch else contextlib.nullcontext():
+            outputs = _call(made, inputs, training)
         found = dict(nnx.to_flat_state(nnx.state(made, nnx.BatchStat)))
         return outputs, {name: found[path][...] for name, path in paths.items() if path in statistics}
 
@@ -117,7 +124,9 @@ def _of_function(parameters: Any, function: Callable[..., Any], dtype: Any, file
     paths = _named(sorted(keys, key=lambda path: _inserted(parameters, keys[path])), file)
     places = {name: trained[keys[path]] for name, path in paths.items()}
 
-    def call(arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool) -> tuple[Any, Arrays]:
+    def call(
+        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None
+    ) -> tuple[Any, Arrays]:
         filled = list(leaves)
         for name, at in places.items():
             filled[at] = arrays[name]
@@ -129,6 +138,7 @@ def _of_function(parameters: Any, function: Callable[..., Any], dtype: Any, file
         values={name: entries[at][1] for name, at in places.items()},
         statistics=frozenset(),
         call=call,
+        has_layers=False,
     )  # fmt: skip
 
 

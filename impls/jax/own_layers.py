@@ -56,7 +56,7 @@ def place_of(module: nnx.Module, path: Sequence[Any], name: str, is_statistic: b
     for key in within:
         owners.append(part_of(owners[-1], key))
     owner, rank = owners[-1], part_of(owners[-1], leaf).ndim
-    layer, part, axes = _kind(owner, rank), PARTS.get(str(leaf), str(leaf)), tuple(range(rank))
+    layer, part, axes = kind_of(owner), PARTS.get(str(leaf), str(leaf)), tuple(range(rank))
     if part in STATISTICS and not is_statistic:
         # Nothing else is called like a running statistic.
         part = "weight"
@@ -77,7 +77,8 @@ def part_of(owner: Any, key: Any) -> Any:
     return getattr(owner, key) if isinstance(key, str) and hasattr(owner, key) else owner[key]
 
 
-def _kind(owner: Any, rank: int) -> str:
+def kind_of(owner: Any) -> str:
+    """What kind of layer a module is; empty where it is none that is known."""
     if isinstance(owner, nnx.LinearGeneral):
         return "attention" if len(owner.in_features) + len(owner.out_features) > 2 else "linear"
     if isinstance(owner, NORMS):

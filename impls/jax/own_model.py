@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +15,10 @@ from faceoff.core.errors import InputError, UnsupportedError
 from faceoff.core.own import port_of
 from faceoff.core.weights import is_statistic
 
-from .own import open_network
-from .runtime import Arrays, JaxModel, PlacedBatch
+from .disturbance import Disturbance
+from .own import Watch, open_network
+from .recording import Recorder
+from .runtime import Arrays, JaxModel, PlacedBatch, _to_numpy
 from .stochastic import inner_programs
 
 DRAWS = ("random_bits", "rng_bit_generator", "rng_uniform")
@@ -31,6 +34,8 @@ class OwnModel(JaxModel):
         self._network = open_network(self._side.file, dtype)
         self._ledger = {"kernel": "the user's own", "file": self._side.file}
         self._draws: bool | None = None
+        self._noisy_layers: Disturbance | None = None
+        self._calls: dict[Any, list[dict[str, Any]]] = {}
         self._check_places()
 
     def _check_places(self) -> None:
@@ -51,6 +56,32 @@ class OwnModel(JaxModel):
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         raise UnsupportedError("no outputs of layers", where=self._side.file)
+
+    def disturb(self, dtype: str, unit_roundoff: float | None, seed: int, alike: bool) -> None:
+        super().disturb(dtype, unit_roundoff, seed, alike)
+        if self._noisy_layers is None:
+            self._noisy_layers = Disturbance((partial(self._record, False), partial(self._record, True)))
+        self._noisy_layers.begin(dtype, unit_roundoff, seed, alike)
+
+    def layers(self, batch: PlacedBatch, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Any]:
+        if not self._network.has_layers:
+            raise UnsupportedError("a plain function has no layers", where=self._side.file)
+        record = partial(jax.jit(self._record, static_argnums=0), training)
+        if self._noisy_layers:
+            record = self._noisy_layers.verbs[training]
+        outputs, arrays = jax.tree.map(_to_numpy, record(self._trained, self._statistics, batch[0], forced))
+        calls = self._calls[training, jax.tree.structure(forced)]
+        return {
+            "outputs": outputs,
+            "layers": [{**call, **held} for call, held in zip(calls, arrays, strict=True)],
+        }
+
+    def _record(self, training: bool, trained: Arrays, statistics: Arrays, inputs: Arrays, forced: Any) -> Any:
+        """The outputs, and what each layer is given and returns, with `_calls` in the same order."""
+        recorder = Recorder(self._port.layers_of("jax"), forced)
+        outputs, _ = self._outputs(trained, statistics, inputs, training, recorder.recording)
+        self._calls[training, jax.tree.structure(forced)] = recorder.calls
+        return outputs, recorder.arrays
 
     def operations(self, step: str, batch: PlacedBatch) -> int | None:
         # Not before it is wanted: importing it takes time that a cold start need not spend.
@@ -87,14 +118,16 @@ class OwnModel(JaxModel):
         }
         return LOSSES[self._port.loss](outputs, targets, self._port.class_axis), found
 
-    def _outputs(self, trained: Arrays, statistics: Arrays, inputs: Arrays, training: bool) -> tuple[jax.Array, Arrays]:
+    def _outputs(
+        self, trained: Arrays, statistics: Arrays, inputs: Arrays, training: bool, watch: Watch | None = None
+    ) -> tuple[jax.Array, Arrays]:
         held = {**self._narrow(trained), **statistics}
         arrays = {self._side.weights[name].path: value for name, value in held.items()}
         narrow = self._narrow(inputs)
         given = [self._turned(own.name, narrow[own.name]) for own in self._port.inputs]
         if training:
             self._require_no_draws(arrays, given)
-        outputs, moved = self._network.call(arrays, given, training)
+        outputs, moved = self._network.call(arrays, given, training, watch)
         if not isinstance(outputs, jax.Array) or not jnp.issubdtype(outputs.dtype, jnp.floating):
             got = getattr(outputs, "dtype", type(outputs).__name__)
             raise InputError("its outputs are not one array of numbers", where=self._side.file, got=got)

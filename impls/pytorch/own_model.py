@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from faceoff.core.weights import Weights, check_weights, float_inputs, input_sha
 from .compiling import OperationCounter
 from .graphs import PlacedBatch, Step
 from .optimiser import held_state, state_tensors
-from .own import WRAPPED, loss_of
+from .own import WRAPPED, kind_of, loss_of
+from .recording import Recorder
 from .runtime import PyTorchModel
 from .stochastic import Stochastic
 from .tracing import to_numpy
@@ -60,6 +62,14 @@ class OwnModel(PyTorchModel):
 
     def left_whole(self) -> dict[str, int]:
         return dict(self._disturbance.whole) if self._disturbance else {}
+
+    def layers(self, batch: PlacedBatch, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Any]:
+        recorder = Recorder(self._network.model, self._port.layers_of("pytorch"), kind_of, forced)
+        # Training as for gradients changes no running statistic.
+        self._enter("gradients" if training else "inference", len(batch.targets))
+        with self._disturbance or nullcontext(), torch.no_grad(), self._precision(), recorder.recording():
+            outputs = self._network(**batch.inputs)
+        return {"outputs": to_numpy(outputs), "layers": recorder.layers()}
 
     def operations(self, step: str, batch: PlacedBatch) -> int | None:
         # Not before it is wanted: importing it takes time that a cold start need not spend.

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from faceoff.agreement.comparison import NOT_FINITE, compare_all
-from faceoff.agreement.findings import explained, unfinished
+from faceoff.agreement.findings import disagreement_message, explained, unfinished
 from faceoff.agreement.first_difference import find_first_difference
 from faceoff.agreement.flips import Flips, Settled
 from faceoff.agreement.noise import (
@@ -212,6 +212,9 @@ class Expected:
                 return words
         return ""
 
+    def look_at_layers(self, agreement: Agreement, worker: Worker, mode: str, dtype: str) -> None:
+        """Adds what the layers of a user's own model show to the record of a check; of other families nothing."""
+
     def settle(
         self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
     ) -> Settled | None:
@@ -282,6 +285,8 @@ def check_agreement(
         if not all(quantity.agrees for quantity in agreement.quantities):
             agreement.outcome = "disagrees"
             agreement.first_difference = _place(worker, task, contender.mode, dtype, agreement.quantities)
+        expected().look_at_layers(agreement, worker, contender.mode, dtype)
+        if agreement.outcome == "disagrees":
             agreement.message = disagreement_message(agreement)
         elif situation != EVERYDAY and agreement.worst:
             agreement.quantities = [agreement.worst]
@@ -331,45 +336,13 @@ def path_of(quantities: Sequence[Quantity]) -> list[PathPoint]:
 
 
 def _place(worker: Worker, task: Task, mode: str, dtype: str, quantities: Sequence[Quantity]) -> str:
-    if isinstance(task.workload.model, OwnSpec):
-        # Its layers are not paired, so what differs first is the first quantity that does.
+    if isinstance(task.workload.model, OwnSpec):  # Its layers may tell more.
         return next(quantity.name for quantity in quantities if not quantity.agrees)
     try:
         return find_first_difference(worker, task, mode, dtype, quantities)
     except WorkerError as error:
         # What was found already is no less a disagreement because the search for its place failed.
         return f"not found: {error.what}"
-
-
-def disagreement_message(agreement: Agreement) -> str:
-    """What disagrees first, where, by how much, what is off most, and how to see it again."""
-    workload = Workload.from_json(agreement.workload)
-    first, worst = agreement.first, agreement.worst
-    if first is None or worst is None:
-        return ""
-    situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
-    setting = f"({workload.dtype}, {workload.device}{situation})"
-    head = f"{workload.model.kind} training step, {agreement.contender} against reference {setting}: "
-    head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
-    failing = sum(not quantity.agrees for quantity in agreement.quantities)
-    if failing == len(agreement.quantities) == 1:
-        lines = [f"{head}; nothing more could be compared"]
-    else:
-        lines = [f"{head}; {failing} of {len(agreement.quantities)} quantities disagree"]
-    if first.reference is not None:
-        got = "not finite" if first.got is None else f"{first.got:.9g}"
-        lines.append(f"  worst at {first.worst_index}: got {got}, reference {first.reference:.9g}")
-    if worst is not first:
-        most = f"{worst.name}: {worst.problem}" if worst.problem else f"{worst.name} {_distance(worst)}"
-        lines.append(f"  farthest off: {most}")
-    lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
-    return "\n".join(lines)
-
-
-def _distance(quantity: Quantity) -> str:
-    units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
-    place = f" in {quantity.where}" if quantity.where else ""
-    return f"is {units} noise units off{place} (limit {quantity.limit:g})"
 
 
 def name_precision_findings(agreements: Sequence[Agreement]) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from faceoff.agreement.comparison import without_value
 from faceoff.core.errors import WorkerError
-from faceoff.results.agreements import Quantity
+from faceoff.core.spec import OwnSpec, Workload
+from faceoff.results.agreements import Agreement, Quantity
 
 WITHOUT_EFFECT = "the loss does not depend on it in this implementation"
 MISSING_GRADIENT = f"missing: {WITHOUT_EFFECT}"
@@ -53,3 +54,36 @@ def unfinished(error: WorkerError) -> Quantity:
         error: with the outcome `disagrees`.
     """
     return without_value(OF_REQUESTS.get(error.request, error.request), error.reason or error.what)
+
+
+def disagreement_message(agreement: Agreement) -> str:
+    """What disagrees first, where, by how much, what is off most, and how to see it again."""
+    workload = Workload.from_json(agreement.workload)
+    first, worst = agreement.first, agreement.worst
+    if first is None or worst is None:
+        return ""
+    situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
+    setting = f"({workload.dtype}, {workload.device}{situation})"
+    model = workload.model.name if isinstance(workload.model, OwnSpec) else workload.model.kind
+    head = f"{model} training step, {agreement.contender} against reference {setting}: "
+    head += f"{agreement.layers}\n  " if agreement.layers and agreement.is_placed else ""
+    head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"
+    failing = sum(not quantity.agrees for quantity in agreement.quantities)
+    if failing == len(agreement.quantities) == 1:
+        lines = [f"{head}; nothing more could be compared"]
+    else:
+        lines = [f"{head}; {failing} of {len(agreement.quantities)} quantities disagree"]
+    if first.reference is not None:
+        got = "not finite" if first.got is None else f"{first.got:.9g}"
+        lines.append(f"  worst at {first.worst_index}: got {got}, reference {first.reference:.9g}")
+    if worst is not first:
+        most = f"{worst.name}: {worst.problem}" if worst.problem else f"{worst.name} {_distance(worst)}"
+        lines.append(f"  farthest off: {most}")
+    lines.append(f"  first difference: {agreement.first_difference or 'none'}        again: {agreement.again}")
+    return "\n".join(lines)
+
+
+def _distance(quantity: Quantity) -> str:
+    units = "more" if quantity.noise_units is None else f"{quantity.noise_units:.3g}"
+    place = f" in {quantity.where}" if quantity.where else ""
+    return f"is {units} noise units off{place} (limit {quantity.limit:g})"

@@ -7,6 +7,7 @@ and, for the noise, in stochastic arithmetic (`Model.disturb`): forward, backwar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,23 @@ from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all, compare_quantity
 from faceoff.agreement.findings import explained
 from faceoff.agreement.flips import Settled
+from faceoff.agreement.layer_pairs import Call
+from faceoff.agreement.layers import LayerSearch, values_of, with_model
 from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, rms, run_all
 from faceoff.agreement.quantities import EVERYTHING, LOSS, OUTPUTS, Detail, built_quantities, offered, stage_of
-from faceoff.frameworks.manifest import Offer
+from faceoff.core.errors import WorkerError
+from faceoff.core.own import port_of
+from faceoff.core.weights import is_statistic
+from faceoff.frameworks.manifest import AT, Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
-from faceoff.results.agreements import BELOW_FLOAT32, Quantity
+from faceoff.results.agreements import BELOW_FLOAT32, Agreement, Quantity
 from faceoff.workloads.task import Task
 
 # Roundings so small turn no ReLU over, and so large that float64 carries them.
 SMALL = 2.0**-40
+BACKWARD = "outputs and loss agree; from the back, this is the first gradient that does not"
+WHOLE_AGREES = "run layer by layer it agrees: what is compiled, or kept between calls, differs"
 # As many times as far as a dtype rounds: no way of rounding in it explains that.
 FAR = 1e4
 
@@ -48,6 +56,9 @@ class OwnExpected(Expected):
         self._spread: dict[str, dict[str, Noise]] = {}
         self._whole: set[str] = set()
         self._built: tuple[int, str] | None = None
+        self._layers: dict[tuple[str, bool, object], dict[str, Call]] = {}
+        self._layer_runs: dict[tuple[str, bool, object], list[Distances]] = {}
+        self._layer_noise: dict[object, dict[str, Noise]] = {}
 
     @property
     def left_whole(self) -> list[str]:
@@ -153,6 +164,89 @@ class OwnExpected(Expected):
             return note
         whole = f"noise is not known of what follows {', '.join(self.left_whole)}"
         return f"{note}; {whole}" if note else whole
+
+    def look_at_layers(self, agreement: Agreement, worker: Worker, mode: str, dtype: str) -> None:
+        """With the layers on the path, if it is kept, and the layer that makes a difference as its place."""
+        failing = [quantity.name for quantity in agreement.quantities if not quantity.agrees]
+        if agreement.path or OUTPUTS in failing or "loss" in failing:
+            weights, batches = self.task.cast(dtype)
+            workload = self.task.workload.replace(dtype=dtype).to_json()
+            try:
+                worker.request("build", workload=workload, mode=mode, weights=weights)
+                worker.request("load", batches=[batches[0].to_json()])
+                # Nothing but batch statistics makes a mode of its own.
+                for training in (False, True) if any(is_statistic(name) for name in weights) else (False,):
+                    if agreement.path or not agreement.is_placed:
+                        self._look(agreement, worker, dtype, training, failing)
+            except WorkerError as error:
+                agreement.layers = f"layers are not compared: {error.where}: {error.reason or error.what}"
+        if not agreement.is_placed and failing and failing[0].startswith("gradient of "):
+            agreement.first_difference, agreement.layers = f"{failing[0]} (backward)", BACKWARD
+            agreement.is_placed = True
+
+    def _look(self, agreement: Agreement, worker: Worker, dtype: str, training: bool, failing: Sequence[str]) -> None:
+        """Compares the layers in one mode."""
+        port, framework = port_of(self.task.workload.model), worker.contender.framework.partition(AT)[0]
+
+        def ask(forced: Mapping[str, Any] | None) -> Mapping[str, Any]:
+            return worker.request("layers", index=0, training=training, forced=forced)
+
+        found = LayerSearch(port, framework, dtype, training, self, ask).run()
+        result = "loss" if training else OUTPUTS
+        if agreement.path:
+            place = next((n for n, point in enumerate(agreement.path) if point.name == result), 0)
+            agreement.path[place:place] = found.points
+        if agreement.is_placed:
+            return
+        if result in failing and found.place:
+            agreement.first_difference, agreement.layers, agreement.is_placed = found.place, found.sentence, True
+            for point in agreement.path:
+                point.first = point.first and point in found.points
+        elif result in failing and found.agrees:
+            agreement.layers, agreement.is_placed = WHOLE_AGREES, True
+        elif not found.count:
+            agreement.layers = f"no layers are paired; name some in [sides.{framework}.layers]"
+        else:
+            agreement.layers = f"{found.count} layers are compared"
+
+    def layers(self, dtype: str, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Call]:
+        """See `LayersOfReference`."""
+        shared = _shared(dtype)
+        key = shared, training, None if forced is None else (dtype, *sorted(forced))
+        with self._lock:
+            if key not in self._layers:
+                self._layers[key] = self._record(shared, 0.0, 0, False, training, forced)
+            return self._layers[key]
+
+    def noise_of_layers(
+        self, dtype: str, training: bool, forced: Mapping[str, Any] | None, like: str
+    ) -> dict[str, Noise]:
+        """See `LayersOfReference`."""
+        runs_of = dtype, training, None if forced is None else tuple(sorted(forced))
+        with self._lock:
+            exact = values_of(self.layers(dtype, training, forced))
+            unit = SMALL if dtype in WIDE_DTYPES else UNIT_ROUNDOFF[dtype]
+            if runs_of not in self._layer_runs:
+
+                def measure(number: int) -> Distances:
+                    # Equal values are rounded alike in every other run.
+                    found = self._record(dtype, unit, number + 1, number % 2 == 1, training, forced)
+                    return distances(exact, values_of(found))
+
+                self._layer_runs[runs_of] = run_all(measure, 1)
+            if (runs_of, like) not in self._layer_noise:
+                scale = UNIT_ROUNDOFF[like] / unit
+                runs = [{name: off.times(scale) for name, off in run.items()} for run in self._layer_runs[runs_of]]
+                self._layer_noise[runs_of, like] = noise_from(exact, runs, like)
+            return self._layer_noise[runs_of, like]
+
+    def _record(
+        self, dtype: str, unit: float, seed: int, alike: bool, training: bool, forced: Mapping[str, Any] | None
+    ) -> dict[str, Call]:
+        task = self.task.rounded(dtype)
+        worker = self._ready(task, dtype, unit, seed, alike)
+        worker.request("load", batches=[task.cast("float64")[1][0].to_json()])
+        return with_model(worker.request("layers", index=0, training=training, forced=forced))
 
     def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool, other: Task | None = None) -> Values:
         """All quantities, float64, from weights and batches as rounded to `dtype`; of another task without layers."""

@@ -1,7 +1,8 @@
-"""For authors of a framework's folder: `faceoff new framework` and `faceoff check`."""
+"""For authors: `faceoff new framework`, `faceoff new model` and `faceoff check`."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from faceoff.commands.option_types import HomePath
+from faceoff.commands.option_types import HomePath, Names
 
 
 @click.group()
@@ -26,6 +27,21 @@ def framework(name: str, folder: str | None) -> int:
 
     made = draft(name, Path(folder) if folder else None)
     click.echo(f"{made}: edit it, then `faceoff check {name}`; faceoff.toml names it")
+    return 0
+
+
+@new.command()
+@click.argument("folder", metavar="DIR", type=HomePath())
+@click.option("--from", "reference", required=True, help="The framework of the model that is ported.")
+@click.option("--to", "ports", type=Names(), required=True, help="Those that it is ported to, by commas.")
+def model(folder: str, reference: str, ports: tuple[str, ...]) -> int:
+    """Writes the folder DIR with a model and its ports that run as they are, to be edited."""
+    from faceoff.ports.drafting import draft_model
+
+    for path in draft_model(Path(folder), reference, ports):
+        click.echo(path)
+    given = folder if "/" in folder else f"./{folder}"
+    click.echo(f"edit them, then: faceoff agree --models {shlex.quote(given)}")
     return 0
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faceoff.commands.path_table import print_paths
+from faceoff.commands.port_table import print_ports
 from faceoff.core.errors import ResultFileError
 from faceoff.core.spec import OwnSpec, Workload
 from faceoff.report.answer import answer_for, answer_sentence
@@ -33,6 +34,7 @@ OUTCOME_WORDS = {"ok": "agrees", "disagrees": "DISAGREES", "not_offered": "– n
 def print_summary(result: Result, result_path: Path, page_path: Path) -> None:
     """Prints agreement, speed, training, gradient norms, what went wrong, and where result and page are."""
     console = Console(width=None if sys.stdout.isatty() else 140, soft_wrap=False)
+    print_ports(console, result.ports, whole=any(agreement.path for agreement in result.agreements))
     if result.agreements:
         console.print(_agreement_table(result))
     for agreement in result.agreements:

@@ -196,6 +196,25 @@ class Model(ABC):
         """
         raise UnsupportedError("no outputs of layers", where=type(self).__name__)
 
+    def layers(self, batch: Any, training: bool, forced: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+        """What each layer of a user's own model is given and returns, in one run of the model. Changes nothing.
+
+        Layers are the parts of the model that hold weights, themselves or in parts of theirs, and those that the port
+        names; the whole model is none. What is called in a loop that the framework compiles is left out.
+
+        Args:
+            training: batch statistics.
+            forced: by name of a layer: `inputs` and `outputs`, NumPy arrays or None, which take the place of its own
+                once these are recorded; None leaves one as it is.
+
+        Returns:
+            `outputs`: of the model. `layers`: a dict for each call, in the order in which they end: `name`, the path,
+            and from its second call on `#2` and so on behind it; `kind`, as in `Runtime.open_side`, and empty where it
+            may do more than that, such as an activation of its own; `entered` and `left`, numbers that rise from event
+            to event; `inputs` and `outputs`, its arrays, each once, NumPy, in the side's layout.
+        """
+        raise UnsupportedError("its layers cannot be recorded", where=type(self).__name__)
+
     @abstractmethod
     def describe(self) -> Dict[str, Any]:
         """The case's part of the fairness ledger: kernel (fused or loop), layout, what was compiled, as JSON values."""

@@ -7,8 +7,9 @@ every process that meets the model; a workload holds its name and digest alone.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -98,12 +99,15 @@ class PortSide:
         inputs: the permutation of axes, the batch's included, in which it takes an input that is not as given.
         zeros: paths that are in no canonical weight: they are zero, and stay so, untrained (a second bias that is added
             to the first).
+        layers: the reference's layers and this side's that are the same, by path, where the user says so. An empty path
+            means none.
     """
 
     file: str
     weights: Dict[str, Placed]
     inputs: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
     zeros: Tuple[str, ...] = ()
+    layers: Dict[str, str] = field(default_factory=dict)
 
     def to_side(self, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Canonical arrays as the side has them, by path, put together where several share one; without `zeros`."""
@@ -161,6 +165,8 @@ class Port:
         path: what the user named it by.
         code: digest of the files of all sides.
         initial: the reference's own weights, from which others are drawn; kept by the parent alone.
+        how: by framework, but for the reference's, canonical name to what it was found by: `rule`, `name`, `shape` or
+            `order`; kept by the parent alone.
         flops: operations of one call for one example, by step, as the reference's framework counts them; empty where
             it does not. Kept by the parent alone.
     """
@@ -176,6 +182,7 @@ class Port:
     path: str = ""
     code: str = ""
     initial: Dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    how: Dict[str, Dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
     flops: Dict[str, int] = field(default_factory=dict, compare=False)
 
     @property
@@ -197,6 +204,14 @@ class Port:
             raise InputError("no side in this framework", where=self.name, got=framework, expected=sides)
         return self.sides[framework]
 
+    def layers_of(self, framework: str) -> Set[str]:
+        """Paths of the layers of a side that hold weights or are named by the user."""
+        side = self.side(framework)
+        told = {path for path in side.layers.values() if path}
+        if framework == self.reference:
+            told |= {path for other in self.sides.values() for path in other.layers}
+        return told | {path for placed in side.weights.values() for path in _owners(placed.path)}
+
     def to_json(self) -> Dict[str, Any]:
         """As plain JSON values, without the numbers."""
         return {
@@ -212,6 +227,7 @@ class Port:
                     "weights": {n: _placed_to_json(p) for n, p in side.weights.items()},
                     "inputs": {name: list(axes) for name, axes in side.inputs.items()},
                     "zeros": list(side.zeros),
+                    "layers": dict(side.layers),
                 }
                 for framework, side in self.sides.items()
             },
@@ -237,6 +253,7 @@ class Port:
                     {n: _placed_from_json(placed) for n, placed in side["weights"].items()},
                     {name: tuple(axes) for name, axes in side["inputs"].items()},
                     tuple(side["zeros"]),
+                    dict(side["layers"]),
                 )
                 for framework, side in data["sides"].items()
             },
@@ -244,6 +261,11 @@ class Port:
             path=data["path"],
             code=data["code"],
         )
+
+
+def _owners(path: str) -> List[str]:
+    """`a.b.c`: `a` and `a.b`; the same with slashes."""
+    return [path[: found.start()] for found in re.finditer(r"[./]", path)]
 
 
 def _placed_to_json(placed: Placed) -> List[Any]:

@@ -90,11 +90,13 @@ class SideTable(_Part):
             is called like a package would hide it.
         inputs: the permutation of axes, the batch's included, in which the side takes an input.
         weights: rules by regular expressions that match a whole path.
+        layers: the reference's layers and this side's that are the same, by path; an empty path means none.
     """
 
     file: str = ""
     inputs: dict[str, Annotated[Axes, Field(strict=False)]] = {}
     weights: dict[str, Rule] = {}
+    layers: dict[str, str] = {}
 
 
 class PortManifest(_Part):

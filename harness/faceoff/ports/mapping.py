@@ -19,6 +19,7 @@ from faceoff.ports.manifest import PortManifest, Rule
 from faceoff.ports.matching import Layer, fit, layers_of, pair
 from faceoff.ports.names import Named, is_statistic, name_all
 from faceoff.ports.stacks import split_stacks
+from faceoff.results.ports import PairedModel, PairedWeight
 
 # So many of what is left over are named in an error.
 SHOWN = 4
@@ -41,15 +42,6 @@ class Mapped:
     sides: dict[str, dict[str, Placed]]
     zeros: dict[str, tuple[str, ...]]
     how: dict[str, dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One weight, for printing; `sides` has by framework its path and what is done to it."""
-
-    name: str
-    shape: Shape
-    sides: dict[str, str]
 
 
 @dataclass
@@ -91,12 +83,19 @@ def map_sides(manifest: PortManifest, replies: Mapping[str, Mapping[str, Any]]) 
     return Mapped(weights, placed, {framework: tuple(side.zeros) for framework, side in sides.items()}, how)
 
 
-def describe_mapping(port: Port) -> list[Row]:
+def describe_mapping(port: Port) -> PairedModel:
     """Every weight with its path on every side, and what is done to a canonical array there."""
-    return [
-        Row(name, shape, {framework: _in_words(side.weights[name]) for framework, side in port.sides.items()})
+    weights = [
+        PairedWeight(
+            name=name,
+            shape=list(shape),
+            sides={framework: _in_words(side.weights[name]) for framework, side in port.sides.items()},
+            how={framework: how[name] for framework, how in port.how.items()},
+        )
         for name, shape in port.weights.items()
     ]
+    zeros = {framework: list(side.zeros) for framework, side in port.sides.items() if side.zeros}
+    return PairedModel(model=port.name, reference=port.reference, weights=weights, zeros=zeros)
 
 
 def _in_words(placed: Placed) -> str:

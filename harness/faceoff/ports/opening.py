@@ -117,6 +117,7 @@ def _port(path: Path, manifest: PortManifest, mapped: Mapped, replies: Mapping[s
             mapped.sides[framework],
             dict(manifest.sides[framework].inputs),
             mapped.zeros[framework],
+            dict(manifest.sides[framework].layers),
         )
         for framework in replies
     }
@@ -134,4 +135,5 @@ def _port(path: Path, manifest: PortManifest, mapped: Mapped, replies: Mapping[s
         path=str(path),
         code=_digest(manifest),
         initial={name: array for name, array in found.items() if array is not None},
+        how={framework: how for framework, how in mapped.how.items() if framework != manifest.reference},
     )

@@ -61,6 +61,9 @@ class PathPoint(Record):
     Attributes:
         name, agrees, noise_units, problem: as in `Quantity`.
         first: it disagrees, and everything before it agrees.
+        fed_units: of a layer of a user's model: the error where it is given what the reference's layer is given; null
+            where that was not tried, or is not finite.
+        fed_agrees: whether that is within the limit; null where it was not tried.
     """
 
     name: str
@@ -68,6 +71,8 @@ class PathPoint(Record):
     noise_units: float | None
     problem: str = ""
     first: bool = False
+    fed_units: float | None = None
+    fed_agrees: bool | None = None
 
 
 class Agreement(Record):
@@ -81,6 +86,8 @@ class Agreement(Record):
         quantities: all that were compared; where another situation than the everyday one agrees, the worst alone.
         first_difference: the first layer, gradient or weight that differs, empty when all agree.
         message: the disagreement in words, empty when all agree.
+        layers: of a user's model, in words: where the difference is made, how many layers were compared, or why none.
+        is_placed: whether `layers` says where the difference is made.
         path: every quantity in the order of computation, when it was asked for (`--trace`).
         note: what has to be known of an agreement that holds, such as ReLUs that rounding alone decides; mostly empty.
         examples: of a batch of this size, where fewer were compared than the workload has; else None.
@@ -101,6 +108,8 @@ class Agreement(Record):
     examples: Size | None = None
     timed: Literal["", "everything", "outputs"] = ""
     first_difference: str = ""
+    layers: str = ""
+    is_placed: bool = False
     message: str = ""
     again: str = ""
     reason: str = ""

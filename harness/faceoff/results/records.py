@@ -16,6 +16,7 @@ from faceoff.core.errors import Outcome
 from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement
 from faceoff.results.costs import BreakEven, Canary, CardUse, Ceiling, ColdStart, Record
+from faceoff.results.ports import PairedModel
 from faceoff.results.trainings import GradientNorms, TrainingRun
 from faceoff.results.types import (
     Count,
@@ -264,6 +265,7 @@ class Result(Records):
         baseline: the contender that ratios refer to, per workload name.
         harness_s: processor time of the harness itself: reference, rounding noise, comparison, transfer; 0 if unknown.
         sources: digest of each model's file by its path, as it was when this was made.
+        ports: the weights of users' own models, as they were paired.
         interrupted: the run was stopped before its end.
         left_out: how many parts of the run were left out, as they did not fit into the minutes it was given.
         resumed: how often it went on after it was killed or interrupted.
@@ -280,6 +282,7 @@ class Result(Records):
     contenders: list[ContenderInfo]
     break_evens: list[BreakEven] = []
     sources: dict[str, str] = {}
+    ports: list[PairedModel] = []
     interrupted: bool = False
     left_out: Count = 0
     resumed: Count = 0

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from faceoff.core.own import port_of
+from faceoff.core.spec import OwnSpec
 from faceoff.machine.description import describe_machine
 from faceoff.pool.workers import Pool
+from faceoff.ports.mapping import describe_mapping
 from faceoff.results.records import Result
 from faceoff.run.options import Options
 from faceoff.run.sources import digests
@@ -15,6 +18,7 @@ from faceoff.run.sources import digests
 
 def blank_result(options: Options) -> Result:
     """A result that holds nothing yet but what was asked, when and where."""
+    own = dict.fromkeys(w.model for w in options.workloads if isinstance(w.model, OwnSpec))
     return Result(
         created=datetime.now(UTC).isoformat(),
         command=options.command_line(),
@@ -24,6 +28,7 @@ def blank_result(options: Options) -> Result:
         machine=describe_machine(options.device, options.card),
         contenders=[],
         sources=digests([contender.framework for contender in options.contenders]),
+        ports=[describe_mapping(port_of(spec)) for spec in own],
     )
 
 

@@ -10,6 +10,7 @@ Requests and their replies (all bodies are JSON values and arrays):
 | `first_call` | step | duration of one call, waited for |
 | `forward`, `gradients`, `train` | batch index (or indices) | canonical NumPy values, fetched after the last call |
 | `weights`, `optimiser_state`, `reset`, `trace`, `describe`, `memory`, `forget_peak` | | |
+| `layers` | batch index, training, forced values | what each layer of a user's own model is given and returns |
 | `time` | step, warm-up calls, iterations, first batch | duration of the round in nanoseconds |
 | `time_new` | step, a batch, one that was seen | durations of a call on either, in nanoseconds |
 | `operations` | step | operations of a call, as the framework counts them, or None |
@@ -205,6 +206,10 @@ class Server:
             return {"values": []}
         found = as_arrays("output of {}", self.model.trace(self._batches[index], training))
         return {"values": [[name, found[name]] for name in names if name in found]}
+
+    def do_layers(self, index: int, training: bool, forced: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """See `Model.layers`; of batch `index`."""
+        return self.model.layers(self._batches[index], training, forced)
 
     def do_describe(self) -> Dict[str, Any]:
         return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}

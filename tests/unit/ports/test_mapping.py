@@ -243,12 +243,14 @@ def test_rows_for_printing():
     a, b = encoder(1, 12, 4, 16)["packed"], encoder(1, 12, 4, 16)["by heads"]
     found = mapped(a, b)
     sides = {side: PortSide("", found.sides[side]) for side in "ab"}
-    port = Port("m", (Input("x", (3,)),), Targets((3,)), "squared-error", -1, found.weights, sides, "a")
-    rows = {row.name: row for row in describe_mapping(port)}
+    how = {"b": found.how["b"]}
+    port = Port("m", (Input("x", (3,)),), Targets((3,)), "squared-error", -1, found.weights, sides, "a", how=how)
+    rows = {row.name: row for row in describe_mapping(port).weights}
     row = rows["encoder.layers.0.self_attn.key.weight"]
-    assert row.shape == (12, 12)
+    assert row.shape == [12, 12]
     assert row.sides == {
         "a": "encoder.layers.0.self_attn.in_proj_weight, [12:24, 0:12]",
         "b": "multi_head_attention/key/kernel, axes [1, 0], reshaped to [12, 4, 3]",
     }
     assert list(rows) == list(found.weights)
+    assert row.how == {"b": "name"}

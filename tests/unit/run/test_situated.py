@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from faceoff.agreement.check import disagreement_message, name_precision_findings
+from faceoff.agreement.check import name_precision_findings
+from faceoff.agreement.findings import disagreement_message
 from faceoff.commands.summary import _agreement_lines
 from faceoff.core.errors import InputError
 from faceoff.core.spec import OPTIMISERS, Contender, Workload
