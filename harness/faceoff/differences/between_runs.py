@@ -41,7 +41,7 @@ WORKLOADS_DIFFER = 0.05
 # By what a machine may change between two runs, where nothing tells it. No verdict is made of that.
 MACHINES_CHANGE = 0.25
 # Of the regressions of a comparison, at most this share is false in the mean.
-FALSE_REGRESSIONS = 0.04
+FALSE_REGRESSIONS = 0.05
 # The grid: standard deviations between runs, shares of the error within runs, degrees of freedom.
 _TAU = np.geomspace(0.003, 0.2, 14)
 _SHARE = np.geomspace(0.25, 2.5, 5)
