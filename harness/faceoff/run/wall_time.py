@@ -64,8 +64,8 @@ class WallTime:
         self._units += begun
         for number, key in enumerate(left):
             part, rest = plan[key], [plan[other] for other in left[number:]]
-            # Without the first ranking the run would have been for nothing.
-            needed = key in list(plan)[:AT_LEAST]
+            # Without the first ranking the run would have been for nothing, and without a part so would going on.
+            needed = key in list(plan)[:AT_LEAST] or not number
             if not needed and self._spent_s + part.units * self._pace_s > self._limit_s:
                 result.left_out = len(rest)
                 return

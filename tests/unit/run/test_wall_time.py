@@ -71,3 +71,5 @@ def test_what_is_left_is_shared_by_the_cases_that_are_still_to_be_timed():
 def test_a_resumed_run_does_what_is_left():
     done, _, left_out, _ = go_through(1000.0, 1.0, left=["speed b", "training"])
     assert (done, left_out) == (["speed b", "training"], 0)
+    done, _, left_out, _ = go_through(1.0, 1.0, left=["speed b", "training"])
+    assert (done, left_out) == (["speed b"], 1)
