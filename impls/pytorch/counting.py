@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 # Operations with products in them of which there is no formula.
 UNCOUNTED = {
@@ -52,7 +52,18 @@ class _Counter(TorchDispatchMode):
             if found is not NotImplemented:
                 return found
         value = func(*args, **kwargs)
-        if packet in flop_registry:
+        if packet is torch.ops.aten.convolution_backward:
+            self.flops += _of_convolution_backward(*args, **kwargs)
+        elif packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=value)
         self.lacks_some |= packet.__name__ in UNCOUNTED
         return value
+
+
+def _of_convolution_backward(
+    by_output: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias_sizes: Any, stride: Any, padding: Any,
+    dilation: Any, transposed: bool, output_padding: Any, groups: int, output_mask: Any,
+) -> int:  # fmt: skip
+    """Each gradient costs what forward does; PyTorch's formula forgets that groups do not meet."""
+    forward = conv_flop_count(list(x.shape), list(weight.shape), list(by_output.shape), transposed=transposed)
+    return int(forward) * sum(bool(wanted) for wanted in output_mask[:2])

@@ -24,7 +24,8 @@ CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 KINDS: tuple[tuple[Any, str], ...] = (
     (layers.Dense, "linear"), (layers.EinsumDense, "einsum"), (CONVOLUTIONS, "convolution"),
     (BaseConvTranspose, "transposed convolution"), (NORMS, "norm"), (layers.Embedding, "embedding"),
-    (CELLS, "recurrent"),
+    ((*CELLS, layers.RNN, layers.Bidirectional), "recurrent"),
+    ((layers.MultiHeadAttention, layers.GroupQueryAttention), "attention"),
 )  # fmt: skip
 # What Keras calls c is g elsewhere, and its h is n.
 STACKED: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -93,21 +94,6 @@ def places_of(model: keras.Model, file: str) -> dict[str, Place]:
                     "two weights of one name", where=file, got=place.path, next_step="give each layer its own name"
                 )
             found[place.path] = place
-    return found
-
-
-def layers_of(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The layers of a model by their paths, each once, without those that are called in a loop over time."""
-    found: dict[str, keras.layers.Layer] = {}
-    loops: list[str] = []
-    seen = {id(model)}
-    for names, layer, _ in _walk(model, ()):
-        path = "/".join(names)
-        if id(layer) not in seen and not any(path.startswith(f"{loop}/") for loop in loops):
-            found[path] = layer
-        seen.add(id(layer))
-        if isinstance(layer, (layers.RNN, layers.TimeDistributed)):
-            loops.append(path)
     return found
 
 

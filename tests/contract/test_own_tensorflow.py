@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceoff import load
 from faceoff.agreement.own import OwnExpected
 from faceoff.agreement.quantities import contender_quantities
 from faceoff.core.errors import InputError, WorkerError
@@ -22,7 +23,7 @@ from faceoff.results.agreements import Quantity
 from faceoff.workloads.task import Task
 from tests.conftest import new_pool
 from tests.contract import own_tensorflow_files as files
-from tests.contract.plain import ROOT, edit
+from tests.contract.plain import ROOT, edit, faceoff
 
 EAGER, REFERENCE = Contender("tensorflow", "eager"), Contender("pytorch", "eager")
 GRAPH, XLA = Contender("tensorflow", "graph"), Contender("tensorflow", "xla")
@@ -106,6 +107,7 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "example"
 
 
+@pytest.mark.thorough
 def test_the_example_agrees_without_a_rule_by_hand(pools, expectations, example, capsys):
     port = opened(pools, example)
     assert capsys.readouterr().err == ""
@@ -303,16 +305,22 @@ def test_outputs_that_fit_nothing_are_one_line(worker, tmp_path):
     assert "net.py: its outputs do not fit the targets" in refused(worker, "gradients", index=0).reason
 
 
-@pytest.mark.parametrize(
-    ("there", "written", "said"),
-    [
-        ("return self.second", "return x, self.second", "net.py: its outputs are not one array of numbers; got tuple"),
-        ("self.first(x)", "self.first(keras.ops.reshape(x, (-1, 2)))", ""),
-    ],
-)
-def test_what_a_model_does_that_it_should_not(worker, tmp_path, there, written, said):
-    prepare(worker, small(tmp_path, "squared-error", Targets((2,)), SMALL.replace(there, written)))
-    assert said in refused(worker, "forward", indices=[0]).reason
+def test_outputs_that_are_several_are_one_line(worker, tmp_path):
+    text = SMALL.replace("return self.second", "return x, self.second")
+    prepare(worker, small(tmp_path, "squared-error", Targets((2,)), text))
+    error = refused(worker, "forward", indices=[0])
+    assert "net.py: its outputs are not one array of numbers; got tuple" in error.reason
+
+
+def test_what_cannot_be_computed_in_float64_is_one_line(worker, tmp_path):
+    cast = 'self.first(x) + tensorflow.cast(x, "float32")[:, :1]'
+    text = SMALL.replace("self.first(x)", cast).replace("class Net", "import tensorflow\n\n\nclass Net")
+    port = small(tmp_path, "squared-error", Targets((2,)), text)
+    prepare(worker, port, "float32")
+    workload = Workload(port.spec, 5, "float64").to_json()
+    error = refused(worker, "build", workload=workload, mode="eager", weights=seeded_weights(port.spec, 0))
+    assert "net.py: `build()` failed" in error.reason
+    assert "was expected to be a double tensor but is a float tensor" in error.reason
 
 
 def test_randomness_that_cannot_be_switched_off_is_refused(worker, tmp_path):
@@ -340,3 +348,27 @@ def test_what_is_refused(worker, tmp_path):
     workload = Workload(short.spec, 4, "float32")
     error = refused(worker, "build", workload=workload.to_json(), mode="eager", weights=seeded_weights(short.spec, 0))
     assert "missing ['first/bias']" in error.reason
+
+
+def test_a_keras_reference_is_not_offered(tmp_path):
+    files.write(tmp_path / "mine", "dense")
+    edit(tmp_path / "mine" / "port.toml", 'name = "dense"\n', 'reference = "tensorflow"\n')
+    done = faceoff(tmp_path, "agree", "--models", "./mine", "--out", "out", "--quiet")
+    assert done.returncode == 2
+    assert "reference: not offered: a reference side must be one whose rounding noise can be measured" in done.stderr
+    assert "a side in PyTorch or JAX; write reference = " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.thorough
+def test_the_command_takes_it_and_nan_disagrees(tmp_path):
+    files.write(tmp_path / "mine", "dense")
+    chosen = ("--models", "./mine", "--contenders", "tensorflow:graph-onednn", "--dtype", "float32", "--quiet")
+    done = faceoff(tmp_path, "agree", *chosen, "--out", "right")
+    assert done.returncode == 0, done.stdout + done.stderr
+    edit(tmp_path / "mine" / "tensorflow_model.py", 'activation="silu")(x)', "activation=keras.ops.log)(x)")
+    done = faceoff(tmp_path, "agree", *chosen, "--out", "wrong")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (check,) = load(tmp_path / "wrong" / "result.json").agreements
+    assert (check.outcome, check.first_difference) == ("disagrees", "outputs")
+    assert any("not finite" in (quantity.problem or "") for quantity in check.quantities)

@@ -155,6 +155,7 @@ def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_pa
     # The models still to come keep the run from ending before the signal arrives.
     with running(tmp_path / "out", *bench(pair, "--models", "dense,residual,rnn,lstm")) as run:
         wait_for(lambda: "speed: dense training" in progress(tmp_path / "out"), "timing")
+        growing = (tmp_path / "out" / "page.html").read_text()
         ids = workers(run)
         run.send_signal(number)
         status, output = finish(run, 30)
@@ -165,7 +166,14 @@ def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_pa
     finished = [case for case in result.cases if case.workload["step"] == "inference"]
     assert {case.outcome for case in finished} == {"ok"}
     assert not any(psutil.pid_exists(process_id) for process_id in ids.values())
-    assert "stopped before its end" in (tmp_path / "out" / "page.html").read_text()
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "stopped before its end" in page
+    # The first ranking was on the page while the run went on.
+    assert "faceoff: so far: Dense inference" in progress(tmp_path / "out")
+    assert "This run goes on: 2 of 13 parts are done." in growing
+    assert "Time of one call in steady state" in growing
+    assert "goes on" not in page
+    assert [canary.workload for canary in result.canaries][:1] == [finished[0].parsed_workload().name]
 
 
 def test_a_framework_that_is_missing_stops_no_other_and_the_page_says_what_to_install(tmp_path, pair):

@@ -32,8 +32,8 @@ from faceoff.workloads.task import Task
 SMALL = 2.0**-40
 BACKWARD = "outputs and loss agree; from the back, this is the first gradient that does not"
 WHOLE_AGREES = "run layer by layer it agrees: what is compiled, or kept between calls, differs"
-# As many times as far as float32 rounds: no way of rounding explains that.
-FAR = 1000.0
+# As many times as far as a dtype rounds: no way of rounding in it explains that.
+FAR = 1e4
 
 
 class OwnExpected(Expected):
@@ -131,13 +131,16 @@ class OwnExpected(Expected):
         A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
         rounds, and by less than float32 does: it agrees, and the note says so.
         """
-        if dtype == "float64" and self._is_far(got, offer):
-            expected = offered(self.values(dtype), offer)
-            return explained(compare_all(expected, got, dtype, self.noise(dtype)), got), self._noted("")
-        quantities, note = super().judge(got, dtype, offer)
-        if dtype != "float64" or all(quantity.agrees for quantity in quantities):
+        if dtype != "float64":
+            quantities, note = super().judge(got, dtype, offer)
             return quantities, self._noted(note)
         expected = offered(self.values(dtype), offer)
+        if self._is_far(got, expected, "float64"):
+            quantities, note = explained(compare_all(expected, got, dtype, self.noise(dtype)), got), ""
+        else:
+            quantities, note = super().judge(got, dtype, offer)
+        if all(quantity.agrees for quantity in quantities) or self._is_far(got, expected, "float32"):
+            return quantities, self._noted(note)
         coarser = compare_all(expected, got, dtype, self.larger_noise("float32"))
         if not all(quantity.agrees for quantity in coarser):
             return quantities, self._noted(note)
@@ -146,16 +149,14 @@ class OwnExpected(Expected):
         said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
         return coarser, self._noted("; ".join(part for part in (note, said) if part))
 
-    def _is_far(self, got: Values, offer: Offer) -> bool:
-        """Whether outputs or loss are so far off in float64 that no other estimate of the noise need be made."""
-        exact, noise = self.values("float64"), self.noise("float64")
-        of_float32 = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
-        for name in {OUTPUTS, LOSS} & set(offered(exact, offer)) & set(got):
-            if got[name].shape == exact[name].shape and np.isfinite(got[name]).all():
-                off = rms(got[name] - exact[name])
-                if off > FAR * of_float32 * noise[name].rms > 0:
-                    return True
-        return False
+    def _is_far(self, got: Values, expected: Values, dtype: str) -> bool:
+        """Whether outputs or loss in float64 are so far off that no better estimate of the noise in `dtype` matters."""
+        noise, times = self.noise("float64"), FAR * UNIT_ROUNDOFF[dtype] / UNIT_ROUNDOFF["float64"]
+        return any(
+            rms(got[name] - expected[name]) > times * noise[name].rms > 0
+            for name in {OUTPUTS, LOSS} & set(expected) & set(got)
+            if got[name].shape == expected[name].shape and np.isfinite(got[name]).all()
+        )
 
     def _noted(self, note: str) -> str:
         """With what could not be taken apart."""

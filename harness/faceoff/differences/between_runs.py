@@ -40,6 +40,8 @@ SHARE_FACTOR = 2.0
 WORKLOADS_DIFFER = 0.05
 # By what a machine may change between two runs, where nothing tells it. No verdict is made of that.
 MACHINES_CHANGE = 0.25
+# Of the regressions of a comparison, at most this share is false in the mean.
+FALSE_REGRESSIONS = 0.05
 # The grid: standard deviations between runs, shares of the error within runs, degrees of freedom.
 _TAU = np.geomspace(0.003, 0.2, 14)
 _SHARE = np.geomspace(0.25, 2.5, 5)
@@ -139,7 +141,7 @@ def is_regression(ratio: Ratio, by_chance: float, threshold: float) -> bool:
         by_chance: its `slower_by_chance`, adjusted for all cases.
         threshold: in percent.
     """
-    return by_chance <= 1 - CONFIDENCE and ratio.low > 1 and ratio.ratio > 1 + threshold / 100
+    return by_chance <= FALSE_REGRESSIONS and ratio.low > 1 and ratio.ratio > 1 + threshold / 100
 
 
 class BetweenRuns:

@@ -16,7 +16,7 @@ from faceoff.results.records import Result
 from faceoff.system.texts import cleaned
 
 # Between two writings at least, and what they may take of a run's time.
-EVERY_S, SHARE_OF_TIME = 30.0, 0.05
+EVERY_S, SHARE_OF_TIME = 30.0, 0.03
 # Of more workloads the page tells more than lines would.
 MOST_ANSWERS = 12
 

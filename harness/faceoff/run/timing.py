@@ -96,7 +96,7 @@ class Timing:
             canary.sing()
             on_pass(share)
 
-        with CanaryProcess() as canary:
+        with CanaryProcess(timed.device) as canary:
             measured = measure(self._pool, seats, step, budget, seed, after_pass, question, result_bytes(timed))
         self._result.canaries += canary.record(timed.name)
         right = self._judge(results, measured, timed, expected)

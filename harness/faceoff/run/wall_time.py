@@ -11,6 +11,8 @@ from faceoff.results.records import Result
 
 # A second of timed rounds costs so many seconds, with loading, warming up, settling and what was timed being checked.
 COSTS_OF_A_SECOND = 6.0
+# What result and page take to be written.
+WRITING_S = 3.0
 # Of each case, however little is left.
 LEAST_TIMED_S = 0.05
 # Parts that are run however few minutes there are: one workload's agreement, and one step of it.
@@ -39,7 +41,7 @@ class WallTime:
     def __init__(
         self, limit_s: float, most_s: float, contenders: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._limit_s, self._most_s, self._contenders, self._clock = limit_s, most_s, contenders, clock
+        self._limit_s, self._most_s, self._contenders, self._clock = limit_s - WRITING_S, most_s, contenders, clock
         self._began_s, self._units, self._costs = clock(), 0.0, COSTS_OF_A_SECOND
 
     def parts_that_fit(

@@ -28,14 +28,21 @@ PATIENCE_S = 20.0
 
 
 class CanaryProcess:
-    """The canary's process, for one workload. A context manager. Where it fails nothing is recorded."""
+    """The canary's process, for one workload. A context manager. Where it fails nothing is recorded.
 
-    def __init__(self) -> None:
+    Args:
+        device: on which the workload runs; of a card it would tell nothing, and does nothing.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
         self._rounds_s: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._numpy = ""
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> CanaryProcess:
+        if self._device != "cpu":
+            return self
         environment = {name: value for name, value in os.environ.items() if not tilts(name)}
         with suppress(OSError):
             self._process = subprocess.Popen(

@@ -61,10 +61,10 @@ def plan(rehearse: bool = False) -> list[Part]:
     verdicts = ("--contenders", *FRAMEWORKS, "--conditions", "quiet", "--equals", "1", "--out", f"{FOLDER}/verdicts")
     return [
         study("doctor", 60, "faceoff", "doctor"),
-        run("agreement", 80, "agree", *USUAL, *models, "--dtype", "float32,bfloat16"),
+        run("agreement", 75, "agree", *USUAL, *models, "--dtype", "float32,bfloat16"),
         run("bench", 85, "bench", *USUAL, *timed),
         run("products", 55, "bench", *sized((*KERNELS, *PRODUCTS), (USUAL[0], f"{USUAL[1]},opencl", *SMALL_PRODUCTS))),
-        run("product-bfloat16", 30, "bench", *USUAL, "--dtype", "bfloat16", *sized(BIG_PRODUCT, SMALL_PRODUCTS)),
+        run("product-bfloat16", 35, "bench", *USUAL, "--dtype", "bfloat16", *sized(BIG_PRODUCT, SMALL_PRODUCTS)),
         run("lstm", 50, "bench", *INFERENCE, *sized(
             (*FUSED, "--preset", "deepbench", "--workload", LSTMS), (*USUAL, *timed, "--models", "lstm"))),
         run("sweep", 90, "bench", *USUAL, *models, "--models", "residual", *INFERENCE, *QUICK,

@@ -24,7 +24,7 @@ FINISHED = (0, 1, 3)
 # What a run says whose journal is of another machine, other versions or other code.
 REFUSED = 2
 # Between the signal and the last word of a part, of its limit.
-GRACE_S = 8.0
+GRACE_S = 10.0
 # A process that waits for its card may outlive even that.
 KILL_S = 5.0
 
@@ -107,7 +107,8 @@ def _run(
             state.state = "finished" if process.returncode in FINISHED else "failed"
         except subprocess.TimeoutExpired:
             _end(process, until_s)
-            state.state = "out of time"
+            # It may have come to its end meanwhile; a status of 1 may also be that of an end in disorder.
+            state.state = "finished" if process.returncode in (0, 3) else "out of time"
         except KeyboardInterrupt:
             _end(process, min(until_s, time.monotonic() + GRACE_S))
             state.state = "interrupted"

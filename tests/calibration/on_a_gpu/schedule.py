@@ -102,11 +102,11 @@ class Schedule:
         }
 
     def _run_parts(self, states: States, environment: Mapping[str, str]) -> None:
-        """Every part once; then, while there is time, those again that ran out of theirs and can go on."""
+        """Every part once, those first that had no turn yet; then again, while there is time, those that can go on."""
         chosen = [part for part in self._parts if not self._asked.only or part.name in self._asked.only]
         waiting = [part for part in chosen if states[part].state != "finished"]
         while waiting:
-            for part in waiting:
+            for part in sorted(waiting, key=lambda part: len(states[part].calls)):
                 if time.monotonic() + 2 * GRACE_S > self._until_s:
                     return
                 self._run_part(part, states, environment)
@@ -116,8 +116,10 @@ class Schedule:
         state = states[part]
         state.state = "running"
         self._tell_states(states)
-        self._say(f"{part.name}: begins, at most {part.limit_s:g} s")
-        until_s = min(time.monotonic() + part.limit_s, self._until_s)
+        # Whoever starts again and has no more time than before gets no farther than before.
+        limit_s = part.limit_s * 2 ** len(state.calls)
+        self._say(f"{part.name}: begins, at most {limit_s:g} s")
+        until_s = min(time.monotonic() + limit_s, self._until_s)
         try:
             go_on(part, state, self._work / part.name, self._asked.device, until_s, environment)
         finally:

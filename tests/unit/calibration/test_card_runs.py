@@ -16,6 +16,7 @@ from tests.calibration.on_a_gpu.packing import pack, pieces_of, unpack
 from tests.calibration.on_a_gpu.plan import FOLDER, Part
 from tests.calibration.on_a_gpu.running import ROOT
 from tests.calibration.on_a_gpu.schedule import Schedule, name_opencl_driver
+from tests.calibration.on_a_gpu.states import Call, States
 
 WRITES = "import sys; open(sys.argv[1] + '/found', 'a').write('x')"
 SLEEPS = "import time, sys; open(sys.argv[1] + '/begun', 'w'); time.sleep(60)"
@@ -83,6 +84,11 @@ def test_a_part_that_overruns_its_limit_is_interrupted_and_the_rest_goes_on(tmp_
     assert "left: long, deaf" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_part_that_comes_to_its_end_when_it_is_interrupted_is_finished(tmp_path):
+    status, found = run([part("late", INTERRUPTIBLE.replace("130", "3"), 4)], tmp_path)
+    assert (status, found["late"]["state"], found["late"]["calls"][0]["status"]) == (0, "finished", 3)
+
+
 def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
     parts = [part("good", WRITES), part("bad", "import sys; sys.exit(2)")]
     run(parts, tmp_path)
@@ -100,6 +106,20 @@ def test_a_part_with_a_journal_goes_on_in_the_time_that_is_left(tmp_path):
     assert [call["status"] for call in found["run"]["calls"]][1:] == [0]
     assert (tmp_path / "run" / "found").read_text() == "resumed"
     assert (tmp_path / "good" / "found").exists()
+
+
+def test_who_had_no_turn_yet_comes_first_and_who_had_one_gets_more_time(tmp_path):
+    parts = [part("first", "pass", 60), part("second", "pass", 80), part("third", "pass", 85)]
+    states = States(tmp_path / "parts.json", parts)
+    states[parts[1]].calls.append(Call("2026-01-01"))
+    states.write()
+    run(parts, tmp_path)
+    said = [
+        line.split("s  ")[1].split(" s")[0]
+        for line in (tmp_path / "log.txt").read_text().splitlines()
+        if "begins" in line
+    ]
+    assert said == ["first: begins, at most 60", "third: begins, at most 85", "second: begins, at most 160"]
 
 
 def test_a_journal_of_another_machine_is_set_aside_and_the_part_begun_anew(tmp_path):

@@ -65,6 +65,7 @@ def test_what_changed_is_said_with_its_interval() -> None:
     page = render(runs)
     assert "History of 2 runs" in page
     assert "2 regressions beyond 10 %" in page
+    assert "that stayed the same." in page
 
 
 def test_runs_that_cannot_be_compared_say_why_and_are_still_drawn() -> None:

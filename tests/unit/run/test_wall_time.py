@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from faceoff.run.wall_time import COSTS_OF_A_SECOND, LEAST_TIMED_S, WallTime
+from faceoff.run.wall_time import COSTS_OF_A_SECOND, LEAST_TIMED_S, WRITING_S, WallTime
 from tests.unit.results import samples
 
 
@@ -32,7 +32,7 @@ class Clock:
 def go_through(limit_s, seconds_a_unit, plan=PLAN, left=None):
     """The parts that were done and what each case was allowed, where every unit takes so long; starting took 10."""
     clock, result, done, allowed = Clock(), samples.empty(), [], []
-    wall = WallTime(limit_s, 2.0, 3, clock)
+    wall = WallTime(limit_s + WRITING_S, 2.0, 3, clock)
     clock.now_s = 10 * seconds_a_unit
     for key in wall.parts_that_fit(plan, list(left or plan), result, 10.0, allowed.append):
         done.append(key)

@@ -43,6 +43,12 @@ def test_a_canary_that_dies_or_does_not_start_records_nothing_and_ends_nothing(m
     assert process.record("w") == []
 
 
+def test_of_a_card_it_tells_nothing():
+    with CanaryProcess("gpu") as process:
+        process.sing()
+    assert process.record("w") == []
+
+
 def test_one_that_hangs_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "hangs.py").write_text("import time; print('2.0', flush=True); time.sleep(60)")
     monkeypatch.setattr(canary, "PROGRAM", tmp_path / "hangs.py")
