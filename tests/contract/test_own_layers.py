@@ -227,7 +227,7 @@ def test_layers_without_weights_are_compared_where_the_user_names_them(
     edit(tmp_path / "jax_model.py", "nnx.tanh(self.batch(self.conv(x)))", "self.act(self.batch(self.conv(x)))")
     (tmp_path / "port.toml").write_text(PORT + '[sides.jax.layers]\n"squash" = "act"\n')
     agreement = look(opened(tmp_path, pools), pools, trace=True)
-    assert agreement.first_difference == "squash (inference)"
+    assert agreement.first_difference == "squash, there act (inference)"
     assert [point.name for point in agreement.path if point.first] == ["output of squash (inference)"]
     assert "squash (there act) makes it" in agreement.layers
     assert "squash" in layers_on(agreement, "inference")
@@ -329,7 +329,7 @@ def test_the_command_shows_the_weights_and_the_layers(tmp_path: Path, pools: dic
     done = faceoff(tmp_path, "agree", *chosen, "--trace")
     assert done.returncode == 1, done.stdout + done.stderr
     (agreement,) = load(tmp_path / "out" / "result.json").agreements
-    assert agreement.first_difference == "layers.layers.0.norm2 (inference)"
+    assert agreement.first_difference == "layers.layers.0.norm2, there layers.0.norm2 (inference)"
     assert "layers.layers.0.norm2 (there layers.0.norm2) makes it: fed with the reference's input it is" in done.stdout
     assert "weights of jax are paired with pytorch's" in done.stdout
     assert "fed with" in done.stdout

@@ -85,12 +85,12 @@ def test_a_right_port_agrees_and_its_page_names_the_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("there", "written", "first"),
     [
-        ("epsilon=1e-5", "epsilon=1e-3", "outputs"),
-        ("approximate=False", "approximate=True", "outputs"),
-        ("nnx.tanh(self.second(x))", "self.second(x)", "outputs"),
-        ("self.last(nnx.tanh(self.second(x)))", "self.last(nnx.tanh(self.second(x)))[:, ::-1]", "outputs"),
+        ("epsilon=1e-5", "epsilon=1e-3", "1, there norm (inference)"),
+        ("approximate=False", "approximate=True", "between 1 and 3 (inference)"),
+        ("nnx.tanh(self.second(x))", "self.second(x)", "between 3 and 5 (inference)"),
+        ("self.last(nnx.tanh(self.second(x)))", "self.last(nnx.tanh(self.second(x)))[:, ::-1]", "after 5 (inference)"),
         ("x = nnx.gelu(", "import jax\n        x = jax.lax.stop_gradient(x)\n        x = nnx.gelu(",
-         "gradient of input 'x'"),
+         "gradient of input 'x' (backward)"),
     ],
     ids=["epsilon", "gelu", "activation", "order", "gradient"],
 )  # fmt: skip

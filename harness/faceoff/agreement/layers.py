@@ -24,6 +24,8 @@ from faceoff.results.agreements import PathPoint, Quantity
 INPUTS, OUTPUTS = "inputs", "outputs"
 # The whole, which has no path.
 MODEL = ""
+# More weights outside of layers than these are no place.
+MOST_LOOSE = 3
 # What such a layer does is known, so whoever has another output there is wrong, however it goes on.
 PLAIN = ("linear", "convolution", "transposed convolution", "norm", "embedding", "recurrent")
 
@@ -241,21 +243,30 @@ class LayerSearch:
         before = self._events[cause - 1].call.name if cause and self._events[cause - 1].part == OUTPUTS else ""
         inside = any(event.call.holds(call) for call, _ in self._pairs)
         called = name if other == name else f"{name} (there {other})"
+        both = name if other == name else f"{name}, there {other}"
         if event.part == OUTPUTS and not inside:
             agree = "all layers before it agree" if cause else "it is the first layer"
-            return f"{name} ({self._mode})", (
+            return f"{both} ({self._mode})", (
                 f"{called} makes it: fed with the reference's input it is {units}; {agree}"
             )
+        loose = self._loose()
         if event.part == OUTPUTS:
             where = f"after {before}" if before else "outside of its layers"
-            place, who = (f"{name}, {where}", called) if name else (where, "the model")
-            return f"{place} ({self._mode})", (
+            place, who = (f"{both}, {where}", called) if name else (where, "the model")
+            return f"{place}{loose} ({self._mode})", (
                 f"{who} makes it {where}: fed with the reference's values its layers agree, and its output is {units}"
             )
         where = f"between {before} and {name}" if before else f"before {name}"
-        return f"{where} ({self._mode})", (
-            f"what lies {where} makes it: all layers before agree, and the input of {called} is {units}"
+        return f"{where}{loose} ({self._mode})", (
+            f"what lies {where}{loose} makes it: all layers before agree, and the input of {called} is {units}"
         )
+
+    def _loose(self) -> str:
+        """`, or with 'positions'`: weights that no paired layer holds, which may be what lies between two."""
+        paths = {call.path for call, _ in self._pairs if call.name != MODEL}
+        own = self._port.side(self._port.reference).weights
+        loose = [n for n, at in own.items() if not any(at.path.startswith((f"{p}.", f"{p}/")) for p in paths)]
+        return f", or with {', '.join(map(repr, loose))}" if 0 < len(loose) <= MOST_LOOSE else ""
 
     def _points(self, cause: int | None) -> list[PathPoint]:
         """The outputs of every layer, and where a difference is made between layers, that."""

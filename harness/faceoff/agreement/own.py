@@ -193,12 +193,15 @@ class OwnExpected(Expected):
 
         found = LayerSearch(port, framework, dtype, training, self, ask).run()
         result = "loss" if training else OUTPUTS
+        places = bool(found.place) and result in failing and not agreement.is_placed
+        for point in found.points:
+            point.first = point.first and places
         if agreement.path:
             place = next((n for n, point in enumerate(agreement.path) if point.name == result), 0)
             agreement.path[place:place] = found.points
         if agreement.is_placed:
             return
-        if result in failing and found.place:
+        if places:
             agreement.first_difference, agreement.layers, agreement.is_placed = found.place, found.sentence, True
             for point in agreement.path:
                 point.first = point.first and point in found.points
