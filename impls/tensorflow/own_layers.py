@@ -27,6 +27,8 @@ KINDS: tuple[tuple[Any, str], ...] = (
     ((*CELLS, layers.RNN, layers.Bidirectional), "recurrent"),
     ((layers.MultiHeadAttention, layers.GroupQueryAttention), "attention"),
 )  # fmt: skip
+# Those that end with an activation.
+ACTIVATED = (layers.Dense, layers.EinsumDense, *CONVOLUTIONS, BaseConvTranspose)
 # What Keras calls c is g elsewhere, and its h is n.
 STACKED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (layers.LSTMCell, ("i", "f", "g", "o")), (layers.GRUCell, ("z", "r", "n")),
@@ -94,6 +96,21 @@ def places_of(model: keras.Model, file: str) -> dict[str, Place]:
                     "two weights of one name", where=file, got=place.path, next_step="give each layer its own name"
                 )
             found[place.path] = place
+    return found
+
+
+def layers_of(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers of a model by their paths, each once, without those that are called in a loop over time."""
+    found: dict[str, keras.layers.Layer] = {}
+    loops: list[str] = []
+    seen = {id(model)}
+    for names, layer, _ in _walk(model, ()):
+        path = "/".join(names)
+        if id(layer) not in seen and not any(path.startswith(f"{loop}/") for loop in loops):
+            found[path] = layer
+        seen.add(id(layer))
+        if isinstance(layer, (layers.RNN, layers.TimeDistributed)):
+            loops.append(path)
     return found
 
 

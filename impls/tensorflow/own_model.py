@@ -18,6 +18,7 @@ from faceoff.core.weights import Weights, float_inputs, is_statistic, trainable_
 
 from .optimiser import held_state
 from .own import Network
+from .recording import Recorder
 from .runtime import PlacedBatch, TensorFlowModel, _to_numpy
 
 
@@ -63,6 +64,13 @@ class OwnModel(TensorFlowModel):
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         raise UnsupportedError("no outputs of layers", where=self._side.file)
+
+    def layers(self, batch: PlacedBatch, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Any]:
+        """See `Model.layers`; whatever the mode, operation by operation."""
+        recorder = Recorder(self._network.model, self._port.layers_of("tensorflow"), forced)
+        with self._scope(self._read()), recorder.recording():
+            outputs = self._network(training=training, **batch.inputs)
+        return {"outputs": _to_numpy(outputs), "layers": recorder.calls}
 
     def _make_network(self, spec: ModelSpec) -> Network:
         storage = self._workload.storage_dtype
