@@ -12,7 +12,7 @@ from faceoff.agreement.noise import Values
 from faceoff.agreement.timed_check import TimedExpected
 from faceoff.core.spec import Contender
 from faceoff.pool import memory
-from faceoff.run import checking, own_models
+from faceoff.run import own_models
 from tests.contract.sweeps import outcomes, sweep
 
 
@@ -52,7 +52,7 @@ def test_one_batch_alone_serves_every_timed_call_where_it_is_large(
             made.append((step, len(self.task.batches)))
             return super().problem(step, got, dtype, new)
 
-    monkeypatch.setattr(checking, "TimedExpected", Noted)
+    monkeypatch.setattr(own_models, "TimedExpected", Noted)
     result = sweep("lstm", lightest, tmp_path / "sweep", (4, 100), ("inference", "training"))
     assert [case.outcome for case in result.cases] == ["ok"] * 4
     assert set(made) == {("inference", 3), ("training", 3), ("inference", 1), ("training", 1)}

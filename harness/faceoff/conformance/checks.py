@@ -110,9 +110,15 @@ def starts_as_declared(subject: Subject) -> None:
 
 
 def weights_round_trip(subject: Subject) -> None:
-    """Weights come back to the last bit, in every dtype."""
+    """Weights come back to the last bit, in every dtype that there is on this processor or card."""
     for dtype in (name for name in subject.framework.can.dtypes if name != "tf32"):
-        weights, _ = subject.build(dtype, fresh=True)
+        try:
+            weights, _ = subject.build(dtype, fresh=True)
+        except WorkerError as error:
+            # Instructions for a narrow dtype are not everywhere, and a framework then says so; float32 is.
+            if error.outcome != "unsupported" or dtype in ("float64", "float32"):
+                raise
+            continue
         got = subject.ask("weights")
         _same(weights, got, f"weights after `build` in {dtype}")
         if wrong := {str(value.dtype) for value in got.values()} - {carrier_dtype(dtype)}:
