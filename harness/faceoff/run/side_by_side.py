@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -41,6 +41,7 @@ class SideBySide:
         units: float,
         stage: str,
         contenders: Sequence[Contender] | None = None,
+        gives_way: bool = True,
     ) -> tuple[Callable[[], Found], list[Judged]]:
         """Judges every contender against what is expected; keeps their order.
 
@@ -51,6 +52,7 @@ class SideBySide:
             units: of progress, for each contender.
             stage: what is going on, in words.
             contenders: none means all.
+            gives_way: the reference is computed here, and not by a process which this thread waits for.
 
         Raises:
             MemoryError: of the reference; the workers can go on with something smaller.
@@ -59,8 +61,9 @@ class SideBySide:
         executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
         one_thread = threadpool_limits(1)
         try:
-            expected = executor.submit(_in_background, make_expected)
-            executor.submit(_in_background, lambda: warm(expected.result()))
+            compute: Callable[..., Any] = _in_background if gives_way else _at_once
+            expected = executor.submit(compute, make_expected)
+            executor.submit(compute, lambda: warm(expected.result()))
             # Who took longest before begins first, so that none is left to end alone.
             chosen = contenders or self._pool.contenders
             by_cost = sorted(chosen, key=lambda contender: -self._compiling.spent_s(contender))
@@ -81,6 +84,10 @@ class SideBySide:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
             one_thread.restore_original_limits()
+
+
+def _at_once(compute: Callable[[], Found]) -> Found:
+    return compute()
 
 
 def _in_background(compute: Callable[[], Found]) -> Found:
