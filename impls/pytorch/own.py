@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from torch.nn import functional as F
 
 from faceoff.core.errors import InputError
 from faceoff.core.own import Port, port_of
+from faceoff.core.side_file import load_build
 from faceoff.core.spec import ModelSpec
 
 from .tracing import to_numpy
@@ -43,29 +41,9 @@ def build_module(file: str) -> nn.Module:
 
     Raises:
         InputError: the file does not import, has no `build`, or that returns something else.
+        UnsupportedError: it needs a module that is not here.
     """
-    path = Path(file)
-    # Helpers beside the file are found, as where the user runs it.
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec = importlib.util.spec_from_file_location(f"faceoff_side_{path.stem}", path)
-        if spec is None or spec.loader is None:
-            raise InputError("no Python file", where=file, expected="a file such as pytorch.py with build()")
-        source = importlib.util.module_from_spec(spec)
-        # Compilers look a class up by its module's name.
-        sys.modules[spec.name] = source
-        try:
-            spec.loader.exec_module(source)
-            build = getattr(source, "build", None)
-            if not callable(build):
-                raise InputError("has no function build()", where=file, expected="build() that returns the module")
-            module = build()
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError("cannot be built", where=file, got=f"{type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
+    module = load_build(file, str(torch.get_default_dtype()))()
     if not isinstance(module, nn.Module):
         raise InputError("build() returns no module", where=file, got=type(module).__name__, expected="torch.nn.Module")
     return module

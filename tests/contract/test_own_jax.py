@@ -18,6 +18,7 @@ from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.workers import WorkerError
 from tests.conftest import new_pool
 from tests.contract import own_jax_files as files
+from tests.contract.own_losses import LOSSES, cross_entropy
 
 JIT = Contender("jax", "jit")
 
@@ -163,22 +164,6 @@ def test_narrower_dtypes_are_computed_in(worker, port, dtype):
 def by_hand(weights, x):
     hidden = np.tanh(x @ weights["first.weight"].T + weights["first.bias"]) ** 2
     return hidden @ weights["second.weight"].T
-
-
-def cross_entropy(outputs, targets):
-    shifted = outputs - outputs.max(axis=-1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return -np.take_along_axis(logs, targets[..., None], axis=-1).mean()
-
-
-LOSSES = {
-    "cross-entropy": (Targets((), classes=2), cross_entropy),
-    "squared-error": (Targets((2,)), lambda outputs, targets: np.square(outputs - targets).mean()),
-    "binary-cross-entropy": (
-        Targets((2,), classes=2),
-        lambda outputs, targets: (np.log1p(np.exp(-abs(outputs))) + np.maximum(outputs, 0) - outputs * targets).mean(),
-    ),
-}
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -23,6 +23,7 @@ from faceoff.results.agreements import Quantity
 from faceoff.workloads.task import Task
 from tests.conftest import new_pool
 from tests.contract import own_tensorflow_files as files
+from tests.contract.own_losses import LOSSES, cross_entropy
 from tests.contract.plain import ROOT, edit, faceoff
 
 EAGER, REFERENCE = Contender("tensorflow", "eager"), Contender("pytorch", "eager")
@@ -195,21 +196,6 @@ def prepare(worker, port: Port, dtype: str = "float64"):
 
 def by_hand(weights, x):
     return np.tanh(x @ weights["first.weight"].T + weights["first.bias"]) @ weights["second.weight"].T
-
-
-def cross_entropy(outputs, targets):
-    logs = outputs - np.log(np.exp(outputs).sum(axis=-1, keepdims=True))
-    return -np.take_along_axis(logs, targets[..., None], axis=-1).mean()
-
-
-LOSSES = {
-    "cross-entropy": (Targets((), classes=2), cross_entropy),
-    "squared-error": (Targets((2,)), lambda outputs, targets: np.square(outputs - targets).mean()),
-    "binary-cross-entropy": (
-        Targets((2,), classes=2),
-        lambda outputs, targets: (np.log1p(np.exp(-abs(outputs))) + np.maximum(outputs, 0) - outputs * targets).mean(),
-    ),
-}
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -8,7 +8,8 @@ import numpy as np
 
 from faceoff.agreement.comparison import without_value
 from faceoff.core.errors import WorkerError
-from faceoff.core.spec import OwnSpec, Workload
+from faceoff.core.own import family_of
+from faceoff.core.spec import Workload
 from faceoff.results.agreements import Agreement, Quantity
 
 WITHOUT_EFFECT = "the loss does not depend on it in this implementation"
@@ -64,7 +65,7 @@ def disagreement_message(agreement: Agreement) -> str:
         return ""
     situation = "" if agreement.is_everyday else f", situation {agreement.situation}"
     setting = f"({workload.dtype}, {workload.device}{situation})"
-    model = workload.model.name if isinstance(workload.model, OwnSpec) else workload.model.kind
+    model = family_of(workload.model)
     head = f"{model} training step, {agreement.contender} against reference {setting}: "
     head += f"{agreement.layers}\n  " if agreement.layers and agreement.is_placed else ""
     head += f"{first.name}: {first.problem}" if first.problem else f"{first.name} {_distance(first)}"

@@ -168,7 +168,7 @@ class OwnExpected(Expected):
     def look_at_layers(self, agreement: Agreement, worker: Worker, mode: str, dtype: str) -> None:
         """With the layers on the path, if it is kept, and the layer that makes a difference as its place."""
         failing = [quantity.name for quantity in agreement.quantities if not quantity.agrees]
-        if agreement.path or OUTPUTS in failing or "loss" in failing:
+        if agreement.path or OUTPUTS in failing or LOSS in failing:
             weights, batches = self.task.cast(dtype)
             workload = self.task.workload.replace(dtype=dtype).to_json()
             try:
@@ -192,7 +192,7 @@ class OwnExpected(Expected):
             return worker.request("layers", index=0, training=training, forced=forced)
 
         found = LayerSearch(port, framework, dtype, training, self, ask).run()
-        result = "loss" if training else OUTPUTS
+        result = LOSS if training else OUTPUTS
         places = bool(found.place) and result in failing and not agreement.is_placed
         for point in found.points:
             point.first = point.first and places
@@ -215,7 +215,7 @@ class OwnExpected(Expected):
     def layers(self, dtype: str, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Call]:
         """See `LayersOfReference`."""
         shared = _shared(dtype)
-        key = shared, training, None if forced is None else (dtype, *sorted(forced))
+        key = shared, training, None if forced is None else (dtype, places_of(forced))
         with self._lock:
             if key not in self._layers:
                 self._layers[key] = self._record(shared, 0.0, 0, False, training, forced)
@@ -225,7 +225,7 @@ class OwnExpected(Expected):
         self, dtype: str, training: bool, forced: Mapping[str, Any] | None, like: str
     ) -> dict[str, Noise]:
         """See `LayersOfReference`."""
-        runs_of = dtype, training, None if forced is None else tuple(sorted(forced))
+        runs_of = dtype, training, None if forced is None else places_of(forced)
         with self._lock:
             exact = values_of(self.layers(dtype, training, forced))
             unit = SMALL if dtype in WIDE_DTYPES else UNIT_ROUNDOFF[dtype]
@@ -271,6 +271,17 @@ class OwnExpected(Expected):
             self._built = wanted
         worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
         return worker
+
+
+def places_of(forced: Mapping[str, Any]) -> frozenset[tuple[str, str, int]]:
+    """Which values are forced: layer, part and number. All of them are the reference's own."""
+    return frozenset(
+        (name, part, number)
+        for name, parts in forced.items()
+        for part, values in parts.items()
+        for number, value in enumerate(values)
+        if value is not None
+    )
 
 
 def _shared(dtype: str) -> str:

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from faceoff.core.spec import OwnSpec, Workload
+from faceoff.core.own import family_of
+from faceoff.core.spec import Workload
 from faceoff.report.text import significant
 from faceoff.results.agreements import Agreement, PathPoint
 
@@ -24,7 +25,7 @@ def print_paths(console: Console, agreements: list[Agreement]) -> None:
 def path_line(agreement: Agreement) -> str:
     """`framework:mode, lstm b6, float32: agrees, at most 1.68 units: momentum of ...`, or where it differs first."""
     workload = Workload.from_json(agreement.workload)
-    model = workload.model.name if isinstance(workload.model, OwnSpec) else workload.model.kind
+    model = family_of(workload.model)
     head = f"{agreement.contender}, {model} b{workload.batch_size}, {workload.dtype}"
     head += "" if agreement.is_everyday else f", {agreement.situation}"
     first = next((point for point in agreement.path if point.first), None)

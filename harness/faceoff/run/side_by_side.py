@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -61,9 +61,8 @@ class SideBySide:
         executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
         one_thread = threadpool_limits(1)
         try:
-            compute: Callable[..., Any] = _in_background if gives_way else _at_once
-            expected = executor.submit(compute, make_expected)
-            executor.submit(compute, lambda: warm(expected.result()))
+            expected = executor.submit(_in_background, make_expected, gives_way)
+            executor.submit(_in_background, lambda: warm(expected.result()), gives_way)
             # Who took longest before begins first, so that none is left to end alone.
             chosen = contenders or self._pool.contenders
             by_cost = sorted(chosen, key=lambda contender: -self._compiling.spent_s(contender))
@@ -86,13 +85,12 @@ class SideBySide:
             one_thread.restore_original_limits()
 
 
-def _at_once(compute: Callable[[], Found]) -> Found:
-    return compute()
+def _in_background(compute: Callable[[], Found], gives_way: bool) -> Found:
+    """Computes on one thread, which if asked to gives way to the workers.
 
-
-def _in_background(compute: Callable[[], Found]) -> Found:
-    """Computes on one thread that gives way to the workers; their thread pools stall when one core is taken away."""
-    if sys.platform == "linux":
+    Their thread pools stall when one core is taken away.
+    """
+    if gives_way and sys.platform == "linux":
         # Kernels with one policy alone refuse: then it competes.
         with suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))

@@ -93,7 +93,7 @@ class Timing:
         budget, seed = self.budget, self._options.seed
 
         def after_pass(share: float) -> None:
-            canary.sing()
+            canary.run_once()
             on_pass(share)
 
         with CanaryProcess(timed.device) as canary:

@@ -85,25 +85,25 @@ def parse_budget(text: str, workloads: int, contenders: int) -> Budget:
     names = ", ".join(BUDGETS)
     others = f"{names}, seconds of timed rounds, or minutes of the whole run such as 5m"
     try:
-        seconds = float(text.removesuffix("m"))
+        number = float(text.removesuffix("m"))
     except ValueError:
         raise InputError("unknown budget", where="budget", got=text, expected=others) from None
-    if not math.isfinite(seconds):
+    if not math.isfinite(number):
         raise InputError("no number of seconds", where="budget", got=text, expected=others)
     budget = BUDGETS["standard"]
     if text.endswith("m"):
-        if 60 * seconds < LEAST_WALL_S:
+        if 60 * number < LEAST_WALL_S:
             least = f"at least {LEAST_WALL_S / 60:g}m"
             raise InputError("too little time to start in", where="budget", got=text, expected=least)
-        return replace(budget, max_time_s=MOST_OF_A_CASE_S, max_passes=200, wall_s=60 * seconds)
+        return replace(budget, max_time_s=MOST_OF_A_CASE_S, max_passes=200, wall_s=60 * number)
     cases = workloads * contenders
     # If calls take no longer than a round; passes that have to be made are made whatever they take.
     least_s = cases * budget.processes_for(contenders) * budget.min_passes * budget.min_round_s
-    if seconds < least_s:
+    if number < least_s:
         raise InputError(
             "too little time to measure anything",
             where="budget",
             got=f"{text} s for {cases} cases",
             expected=f"at least {least_s:.3g} s, or one of {names}",
         )
-    return replace(budget, max_time_s=seconds / cases, max_passes=200)
+    return replace(budget, max_time_s=number / cases, max_passes=200)

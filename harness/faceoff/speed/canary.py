@@ -62,7 +62,7 @@ class CanaryProcess:
     ) -> None:
         self._end()
 
-    def sing(self) -> None:
+    def run_once(self) -> None:
         """Does and times the computations once."""
         if self._process is None:
             return

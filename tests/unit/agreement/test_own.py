@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from faceoff.agreement.noise import Values, distances, noise_from
-from faceoff.agreement.own import OwnExpected
+from faceoff.agreement.own import OwnExpected, places_of
 from faceoff.agreement.quantities import LOSS, OUTPUTS
 from faceoff.core.spec import DenseSpec, Workload
 from faceoff.frameworks.manifest import Offer
@@ -64,3 +64,11 @@ def test_one_that_is_right_agrees(expected):
 def test_what_rounding_or_flips_may_explain_is_looked_at_again(expected, name, by):
     with pytest.raises(Asked):
         expected.judge(off(expected, name, by), "float64", Offer())
+
+
+def test_runs_are_kept_apart_by_which_values_are_forced():
+    value = np.ones(2)
+    whole = {"a": {"inputs": [value, value], "outputs": [value]}}
+    part = {"a": {"inputs": [value, None], "outputs": [value]}}
+    assert places_of(whole) - places_of(part) == {("a", "inputs", 1)}
+    assert places_of(part) == {("a", "inputs", 0), ("a", "outputs", 0)}

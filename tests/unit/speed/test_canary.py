@@ -11,7 +11,7 @@ from faceoff.worker.canary import KINDS
 def test_each_song_is_a_round_of_every_computation_and_the_record_sums_them_up():
     with CanaryProcess() as process:
         for _ in range(4):
-            process.sing()
+            process.run_once()
     (record,) = process.record("w")
     assert (record.workload, record.numpy) == ("w", np.__version__)
     assert set(record.rounds_s) == set(record.times_s) == set(KINDS)
@@ -31,21 +31,21 @@ def test_it_leaves_no_process_and_nothing_is_recorded_without_a_pass():
 
 def test_a_canary_that_dies_or_does_not_start_records_nothing_and_ends_nothing(monkeypatch):
     with CanaryProcess() as process:
-        process.sing()
+        process.run_once()
         process._process.kill()
         process._process.wait()
         for _ in range(3):
-            process.sing()
+            process.run_once()
     assert len(process.record("w")) == 1
     monkeypatch.setattr(canary, "PROGRAM", canary.PROGRAM.with_name("not there.py"))
     with CanaryProcess() as process:
-        process.sing()
+        process.run_once()
     assert process.record("w") == []
 
 
 def test_of_a_card_it_tells_nothing():
     with CanaryProcess("gpu") as process:
-        process.sing()
+        process.run_once()
     assert process.record("w") == []
 
 
@@ -55,6 +55,6 @@ def test_one_that_hangs_is_done_without(monkeypatch, tmp_path):
     with CanaryProcess() as process:
         process._numpy = canary._line(process._process.stdout).strip()
         monkeypatch.setattr(canary, "PATIENCE_S", 0.1)
-        process.sing()
+        process.run_once()
         assert process._process is None
     assert process.record("w") == []
