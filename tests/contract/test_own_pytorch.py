@@ -141,7 +141,7 @@ def test_the_program_is_taken_apart_whole(pools: tuple[Pool, Pool], port: Port) 
     ("text", "said"),
     [
         ("import no_such_package", "no_such_package"),
-        ("x = 1", "no function build()"),
+        ("x = 1", "no function `build`"),
         ("def build():\n    return 3", "returns no module"),
         ("def build():\n    raise ValueError('sizes')", "ValueError: sizes"),
     ],

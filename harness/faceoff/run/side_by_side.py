@@ -85,7 +85,7 @@ class SideBySide:
             one_thread.restore_original_limits()
 
 
-def _in_background(compute: Callable[[], Found], gives_way: bool) -> Found:
+def _in_background(compute: Callable[[], Found], gives_way: bool = True) -> Found:
     """Computes on one thread, which if asked to gives way to the workers.
 
     Their thread pools stall when one core is taken away.
