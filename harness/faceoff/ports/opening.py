@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def open_port(
 
     Args:
         path: a folder with `port.toml`, or one `.toml` file.
-        pool_of: the worker of a framework, started; raises WorkerError where that is missing.
+        pool_of: the worker of a framework, started; raises WorkerError where that is missing. Called from threads.
         seed: of the initial weights.
         notify: takes a line for each side that is left out, as its framework is missing here, and for each that was
             paired by order alone.
@@ -39,12 +40,20 @@ def open_port(
     manifest = read_port(path)
     replies: dict[str, Mapping[str, Any]] = {}
     failures: list[InputError] = []
-    for framework in manifest.sides:
+
+    def ask(framework: str) -> Mapping[str, Any]:
+        reply = pool_of(framework).request("open_side", file=str(manifest.file_of(framework)), seed=seed)
+        _check_reply(reply, f"{manifest.path}: sides.{framework}")
+        return reply
+
+    # Side by side: each framework takes seconds to import.
+    threads = ThreadPoolExecutor(len(manifest.sides))
+    asked = {framework: threads.submit(ask, framework) for framework in manifest.sides}
+    # Whoever interrupts does not wait for the imports.
+    threads.shutdown(wait=False)
+    for framework, answer in asked.items():
         try:
-            worker = pool_of(framework)
-            reply = worker.request("open_side", file=str(manifest.file_of(framework)), seed=seed)
-            _check_reply(reply, f"{manifest.path}: sides.{framework}")
-            replies[framework] = reply
+            replies[framework] = answer.result()
         except InputError as error:
             failures.append(error)
         except WorkerError as error:
@@ -67,11 +76,17 @@ def _not_opened(manifest: PortManifest, framework: str, error: WorkerError) -> I
     """Why a side cannot be opened, in one line."""
     reference = framework == manifest.reference
     missing = error.outcome == "missing"
+    if missing:
+        step = "install it, or name another reference"
+    elif error.outcome == "timeout":
+        step = f"raise --timeout, or mend {manifest.file_of(framework)}"
+    else:
+        step = f"mend {manifest.file_of(framework)}"
     return InputError(
         "the reference's framework is missing" if missing and reference else "this side cannot be opened",
         where=f"{manifest.path}: sides.{framework}",
         got=_line(error),
-        next_step="install it, or name another reference" if missing else f"mend {manifest.file_of(framework)}",
+        next_step=step,
     )
 
 
