@@ -104,7 +104,7 @@ def test_what_is_written_into_the_home_folder_is_named(author: Author) -> None:
 def test_a_wrong_gradient_is_found_by_agreement(author: Author) -> None:
     edit(author.source, "grad /= len(x)", "grad /= len(x) + 1")
     done = author.faceoff("check", "mine", "--json", "--quiet")
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr) == (1, "")
     rows = json.loads(done.stdout)["rows"]
     assert {row["check"] for row in rows if row["outcome"] != "ok"} == {
         "agrees with the reference, float64", "agrees with the reference, float32",

@@ -198,7 +198,10 @@ def _refuse_by_steps(text: str, path: Path) -> None:
     try:
         document = json.loads(text)
     except ValueError as error:
-        what = "cut off" if text.lstrip().startswith("{") and not text.rstrip().endswith("}") else "not JSON"
+        whole = text.rstrip()
+        # Inside a string the error is where that begins.
+        ends_early = getattr(error, "pos", 0) >= len(whole) or not whole.endswith("}")
+        what = "cut off" if whole.startswith("{") and ends_early else "not JSON"
         raise ResultFileError(what, where=str(path), got=str(error), next_step=EMPTY_NEXT_STEP) from None
     except RecursionError:
         raise ResultFileError("nested too deeply", where=str(path), next_step=EMPTY_NEXT_STEP) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -110,12 +110,12 @@ class Checking:
             part = earlier or self._references.expected(task, self._options.seed, self._options.detail)
             return part, self._references.timed(workload, part)
 
-        def warm(both: tuple[Expected, TimedExpected]) -> None:
+        def warm(both: tuple[Expected, TimedExpected]) -> Iterator[object]:
             for dtype in self._options.dtypes:
                 if EVERYDAY in self._options.situations_of(compared, dtype):
-                    both[0].values(dtype)
-                    both[0].noise(dtype)
-                situated.warm(dtype)
+                    yield both[0].values(dtype)
+                    yield both[0].noise(dtype)
+                yield from situated.warm(dtype)
 
         def judge(contender: Contender, both: Callable[[], tuple[Expected, TimedExpected]]) -> list[Agreement]:
             found = known.get(contender, [])

@@ -102,6 +102,7 @@ def run(
     with Reporter(total, options.quiet) as reporter, pool, ExitStack() as stack:
         engine = Engine(options, pool, reporter, result)
         stack.enter_context(engine.references)
+        stack.enter_context(engine.side_by_side)
         try:
             if left or not result.contenders:
                 start_again(engine, result, journal)
@@ -220,9 +221,9 @@ class Engine:
         slots = 1 if options.device == "gpu" else options.threads
         self._compiling = Turns(slots)
         self._computing = Turns(max(1, slots - 1))
-        self._side_by_side = SideBySide(pool, reporter, self._compiling)
+        self.side_by_side = SideBySide(pool, reporter, self._compiling)
         self._checking = Checking(
-            options, pool, result, self._timing, reporter, self._compiling, self._side_by_side, self.references
+            options, pool, result, self._timing, reporter, self._compiling, self.side_by_side, self.references
         )
 
     def start(self) -> None:
@@ -301,9 +302,9 @@ class Engine:
         stage = f"training: {task.name}, {task.workload.optimiser.kind}, {task.workload.dtype}"
         self._reporter.stage(stage)
         try:
-            _, runs = self._side_by_side.run(
+            _, runs = self.side_by_side.run(
                 lambda: ExpectedTraining(task, self._options.seed),
-                lambda expected: None,
+                lambda expected: (),
                 judge,
                 TRAINING_UNITS,
                 stage,
@@ -331,9 +332,9 @@ class Engine:
             return found
 
         self._reporter.stage(stage)
-        _, found = self._side_by_side.run(
+        _, found = self.side_by_side.run(
             lambda: make_expected(kind, options.device, options.seed),
-            lambda expected: [e.noise(dtype) for e in expected for dtype in dtypes],
+            lambda expected: (e.noise(dtype) for e in expected for dtype in dtypes),
             judge,
             NORM_UNITS,
             stage,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import suppress
 from typing import TypeVar
 
@@ -24,6 +24,8 @@ Judged = TypeVar("Judged")
 class SideBySide:
     """Runs the reference's and the contenders' parts of a comparison at the same time.
 
+    Use it as a context manager: leaving it waits for what still computes in the background.
+
     Args:
         pool: the workers.
         reporter: of progress.
@@ -32,11 +34,18 @@ class SideBySide:
 
     def __init__(self, pool: Pool, reporter: Reporter, compiling: Turns) -> None:
         self._pool, self._reporter, self._compiling = pool, reporter, compiling
+        self._warming: list[Future[None]] = []
+
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wait(self._warming)
 
     def run(
         self,
         make_expected: Callable[[], Found],
-        warm: Callable[[Found], object],
+        warm: Callable[[Found], Iterable[object]],
         judge: Callable[[Contender, Callable[[], Found]], Judged],
         units: float,
         stage: str,
@@ -47,7 +56,7 @@ class SideBySide:
 
         Args:
             make_expected: computes the reference's side.
-            warm: computes more of it, so that it is there when it is asked for.
+            warm: computes more of it, piece by piece, so that it is there when it is asked for; no further than that.
             judge: lets a contender do its part, then compares.
             units: of progress, for each contender.
             stage: what is going on, in words.
@@ -59,10 +68,19 @@ class SideBySide:
         """
         # A thread for each: one that waits for the reference must not keep another's worker waiting.
         executor = ThreadPoolExecutor(len(self._pool.contenders) + 2)
-        one_thread = threadpool_limits(1)
+        one_thread, over = threadpool_limits(1), threading.Event()
+
+        def warm_until_over() -> None:
+            for _ in warm(expected.result()):
+                if over.is_set():
+                    break
+
         try:
             expected = executor.submit(_in_background, make_expected, gives_way)
-            executor.submit(_in_background, lambda: warm(expected.result()), gives_way)
+            self._warming = [
+                *(job for job in self._warming if not job.done()),
+                executor.submit(_in_background, warm_until_over, gives_way),
+            ]
             # Who took longest before begins first, so that none is left to end alone.
             chosen = contenders or self._pool.contenders
             by_cost = sorted(chosen, key=lambda contender: -self._compiling.spent_s(contender))
@@ -81,6 +99,7 @@ class SideBySide:
             self._pool.close()
             raise
         finally:
+            over.set()
             executor.shutdown(wait=False, cancel_futures=True)
             one_thread.restore_original_limits()
 

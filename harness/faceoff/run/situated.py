@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from faceoff.agreement.check import Expected, blank, check_agreement, ended
 from faceoff.agreement.quantities import Detail
@@ -37,11 +37,11 @@ class Situated:
         """The situations that are checked in a dtype, without the everyday one."""
         return [name for name in self._options.situations_of(self._workload, dtype, widest) if name != EVERYDAY]
 
-    def warm(self, dtype: str) -> None:
-        """Computes the reference's side of all of them, so that it is there when it is asked for."""
+    def warm(self, dtype: str) -> Iterator[object]:
+        """Computes the reference's side of all of them, piece by piece, so that it is there when it is asked for."""
         for name in self.names(dtype):
-            self._of(name).values(dtype)
-            self._of(name).noise(dtype)
+            yield self._of(name).values(dtype)
+            yield self._of(name).noise(dtype)
 
     def check(self, contender: Contender, dtype: str, everyday: Sequence[Agreement]) -> list[Agreement]:
         """Every situation in `dtype`.

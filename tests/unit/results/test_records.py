@@ -113,7 +113,9 @@ def changed(text: str, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda text: text[: len(text) // 2], "cut off"),
+        (lambda text: text[: text.index('"stats"') + 5], "cut off"),
+        (lambda text: text[: text.index("}") + 1], "cut off"),
+        (lambda text: text.replace(",", ";", 1), "not JSON"),
         (lambda text: "", "not JSON"),
         (lambda text: "<html>", "not JSON"),
         (lambda text: "[" * 100_000, "cut off|not JSON|nested"),
