@@ -13,7 +13,7 @@ import pytest
 from faceoff.agreement.comparison import NOISE_LIMIT
 from faceoff.core.spec import MODEL_KINDS, Contender
 from faceoff.pool.workers import Pool
-from faceoff.results.agreements import Agreement
+from faceoff.results.agreements import EVERYDAY, Agreement
 from faceoff.run.engine import Engine
 from faceoff.run.options import make_options
 from faceoff.run.progress import Reporter
@@ -28,11 +28,9 @@ DTYPES = {
 }
 
 
-# A change that breaks one optimiser or dtype alone is rare.
-PARAMETERS = [
-    pytest.param(optimiser, marks=() if optimiser == "sgd" else pytest.mark.thorough, id=optimiser)
-    for optimiser in DTYPES
-]
+EVERYDAY_ALONE = "sgd in everyday situations"
+# A change that breaks one optimiser, dtype or situation alone is rare.
+PARAMETERS = [EVERYDAY_ALONE, *(pytest.param(optimiser, marks=pytest.mark.thorough) for optimiser in DTYPES)]
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
@@ -40,17 +38,20 @@ def agreements(
     request: pytest.FixtureRequest, every_worker: Pool, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Agreement]:
     """All checks of everything with one optimiser."""
+    optimiser = request.param.split()[0]
     # A layer's output has nothing to do with the optimiser: once is enough. `bench` compares no layers.
     options = make_options(
-        "agree" if request.param == "sgd" else "bench",
+        "agree" if optimiser == "sgd" else "bench",
         preset="small",
-        optimiser=request.param,
+        optimiser=optimiser,
         seed=11,
-        out=tmp_path_factory.mktemp(request.param),
+        out=tmp_path_factory.mktemp(optimiser),
         threads=THREADS,
         quiet=True,
     )
-    options = replace(options, dtypes=DTYPES[request.param])
+    options = replace(options, dtypes=DTYPES[optimiser])
+    if request.param == EVERYDAY_ALONE:
+        options = replace(options, situations=(EVERYDAY,))
     result = blank_result(options)
     with Reporter(1.0, quiet=True) as reporter:
         engine = Engine(options, every_worker, reporter, result)

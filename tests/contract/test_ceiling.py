@@ -2,10 +2,13 @@
 
 import math
 
+import pytest
+
 from faceoff.core.spec import DenseSpec, Workload
 from faceoff.speed.ceiling import copy_rate, measure_ceiling
 
 
+@pytest.mark.thorough
 def test_every_framework_that_is_there_makes_a_product_and_memory_is_copied(every_worker):
     ceiling = measure_ceiling(every_worker, Workload(DenseSpec((4, 2)), 8), 0)
     assert {name.split(":")[0] for name in ceiling.product_flops} == {c.framework for c in every_worker.available}

@@ -16,6 +16,7 @@ from faceoff.run import own_models
 from tests.contract.sweeps import outcomes, sweep
 
 
+@pytest.mark.thorough
 def test_large_batches_share_one_comparison_on_fewer_examples(
     lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

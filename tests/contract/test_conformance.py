@@ -101,6 +101,7 @@ def test_what_is_written_into_the_home_folder_is_named(author: Author) -> None:
     assert "litter" in author.broken()["writes nothing outside its cache"]
 
 
+@pytest.mark.thorough
 def test_a_wrong_gradient_is_found_by_agreement(author: Author) -> None:
     edit(author.source, "grad /= len(x)", "grad /= len(x) + 1")
     done = author.faceoff("check", "mine", "--json", "--quiet")

@@ -25,7 +25,15 @@ def contender(request: pytest.FixtureRequest) -> Contender:
     return request.param
 
 
-@pytest.fixture(scope="module", params=PRESETS["small"].sized, ids=lambda sized: sized.model.kind)
+# What breaks the simpler models alone is rare.
+SIMPLER = ("dense", "rnn")
+SIZED = [
+    pytest.param(sized, marks=pytest.mark.thorough if sized.model.kind in SIMPLER else (), id=sized.model.kind)
+    for sized in PRESETS["small"].sized
+]
+
+
+@pytest.fixture(scope="module", params=SIZED)
 def sized(request: pytest.FixtureRequest) -> Sized:
     return request.param
 

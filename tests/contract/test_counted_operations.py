@@ -87,7 +87,7 @@ def counted(folder: Path) -> dict[str, int]:
     return port_of(sized.model).flops
 
 
-@pytest.mark.parametrize("reference", ["pytorch", "jax"])
+@pytest.mark.parametrize("reference", ["pytorch", pytest.param("jax", marks=pytest.mark.thorough)])
 def test_convolutions_of_all_kinds_and_loops_are_counted(tmp_path: Path, reference: str) -> None:
     folder = tmp_path / "net"
     folder.mkdir()

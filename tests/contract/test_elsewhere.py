@@ -32,7 +32,10 @@ def test_it_is_listed(faceoff: Any) -> None:
     assert told["frameworks"]["plain"]["installed"]
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "optimiser",
+    [pytest.param("sgd", marks=pytest.mark.thorough), pytest.param("momentum", marks=pytest.mark.thorough), "adam"],
+)
 def test_it_is_checked_timed_and_drawn(faceoff: Any, tmp_path: Path, optimiser: str) -> None:
     options = ("--preset", "small", "--models", "dense", "--contenders", "plain", "--optimiser", optimiser)
     done = faceoff("bench", *options, "--budget", "quick", "--steps", "inference,training", "--out", "out", "--quiet")

@@ -25,7 +25,7 @@ def without(source: Path, names: tuple[str, ...]) -> None:
     source.write_text("\n\n".join(left))
 
 
-@pytest.fixture(params=["inference", "gradients"])
+@pytest.fixture(params=[pytest.param("inference", marks=pytest.mark.thorough), "gradients"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
     """A working folder with a framework that has these steps alone."""
     folder = write_plain(tmp_path / "plain")
@@ -60,6 +60,7 @@ def test_it_is_checked_and_timed_in_what_it_offers(place: Any) -> None:
     assert "Plain NumPy offers no training here" in (folder / "out" / "page.html").read_text()
 
 
+@pytest.mark.thorough
 def test_compare_trains_nobody_who_does_not_train(place: Any) -> None:
     folder, _ = place
     done = faceoff(folder, "compare", *SMALL, "--steps", "inference", "--budget", "quick")
@@ -69,6 +70,7 @@ def test_compare_trains_nobody_who_does_not_train(place: Any) -> None:
     assert {start.outcome for start in result.cold_starts} == {"ok"}
 
 
+@pytest.mark.thorough
 def test_it_keeps_its_promises(place: Any) -> None:
     folder, _ = place
     done = faceoff(folder, "check", "plain", "--quiet", "--json")

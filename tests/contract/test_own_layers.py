@@ -158,6 +158,7 @@ def layers_on(agreement: Agreement, mode: str) -> list[str]:
     ]
 
 
+@pytest.mark.thorough
 def test_every_paired_layer_is_compared_as_it_comes_and_fed(tmp_path: Path, pools: dict[Contender, Pool]) -> None:
     agreement = look(opened(write(tmp_path), pools), pools, trace=True)
     assert not agreement.first_difference

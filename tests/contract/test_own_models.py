@@ -102,6 +102,7 @@ def test_what_is_wrong_in_a_port_is_found_and_named(folder: Path, there: str, wr
     assert (check.outcome, check.first_difference) == ("disagrees", first)
 
 
+@pytest.mark.thorough
 def test_what_differs_by_less_than_float32_rounds_is_said_and_no_disagreement(folder: Path) -> None:
     edit(folder / "mine" / "jax_model.py", "epsilon=1e-5", "epsilon=1.00001e-5")
     result, said = agree(folder, "--dtype", "float64")
@@ -147,6 +148,7 @@ def test_the_situations_of_the_built_in_families_are_not_its(folder: Path) -> No
     assert "no model for it" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_dtype_whose_noise_is_not_known_is_not_offered(folder: Path) -> None:
     result, _ = agree(folder, "--dtype", "float32,mixed_bfloat16")
     assert {a.workload["dtype"]: a.outcome for a in result.agreements} == {

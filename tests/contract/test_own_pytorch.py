@@ -88,7 +88,10 @@ def test_it_says_what_it_holds(port: Port) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("sgd", marks=pytest.mark.thorough), pytest.param("momentum", marks=pytest.mark.thorough), "adam"],
+)
 def test_it_agrees_with_its_own_reference_within_a_few_noise_units(
     pools: tuple[Pool, Pool], port: Port, kind: str
 ) -> None:

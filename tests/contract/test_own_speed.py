@@ -140,6 +140,7 @@ def run(folder: Path, command: str, *more: str, status: int = 0) -> tuple[Result
     return load(folder / "out" / "result.json"), done.stdout
 
 
+@pytest.mark.thorough
 def test_both_sides_are_compared_in_speed_at_every_batch_size(folder: Path) -> None:
     chosen = ("--contenders", "pytorch:eager,jax:jit", "--steps", ",".join(STEPS), "--batch-size", "3,100")
     result, printed = run(folder, "compare", *chosen)
@@ -173,6 +174,7 @@ def the_other_forms_have_it_too(folder: Path) -> None:
     assert len(json.loads(same.stdout)["cases"]) == 12
 
 
+@pytest.mark.thorough
 def test_only_frameworks_with_a_side_take_part_unless_others_are_named(folder: Path) -> None:
     edit(folder / "mine" / "port.toml", "[sides.pytorch]\n", "")
     result, _ = run(folder, "bench", "--steps", "inference")
@@ -182,6 +184,7 @@ def test_only_frameworks_with_a_side_take_part_unless_others_are_named(folder: P
     assert {case.contender: case.outcome for case in result.cases} == {"pytorch:eager": "not_offered", "jax:jit": "ok"}
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_another_folder(folder: Path) -> None:
     first, _ = run(folder, "bench", "--contenders", "jax:jit", "--workload", "mine-b8", "--steps", "inference,training")
     journal = folder / "out" / NAME
@@ -204,8 +207,10 @@ def test_a_run_goes_on_from_another_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "step", "said"),
-    [(STALE_OUTPUTS, "inference", "outputs of "), (STALE_GRADIENTS, "gradients", "gradient of ")],
-    ids=["outputs", "gradients"],
+    [
+        pytest.param(STALE_OUTPUTS, "inference", "outputs of ", id="outputs"),
+        pytest.param(STALE_GRADIENTS, "gradients", "gradient of ", id="gradients", marks=pytest.mark.thorough),
+    ],
 )
 def test_what_is_remembered_when_it_is_timed_is_found(folder: Path, written: str, step: str, said: str) -> None:
     edit(folder / "mine" / "port.toml", "[sides.pytorch]\n[sides.jax]", "[sides.jax]\n[sides.pytorch]")
@@ -224,11 +229,15 @@ def test_compiled_it_is_timed_too_and_in_float64(folder: Path) -> None:
     assert [case.outcome for case in result.cases] == ["ok"] * 6
 
 
-def test_sizes_and_modes_that_it_does_not_have_are_told(folder: Path) -> None:
+def test_sizes_that_it_does_not_have_are_told(folder: Path) -> None:
     done = faceoff(folder, "bench", "--models", "./mine", "--hidden-size", "8", "--out", "out")
     assert (done.returncode, "hidden-size" in done.stderr) == (2, True)
     done = faceoff(folder, "bench", "--models", "./mine", "--workload", "mine-b9", "--out", "out")
     assert (done.returncode, "mine-b8" in done.stderr) == (2, True)
+
+
+@pytest.mark.thorough
+def test_modes_for_built_in_models_alone_are_told(folder: Path) -> None:
     tuned = ("--contenders", "jax:jit,jax:tuned", "--steps", "inference")
     result, _ = run(folder, "bench", *tuned)
     assert {case.contender: case.outcome for case in result.cases} == {"jax:jit": "ok", "jax:tuned": "not_offered"}

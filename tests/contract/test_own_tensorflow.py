@@ -77,7 +77,9 @@ def failing(quantities: list[Quantity]) -> list[Quantity]:
     return [quantity for quantity in quantities if not quantity.agrees]
 
 
-@pytest.mark.parametrize("name", files.MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "dense" else pytest.mark.thorough) for name in files.MODELS]
+)
 def test_a_right_port_agrees(pools, expectations, tmp_path, name):
     port = opened(pools, files.write(tmp_path, name))
     for contender, dtype in ((EAGER, "float64"), (EAGER, "float32"), (GRAPH, "float32"), (XLA, "float32")):

@@ -58,6 +58,7 @@ def look(pools: dict[str, Pool], port: Port) -> Agreement:
     return agreement
 
 
+@pytest.mark.thorough
 def test_every_paired_layer_is_compared_as_it_comes_and_fed(pools, tmp_path):
     agreement = look(pools, opened(pools, files.write(tmp_path, "residual")))
     assert not agreement.first_difference

@@ -34,6 +34,7 @@ def run_test(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.thorough
 def test_what_is_drafted_agrees_and_its_test_passes(folder: Path) -> None:
     done = run_test(folder)
     assert done.returncode == 0, done.stdout + done.stderr

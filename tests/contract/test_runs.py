@@ -113,6 +113,7 @@ def bench(pair, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.thorough
 def test_a_worker_killed_while_it_is_timed_is_one_crashed_case_and_all_others_are_complete(tmp_path, pair):
     victim, other = pair
     with running(tmp_path / "out", *bench(pair, "--models", "dense,rnn", "--budget", "6")) as run:
@@ -150,7 +151,13 @@ def test_a_worker_that_hangs_ends_as_timeout_and_all_others_are_complete(tmp_pat
     assert len(result.cases) == 2 * 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, id="terminated", marks=pytest.mark.thorough),
+    ],
+)
 def test_an_interrupted_run_keeps_what_was_finished_and_leaves_no_process(tmp_path, pair, number):
     # The models still to come keep the run from ending before the signal arrives.
     with running(tmp_path / "out", *bench(pair, "--models", "dense,residual,rnn,lstm")) as run:
@@ -194,6 +201,7 @@ def test_a_framework_that_is_missing_stops_no_other_and_the_page_says_what_to_in
     assert f"[{victim.framework}]" in (tmp_path / "out" / "page.html").read_text()
 
 
+@pytest.mark.thorough
 def test_compiling_alone_leaves_compiled_code_and_nothing_else(tmp_path):
     if not find_installation(FRAMEWORKS["pytorch"], Configuration()).installed:
         pytest.skip("needs PyTorch")

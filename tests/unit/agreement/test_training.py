@@ -66,7 +66,7 @@ def in_dtype(task: TrainingTask, trained: Trained) -> Trained:
     return Trained(trained.losses, trained.logits.astype(task.workload.dtype))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.thorough), "float32"])
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_rounding_alone_passes_over_200_steps(optimiser: str, dtype: str) -> None:
     task, expected = task_and_expected("dense", optimiser, dtype)
