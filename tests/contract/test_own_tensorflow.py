@@ -358,5 +358,5 @@ def test_the_command_takes_it_and_nan_disagrees(tmp_path):
     done = faceoff(tmp_path, "agree", *chosen, "--out", "wrong")
     assert done.returncode == 1, done.stdout + done.stderr
     (check,) = load(tmp_path / "wrong" / "result.json").agreements
-    assert (check.outcome, check.first_difference) == ("disagrees", "outputs")
+    assert (check.outcome, check.first_difference) == ("disagrees", "between second and head (inference)")
     assert any("not finite" in (quantity.problem or "") for quantity in check.quantities)

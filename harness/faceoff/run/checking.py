@@ -11,7 +11,7 @@ from faceoff.agreement.check import Expected, blank, check_agreement, ended, nam
 from faceoff.agreement.timed_check import TimedExpected, examples_compared, is_judged_whole
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import family_of
-from faceoff.core.spec import Contender, OwnSpec, Workload
+from faceoff.core.spec import Contender, Workload
 from faceoff.pool.memory import as_outcome, require_memory, require_memory_of_reference, timed_batches
 from faceoff.pool.workers import Pool
 from faceoff.results.agreements import EVERYDAY, Agreement
@@ -129,8 +129,7 @@ class Checking:
 
         units = AGREEMENT_UNITS * len(self._options.dtypes)
         contenders = self._options.contenders
-        here = not isinstance(workload.model, OwnSpec)
-        both, found = self._side_by_side.run(make, warm, judge, units, _stage(workload), contenders, gives_way=here)
+        both, found = self._side_by_side.run(make, warm, judge, units, _stage(workload), contenders)
         self._compared = {compared: (both()[0], dict(zip(contenders, found, strict=True)))}
         self._expected = {workload: lambda: both()[1]}
         self._result.agreements += [

@@ -244,7 +244,6 @@ class Engine:
                 info.settings = without_home(self._pool.worker(contender).start_reply["settings"])
             self._result.contenders.append(info)
             self._reporter.advance(START_UNITS, f"started {contender}")
-        self.references.start(self._options.workloads)
         failures = list(self._pool.failures.values())
         nowhere = not self._pool.available and all(e.outcome in ("unsupported", "missing") for e in failures)
         if self._options.device == "gpu" and nowhere:

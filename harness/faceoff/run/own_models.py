@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,18 +130,6 @@ class References:
 
     def __enter__(self) -> References:
         return self
-
-    def start(self, workloads: Iterable[Workload]) -> None:
-        """Starts the reference side of every user's model among these.
-
-        From here and not when it is asked for first: that is on a thread which gives way to all others, and so would
-        whatever it starts.
-        """
-        for workload in workloads:
-            if isinstance(workload.model, OwnSpec):
-                # One that does not start is told where it is asked for.
-                with suppress(WorkerError):
-                    self.worker(port_of(workload.model).reference)
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import suppress
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -50,7 +47,6 @@ class SideBySide:
         units: float,
         stage: str,
         contenders: Sequence[Contender] | None = None,
-        gives_way: bool = True,
     ) -> tuple[Callable[[], Found], list[Judged]]:
         """Judges every contender against what is expected; keeps their order.
 
@@ -61,7 +57,6 @@ class SideBySide:
             units: of progress, for each contender.
             stage: what is going on, in words.
             contenders: none means all.
-            gives_way: the reference is computed here, and not by a process which this thread waits for.
 
         Raises:
             MemoryError: of the reference; the workers can go on with something smaller.
@@ -76,10 +71,10 @@ class SideBySide:
                     break
 
         try:
-            expected = executor.submit(_in_background, make_expected, gives_way)
+            expected = executor.submit(make_expected)
             self._warming = [
                 *(job for job in self._warming if not job.done()),
-                executor.submit(_in_background, warm_until_over, gives_way),
+                executor.submit(warm_until_over),
             ]
             # Who took longest before begins first, so that none is left to end alone.
             chosen = contenders or self._pool.contenders
@@ -102,15 +97,3 @@ class SideBySide:
             over.set()
             executor.shutdown(wait=False, cancel_futures=True)
             one_thread.restore_original_limits()
-
-
-def _in_background(compute: Callable[[], Found], gives_way: bool = True) -> Found:
-    """Computes on one thread, which if asked to gives way to the workers.
-
-    Their thread pools stall when one core is taken away.
-    """
-    if gives_way and sys.platform == "linux":
-        # Kernels with one policy alone refuse: then it competes.
-        with suppress(OSError):
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
-    return compute()
