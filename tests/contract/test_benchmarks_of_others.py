@@ -31,6 +31,7 @@ def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.thorough
 def test_it_runs_what_the_options_say_and_tells_first_what_it_may_cost(repository: Path, lightest: Contender) -> None:
     done = run(
         repository, "--faceoff-preset=small", "--faceoff-models=dense", "--faceoff-batch-size=3,4",

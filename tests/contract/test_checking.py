@@ -42,6 +42,7 @@ def test_large_batches_share_one_comparison_on_fewer_examples(
     assert "training steps of the whole batch were judged by them" in page
 
 
+@pytest.mark.thorough
 def test_one_batch_alone_serves_every_timed_call_where_it_is_large(
     lightest: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

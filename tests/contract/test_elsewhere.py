@@ -77,6 +77,7 @@ def test_it_runs_beside_the_project_s_own(faceoff: Any, tmp_path: Path, lightest
     assert len(result.comparisons) == 1
 
 
+@pytest.mark.thorough
 def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
     edit(tmp_path / "plain" / "framework.toml", '["float64", "float32"]', '["float32"]')
     done = faceoff("bench", *SMALL, "--models", "dense", "--steps", "inference", "--budget", "quick")
@@ -90,6 +91,7 @@ def test_who_offers_no_float64_is_checked_and_timed_in_what_is_offered(faceoff: 
     assert "Meaning checked in float32 only" in done.stdout, done.stderr
 
 
+@pytest.mark.thorough
 def test_who_offers_no_float64_meets_what_magnifies_faults_in_what_is_offered(faceoff: Any, tmp_path: Path) -> None:
     edit(tmp_path / "plain" / "framework.toml", '["float64", "float32"]', '["float32"]')
     done = faceoff(

@@ -191,7 +191,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(name, marks=() if name in ("epsilon", "gelu") else pytest.mark.thorough) for name in FAULTS],
+    [pytest.param(name, marks=() if name == "epsilon" else pytest.mark.thorough) for name in FAULTS],
 )
 def test_a_fault_is_blamed_on_the_layer_that_makes_it(tmp_path: Path, pools: dict[Contender, Pool], fault: str) -> None:
     there, written, place = FAULTS[fault]

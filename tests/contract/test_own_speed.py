@@ -205,11 +205,12 @@ def test_a_run_goes_on_from_another_folder(folder: Path) -> None:
     assert (done.returncode, "cannot be resumed" in done.stderr) == (2, True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("written", "step", "said"),
     [
         pytest.param(STALE_OUTPUTS, "inference", "outputs of ", id="outputs"),
-        pytest.param(STALE_GRADIENTS, "gradients", "gradient of ", id="gradients", marks=pytest.mark.thorough),
+        pytest.param(STALE_GRADIENTS, "gradients", "gradient of ", id="gradients"),
     ],
 )
 def test_what_is_remembered_when_it_is_timed_is_found(folder: Path, written: str, step: str, said: str) -> None:

@@ -41,6 +41,7 @@ def test_what_is_drafted_agrees_and_its_test_passes(folder: Path) -> None:
     assert not list(folder.glob("reports/*"))
 
 
+@pytest.mark.thorough
 def test_a_fault_fails_the_test_and_names_tensor_layer_units_seed_and_command(folder: Path) -> None:
     edit(folder / "mine" / "jax_model.py", "epsilon=1e-5", "epsilon=1e-3")
     done = run_test(folder)

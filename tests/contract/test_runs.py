@@ -133,6 +133,7 @@ def test_a_worker_killed_while_it_is_timed_is_one_crashed_case_and_all_others_ar
     assert "crashed" in (tmp_path / "out" / "page.html").read_text()
 
 
+@pytest.mark.thorough
 def test_a_worker_that_hangs_ends_as_timeout_and_all_others_are_complete(tmp_path, pair):
     victim, other = pair
     with running(tmp_path / "out", *bench(pair, "--timeout", "8", "--models", "rnn")) as run:

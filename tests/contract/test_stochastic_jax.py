@@ -177,16 +177,19 @@ def ratios(found):
     return {f"{name}: {quantity}": value for name in found for quantity, value in found[name]["ratios"].items()}
 
 
+@pytest.mark.thorough
 def test_every_program_is_taken_apart(programs):
     assert len(programs) >= 30
     assert {name: found["whole"] for name, found in programs.items() if found["whole"]} == {}
 
 
+@pytest.mark.thorough
 def test_an_undisturbed_run_is_plain_float64(programs):
     off = {name: max(found["off"].values()) for name, found in programs.items()}
     assert {name: value for name, value in off.items() if not value <= MOST_OFF} == {}
 
 
+@pytest.mark.thorough
 def test_float32_errs_by_a_few_units_of_the_noise(programs):
     found = ratios(programs)
     assert len(found) > 150
@@ -194,11 +197,13 @@ def test_float32_errs_by_a_few_units_of_the_noise(programs):
     assert np.median(list(found.values())) >= LEAST_MEDIAN
 
 
+@pytest.mark.thorough
 def test_the_noise_of_built_in_models_is_the_references(models):
     found = {name: value for name, value in ratios(models).items() if "without flips" not in name}
     assert {name: value for name, value in found.items() if not 1 / WITHIN <= value <= WITHIN} == {}
 
 
+@pytest.mark.thorough
 def test_without_flips_gradients_behind_relus_have_less_noise_than_the_references_in_bfloat16(models):
     # Decided by flips: the same models with roundings so large that ReLUs turn over are within the factor above.
     for kind in ("dense", "residual"):
@@ -208,6 +213,7 @@ def test_without_flips_gradients_behind_relus_have_less_noise_than_the_reference
         assert found["gradient of input 'x'"] < 1 / WITHIN
 
 
+@pytest.mark.thorough
 def test_the_centre_of_built_in_models_is_the_reference(models):
     off = {name: max(found["off"].values()) for name, found in models.items()}
     assert {name: value for name, value in off.items() if not value <= MOST_OFF} == {}

@@ -96,6 +96,7 @@ def ratios(runtime: PyTorchRuntime, task: Task, dtype: str) -> dict[str, float]:
     return {name: found.rms / reference[name].rms for name, found in noise.items() if reference[name].rms}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("spec", "optimiser"), CASES, ids=lambda part: getattr(part, "label", part))
 def test_noise_is_that_of_the_reference(
     runtime: PyTorchRuntime, spec: ModelSpec, optimiser: str, record_property: Callable[[str, object], None]

@@ -233,6 +233,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(place: Workplace, arguments: l
     assert [path.name for path in place.folder.glob(".venv*")] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("told", "outcome", "said"),
     [

@@ -1,5 +1,6 @@
 """The reference of the command line says what the command says, wherever it is made."""
 
+import itertools
 import os
 
 import click
@@ -10,8 +11,9 @@ from faceoff.commands.cli import cli
 
 
 def test_the_file_is_what_the_command_says():
-    again = "run `python -m faceoff.commands.reference`"
-    assert reference.PATH.read_text(encoding="utf-8") == reference.reference(), again
+    there, made = reference.PATH.read_text(encoding="utf-8").splitlines(), reference.reference().splitlines()
+    differing = [lines for lines in itertools.zip_longest(there, made) if lines[0] != lines[1]]
+    assert not differing, f"run `python -m faceoff.commands.reference`; first of all: {differing[0]}"
 
 
 @pytest.mark.parametrize("columns", ["20", "300"])
