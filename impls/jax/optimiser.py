@@ -14,6 +14,11 @@ STATES = {"momentum": "trace", "first moment": "mu", "second moment": "nu"}
 
 def make_optimiser(optimiser: Optimiser) -> optax.GradientTransformation:
     """An optax optimiser for a flat dict of arrays."""
+    if optimiser.kind == "adamw":
+        return optax.adamw(
+            optimiser.learning_rate, optimiser.beta1, optimiser.beta2, optimiser.epsilon, 0.0,
+            weight_decay=optimiser.weight_decay, nesterov=False,
+        )  # fmt: skip
     if optimiser.kind == "adam":
         return optax.adam(
             optimiser.learning_rate,

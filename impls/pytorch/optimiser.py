@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from faceoff.core.precision import ADAMS
 from faceoff.core.spec import Optimiser
 
 STATES = {"momentum": "momentum_buffer", "first moment": "exp_avg", "second moment": "exp_avg_sq"}
@@ -20,6 +21,11 @@ def make_optimiser(optimiser: Optimiser, parameters: list[torch.Tensor], in_grap
         in_graph: whether its steps are captured as CUDA graphs.
     """
     fused = is_fused(optimiser, parameters[0])
+    if optimiser.kind == "adamw":
+        return torch.optim.AdamW(
+            parameters, optimiser.learning_rate, (optimiser.beta1, optimiser.beta2), optimiser.epsilon,
+            optimiser.weight_decay, amsgrad=False, maximize=False, fused=fused, capturable=in_graph,
+        )  # fmt: skip
     if optimiser.kind == "adam":
         return torch.optim.Adam(
             parameters, lr=optimiser.learning_rate, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.epsilon,
@@ -38,7 +44,7 @@ def is_fused(optimiser: Optimiser, parameter: torch.Tensor) -> bool:
     On a CPU that of SGD in torch 2.13 leaves every 16 elements of a float16 or bfloat16 weight as they were.
     """
     wide = parameter.dtype in (torch.float32, torch.float64)
-    return wide or optimiser.kind == "adam" or parameter.device.type != "cpu"
+    return wide or optimiser.kind in ADAMS or parameter.device.type != "cpu"
 
 
 def held_state(

@@ -44,7 +44,10 @@ class GradientDescent(keras.optimizers.SGD):
 
 
 class Adam(keras.optimizers.Adam):
-    """Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root; by the fused kernel likewise."""
+    """Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root; by the fused kernel likewise.
+
+    With a weight decay it is AdamW: the kernel knows none, so what is kept of a weight is taken before.
+    """
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Any = None) -> None:
         """Moves the variables that the optimiser was built with, in place."""
@@ -53,6 +56,10 @@ class Adam(keras.optimizers.Adam):
         else:
             self._apply_fused(grads)
         self.iterations.assign_add(1)
+
+    @property
+    def _share_kept(self) -> float:
+        return 1 - float(self.learning_rate) * self.weight_decay
 
     def _fits(self, dtype: tf.DType) -> bool:
         """Whether the fused kernel's constants, held in the dtype of the weights, are neither 1 nor 0 there.
@@ -74,6 +81,8 @@ class Adam(keras.optimizers.Adam):
         epsilon = tf.constant(self.epsilon, dtype) * tf.sqrt(1 - power2)
         slots = zip(self._trainable_variables, self._momentums, self._velocities, grads, strict=True)
         for variable, mean, square, grad in slots:
+            if self.weight_decay:
+                variable.value.assign(variable.value * tf.constant(self._share_kept, dtype))
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle, m=mean.value.handle, v=square.value.handle, beta1_power=power1,
                 beta2_power=power2, lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, grad=grad,
@@ -86,6 +95,8 @@ class Adam(keras.optimizers.Adam):
         for variable, mean, square, grad in slots:
             wide, m, v, w = (tf.cast(x, tf.float32) for x in (grad, mean.value, square.value, variable.value))
             m, v = beta1 * m + (1 - beta1) * wide, beta2 * v + (1 - beta2) * wide**2
+            if self.weight_decay:
+                w *= self._share_kept
             w -= rate * (m / (1 - beta1**step)) / (tf.sqrt(v / (1 - beta2**step)) + epsilon)
             for held, value in ((mean, m), (square, v), (variable, w)):
                 held.value.assign(tf.cast(value, grad.dtype))
@@ -104,7 +115,12 @@ def make_optimiser(rule: Optimiser, variables: Sequence[keras.Variable]) -> kera
     }  # fmt: skip
     # A plain learning rate would become a float32 variable; a callable's value keeps its digits.
     optimiser: keras.optimizers.Optimizer
-    if rule.kind == "adam":
+    if rule.kind == "adamw":
+        optimiser = Adam(
+            lambda: rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon, amsgrad=False,
+            **{**unused, "weight_decay": rule.weight_decay or None},
+        )  # fmt: skip
+    elif rule.kind == "adam":
         optimiser = Adam(
             lambda: rule.learning_rate, beta_1=rule.beta1, beta_2=rule.beta2, epsilon=rule.epsilon, amsgrad=False,
             **unused,

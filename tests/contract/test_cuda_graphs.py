@@ -10,6 +10,7 @@ STEPS = """
 import numpy as np
 import torch
 from faceoff.core.contract import Settings
+from faceoff.core.precision import ADAMS
 from faceoff.core.spec import OPTIMISERS, Optimiser, Workload
 from faceoff.core.weights import seeded_batch, seeded_weights
 from faceoff.workloads.presets import PRESETS
@@ -40,7 +41,7 @@ def same(ours, theirs):
 
 for sized in PRESETS["small"].sized:
     for kind in OPTIMISERS:
-        rate = 0.01 if kind == "adam" else 0.1
+        rate = 0.01 if kind in ADAMS else 0.1
         workload = Workload(sized.model, sized.batch_size, optimiser=Optimiser(kind, learning_rate=rate))
         weights = seeded_weights(sized.model, 1)
         mode, device = "eager", torch.device("cpu")

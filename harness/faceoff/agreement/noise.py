@@ -181,6 +181,20 @@ def distances(exact: Values, run: Values) -> Distances:
         return {name: distance_of(value, run[name]) for name, value in exact.items()}
 
 
+def enlarge(name: str, exact: np.ndarray, run: np.ndarray, times: float) -> np.ndarray:
+    """What a run would give whose roundings were so many times as large: as many times as far from the exact value.
+
+    A second moment is a square. That of a gradient which is zero but for rounding grows with the square of the
+    roundings, so it is the root that is moved.
+    """
+    if not name.startswith("second moment"):
+        moved: np.ndarray = exact + (run - exact) * times
+        return moved
+    root, other = (np.sqrt(np.maximum(value, 0.0)) for value in (exact, run))
+    squared: np.ndarray = np.square(root + (other - root) * times)
+    return squared
+
+
 def noise_of(exact: Values, runs: Iterable[Values], dtype: str) -> dict[str, Noise]:
     """The spread of stochastic runs around the exact values, by quantity; see `noise_from`."""
     return noise_from(exact, [distances(exact, run) for run in runs], dtype)

@@ -17,7 +17,17 @@ from faceoff.agreement.findings import explained
 from faceoff.agreement.flips import Settled
 from faceoff.agreement.layer_pairs import Call
 from faceoff.agreement.layers import LayerSearch, values_of, with_model
-from faceoff.agreement.noise import NOISE_RUNS, Distances, Noise, Values, distances, noise_from, rms, run_all
+from faceoff.agreement.noise import (
+    NOISE_RUNS,
+    Distances,
+    Noise,
+    Values,
+    distances,
+    enlarge,
+    noise_from,
+    rms,
+    run_all,
+)
 from faceoff.agreement.quantities import EVERYTHING, LOSS, OUTPUTS, Detail, built_quantities, offered, stage_of
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import port_of
@@ -95,7 +105,7 @@ class OwnExpected(Expected):
 
         def run(number: int) -> Distances:
             values = self._run(dtype, unit, number + 1, alike)
-            return distances(exact, {name: value + (values[name] - value) * scale for name, value in exact.items()})
+            return distances(exact, {name: enlarge(name, value, values[name], scale) for name, value in exact.items()})
 
         return noise_from(exact, run_all(run, 1), dtype)
 

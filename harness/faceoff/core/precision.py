@@ -2,6 +2,7 @@
 
 from faceoff.core.errors import InputError
 
+ADAMS = ("adam", "adamw")
 DTYPES = ("float64", "float32", "tf32", "bfloat16", "float16", "mixed_bfloat16")
 """`float32` is true float32 everywhere. Two policies hold weights and optimiser state wider than they compute:
 
@@ -26,7 +27,7 @@ def require_precision(dtype: str, device: str, optimiser: str, epsilon: float, b
             expected=", ".join(name for name in DTYPES if name != "tf32"),
             next_step="use --device gpu",
         )
-    if dtype == "float16" and optimiser == "adam" and epsilon < 2.0**-24:
+    if dtype == "float16" and optimiser in ADAMS and epsilon < 2.0**-24:
         raise InputError(
             "Adam's epsilon is zero in this dtype",
             where="workload.optimiser.epsilon",
@@ -34,7 +35,7 @@ def require_precision(dtype: str, device: str, optimiser: str, epsilon: float, b
             expected=f"at least {2.0**-24:.2g}",
             next_step="use --optimiser sgd or momentum",
         )
-    if dtype == "bfloat16" and optimiser == "adam" and 1 - beta2 < 2.0**-8:
+    if dtype == "bfloat16" and optimiser in ADAMS and 1 - beta2 < 2.0**-8:
         raise InputError(
             "Adam's beta2 is one in this dtype",
             where="workload.optimiser.beta2",

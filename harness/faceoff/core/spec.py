@@ -10,7 +10,7 @@ from faceoff.core.precision import DTYPES, require_precision, storage_dtype
 STEPS = ("inference", "gradients", "training")
 DEVICES = ("cpu", "gpu")
 ACTIVATIONS = ("relu", "tanh")
-OPTIMISERS = ("sgd", "momentum", "adam")
+OPTIMISERS = ("sgd", "momentum", "adam", "adamw")
 
 
 def require_choice(value: object, choices: Tuple[str, ...], where: str) -> None:
@@ -276,6 +276,7 @@ class Optimiser:
 
     sgd: w -= learning_rate * g.  momentum: v = momentum * v + g; w -= learning_rate * v.
     adam: Kingma and Ba 2015, algorithm 1, epsilon added to the bias-corrected root.
+    adamw: the same after w -= learning_rate * weight_decay * w for every trained weight (Loshchilov and Hutter 2019).
     """
 
     kind: str = "sgd"
@@ -284,16 +285,17 @@ class Optimiser:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.01
 
     @property
     def state_names(self) -> Tuple[str, ...]:
         """What it holds for every trained weight: v, or the two moments; an array of the weight's shape each."""
-        return {"sgd": (), "momentum": ("momentum",), "adam": ("first moment", "second moment")}[self.kind]
+        return {"sgd": (), "momentum": ("momentum",)}.get(self.kind, ("first moment", "second moment"))
 
     def __post_init__(self) -> None:
         require_choice(self.kind, OPTIMISERS, "optimiser.kind")
         require_number(self.learning_rate, "optimiser.learning_rate", 0.0, 10.0)
-        for name in ("momentum", "beta1", "beta2"):
+        for name in ("momentum", "beta1", "beta2", "weight_decay"):
             require_number(getattr(self, name), f"optimiser.{name}", 0.0, 0.999999)
         require_number(self.epsilon, "optimiser.epsilon", 1e-16, 1.0)
 

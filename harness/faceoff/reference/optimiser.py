@@ -11,7 +11,7 @@ from faceoff.reference.arithmetic import Arithmetic, Array
 
 
 class UpdateRule:
-    """SGD, momentum or Adam (Kingma and Ba 2015, algorithm 1), each array with its own state.
+    """SGD, momentum, Adam (Kingma and Ba 2015, algorithm 1) or AdamW, each array with its own state.
 
     Args:
         optimiser: the rule and its constants.
@@ -29,8 +29,10 @@ class UpdateRule:
     def apply(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> dict[str, Array]:
         """One step: new weights for every name in `gradients`."""
         self._step += 1
-        update = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam}[self._constants.kind]
-        return {name: weights[name] - self._constants.learning_rate * update(name, g) for name, g in gradients.items()}
+        kind, rate = self._constants.kind, self._constants.learning_rate
+        update = {"sgd": self._sgd, "momentum": self._momentum, "adam": self._adam, "adamw": self._adam}[kind]
+        kept = 1 - rate * self._constants.weight_decay if kind == "adamw" else 1.0
+        return {name: self._kept(weights[name], kept) - rate * update(name, g) for name, g in gradients.items()}
 
     def state(self, weights: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
         """What is held for each of `weights`, by `Optimiser.state_names`; zeros before the first step."""
@@ -38,6 +40,11 @@ class UpdateRule:
             kind: {name: held.get(name, np.zeros_like(value)) for name, value in weights.items()}
             for kind, held in self._state.items()
         }
+
+    @staticmethod
+    def _kept(weight: Array, share: float) -> Array:
+        kept: Array = weight if share == 1 else share * weight
+        return kept
 
     def _sgd(self, name: str, g: Array) -> Array:
         return g

@@ -11,7 +11,7 @@ from typing import Any
 from faceoff.agreement.quantities import Detail
 from faceoff.core.errors import InputError
 from faceoff.core.own import port_of
-from faceoff.core.precision import DTYPES
+from faceoff.core.precision import ADAMS, DTYPES
 from faceoff.core.spec import (
     OPTIMISERS,
     STEPS,
@@ -240,7 +240,7 @@ def make_options(
         dtype: for `agree`, what is checked (none means float64 and float32); else the one dtype that is timed (none
             means float32).
         device: `auto`, `cpu`, `gpu` or `gpu:N`.
-        optimiser: `sgd`, `momentum` or `adam`; None means sgd for the training step, and all for training on real data.
+        optimiser: one of `OPTIMISERS`; None means sgd for the training step, and all for training on real data.
         seed: of weights, batches and order.
         threads: of each worker; None means one for each core that this process may keep busy.
         out: folder for result, page and logs; None means a new one under `reports/`.
@@ -376,7 +376,7 @@ def _several(value: Any, kind: type, where: str) -> tuple[Any, ...]:
 
 def _kind_in(kind: str, dtypes: Sequence[str]) -> str:
     """A preset's optimiser; momentum for Adam in dtypes that cannot hold its constants."""
-    return "momentum" if kind == "adam" and not WITH_ADAM.issuperset(dtypes) else kind
+    return "momentum" if kind in ADAMS and not WITH_ADAM.issuperset(dtypes) else kind
 
 
 def _is_whole(value: object) -> bool:

@@ -121,7 +121,7 @@ TWINS = (
     _stressed(SMALL[0].model, 1, "momentum"),
     _stressed(SMALL[1].model, 6, "momentum"),
     _stressed(SMALL[2].model, 6, "adam"),
-    _stressed(SMALL[3].model, 6, "adam"),
+    _stressed(SMALL[3].model, 6, "adamw"),
     _stressed(RnnSpec(5, 8, 4, 6, many_to_many=True, activation="relu"), 6, "sgd"),
     _stressed(LstmSpec(5, 8, 4, 6, num_layers=2), 1, "momentum"),
 )

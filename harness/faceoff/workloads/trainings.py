@@ -27,6 +27,7 @@ RULES = (
     Optimiser("sgd", learning_rate=0.1),
     Optimiser("momentum", learning_rate=0.05),
     Optimiser("adam", learning_rate=0.005),
+    Optimiser("adamw", learning_rate=0.005),
 )
 TRAINING_DTYPE = "float32"
 TEST_BATCHES = 8
@@ -81,7 +82,7 @@ def _choices(models: Sequence[str], data_folder: Path | None, seed: int) -> list
     cifar = load_cifar10(data_folder) if data_folder else None
     digits = load_digits(seed)
     text = load_text(sequence_length=16)
-    _, momentum, adam = RULES
+    _, momentum, adam, _ = RULES
     characters = LstmSpec(len(ALPHABET), 48, len(ALPHABET), 16, many_to_many=True)
     choices = [
         _Choice("dense on digits", DenseSpec((64, 32, 10)), digits, 50, 80, momentum),

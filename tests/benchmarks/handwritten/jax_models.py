@@ -142,8 +142,10 @@ def _update(rule: Optimiser, trained: Arrays, gradients: Arrays, state: Any) -> 
     square = jax.tree.map(lambda s, g: rule.beta2 * s + (1 - rule.beta2) * g * g, slots[1], gradients)
     by_mean, by_square = 1 / (1 - rule.beta1**count), 1 / (1 - rule.beta2**count)
 
+    kept = 1 - rate * rule.weight_decay if rule.kind == "adamw" else 1.0
+
     def move(w: jax.Array, m: jax.Array, s: jax.Array) -> jax.Array:
-        return w - rate * (m * by_mean) / (jnp.sqrt(s * by_square) + rule.epsilon)
+        return kept * w - rate * (m * by_mean) / (jnp.sqrt(s * by_square) + rule.epsilon)
 
     return jax.tree.map(move, trained, mean, square), ([mean, square], count)
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceoff.core.errors import UnsupportedError
+from faceoff.core.precision import ADAMS
 from faceoff.core.spec import DenseSpec, LstmSpec, ModelSpec, ResidualSpec, RnnSpec, Workload
 from faceoff.core.weights import Batch
 from tests.benchmarks.handwritten.cuda_graphs import captured
@@ -132,11 +133,12 @@ def training(workload: Workload, weights: Mapping[str, np.ndarray], mode: str) -
 def make_optimiser(workload: Workload, parameters: list[nn.Parameter], mode: str) -> torch.optim.Optimizer:
     """PyTorch's fused optimiser, but for SGD in half types on a CPU, where its kernel leaves weights unchanged."""
     wanted = workload.optimiser
-    if wanted.kind == "adam":
+    if wanted.kind in ADAMS:
         betas, in_graph = (wanted.beta1, wanted.beta2), mode == "cuda-graphs"
-        return torch.optim.Adam(
-            parameters, lr=wanted.learning_rate, betas=betas, eps=wanted.epsilon, fused=True, capturable=in_graph
-        )
+        constants = {"lr": wanted.learning_rate, "betas": betas, "eps": wanted.epsilon, "capturable": in_graph}
+        if wanted.kind == "adamw":
+            return torch.optim.AdamW(parameters, weight_decay=wanted.weight_decay, fused=True, **constants)
+        return torch.optim.Adam(parameters, fused=True, **constants)
     momentum = wanted.momentum if wanted.kind == "momentum" else 0.0
     fused = workload.device == "gpu" or workload.dtype in ("float32", "float64")
     return torch.optim.SGD(parameters, lr=wanted.learning_rate, momentum=momentum, fused=fused)

@@ -35,7 +35,7 @@ class Update:
 
     def __init__(self, rule: Optimiser, variables: list[tf.Variable]) -> None:
         self.rule, self.variables = rule, variables
-        count = {"sgd": 0, "momentum": 1, "adam": 2}[rule.kind]
+        count = {"sgd": 0, "momentum": 1}.get(rule.kind, 2)
         self.slots = [[tf.Variable(tf.zeros_like(v)) for v in variables] for _ in range(count)]
         self.step = tf.Variable(0, dtype=variables[0].dtype)
 
@@ -62,7 +62,10 @@ class Update:
             power1, power2 = beta1**self.step, beta2**self.step
             # The kernel corrects the root after adding epsilon.
             epsilon = rule.epsilon * tf.sqrt(1 - power2)
+            kept = tf.constant(1 - rule.learning_rate * rule.weight_decay, self.step.dtype)
             for w, m, v, g in zip(self.variables, *self.slots, gradients, strict=True):
+                if rule.kind == "adamw":
+                    w.assign(kept * w)
                 ops.ResourceApplyAdam(
                     var=w.handle, m=m.handle, v=v.handle, beta1_power=power1, beta2_power=power2, lr=rate,
                     beta1=beta1, beta2=beta2, epsilon=epsilon, grad=g,

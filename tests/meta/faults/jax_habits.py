@@ -118,6 +118,9 @@ RULES = (
     Fault("rate ten times as high", JIT, "dense", in_optimiser(
         "return optax.sgd(optimiser.learning_rate", "return optax.sgd(10 * optimiser.learning_rate",
     ), "all weights after training step 1"),
+    Fault("optax' own decay for AdamW", JIT, "rnn", in_optimiser(
+        "weight_decay=optimiser.weight_decay, ", "",
+    ), "all weights after training step 1", "adamw"),
     Fault("Adam for plain descent", JIT, "dense", in_optimiser(
         'if optimiser.kind == "adam":', 'if optimiser.kind != "momentum":',
     ), "all weights after training step 1"),

@@ -195,6 +195,9 @@ TRAINING = (
     Fault("another second decay rate in Adam", EAGER, "lstm", in_optimiser(
         "betas=(optimiser.beta1, optimiser.beta2)", "betas=(optimiser.beta1, 0.99)",
     ), "second moment of all weights after training step 1", "adam"),
+    Fault("AdamW's decay ten times as strong", EAGER, "dense", in_optimiser(
+        "optimiser.weight_decay,", "10 * optimiser.weight_decay,",
+    ), "all weights after training step 1", "adamw"),
     Fault("weight decay coupled", EAGER, "residual", in_optimiser(
         "dampening=0.0, weight_decay=0.0", "dampening=0.0, weight_decay=1e-4",
     ), "all weights after training step 1"),

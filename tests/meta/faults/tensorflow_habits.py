@@ -134,6 +134,9 @@ RULES = (
     Fault("Adam for plain descent", EAGER, "dense", in_optimiser(
         'if rule.kind == "adam":', 'if rule.kind != "momentum":',
     ), "all weights after training step 1"),
+    Fault("a decay that does not follow the learning rate", EAGER, "lstm", in_optimiser(
+        "return 1 - float(self.learning_rate) * self.weight_decay", "return 1 - self.weight_decay",
+    ), "all weights after training step 1", "adamw"),
     Fault("AMSGrad", EAGER, "dense", in_optimiser(
         "        self.iterations.assign_add(1)\n",
         "        self.iterations.assign_add(1)\n"

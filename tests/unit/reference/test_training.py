@@ -43,6 +43,14 @@ def test_adam_steps_equal_those_by_hand() -> None:
     assert walk(optimiser, [0.5, -0.25]) == pytest.approx([first, second], rel=1e-13)
 
 
+def test_adamw_steps_equal_those_by_hand() -> None:
+    # As Adam's, each after 0.1 * 0.5 of the weight is gone.
+    optimiser = Optimiser("adamw", learning_rate=0.1, epsilon=0.25, weight_decay=0.5)
+    first = 0.95 - 0.1 * 0.5 / (0.5 + 0.25)
+    second = 0.95 * first - 0.1 * (0.02 / 0.19) / (math.sqrt(0.00031225 / 0.001999) + 0.25)
+    assert walk(optimiser, [0.5, -0.25]) == pytest.approx([first, second], rel=1e-13)
+
+
 def held(optimiser: Optimiser, gradients: list[float]) -> dict[str, float]:
     """The state of one weight after steps over `gradients`."""
     rule, weights = UpdateRule(optimiser, Exact()), {"w": np.array([1.0])}
@@ -57,6 +65,7 @@ def test_the_state_equals_that_by_hand() -> None:
     assert held(Optimiser("momentum", momentum=0.9), gradients) == pytest.approx({"momentum": 0.2}, rel=1e-14)
     adam = {"first moment": 0.02, "second moment": 0.00031225}
     assert held(Optimiser("adam"), gradients) == pytest.approx(adam, rel=1e-12)
+    assert held(Optimiser("adamw"), gradients) == pytest.approx(adam, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", OPTIMISERS)

@@ -47,10 +47,12 @@ class NumpyRuntime(Runtime):
 
 
 class Dense(Model):
-    """Layers, softmax cross-entropy, three optimisers."""
+    """Layers, softmax cross-entropy, four optimisers."""
 
     def __init__(self, workload, weights):
         self._spec, self._rule, self._dtype = workload.model, workload.optimiser, workload.dtype
+        decays = self._rule.kind == "adamw"
+        self._share_kept = 1 - self._rule.learning_rate * self._rule.weight_decay if decays else 1.0
         self.reset(weights)
 
     def reset(self, weights):
@@ -99,7 +101,8 @@ class Dense(Model):
         self._steps += 1
         for name, gradient in by_weights.items():
             step = getattr(self, f"_{self._rule.kind}")(name, gradient)
-            self._weights[name] = (self._weights[name] - self._rule.learning_rate * step).astype(self._dtype)
+            kept = self._weights[name] * self._share_kept
+            self._weights[name] = (kept - self._rule.learning_rate * step).astype(self._dtype)
         return loss
 
     def _sgd(self, name, gradient):
@@ -116,6 +119,8 @@ class Dense(Model):
         second[name] = rule.beta2 * second[name] + (1 - rule.beta2) * gradient**2
         root = np.sqrt(second[name] / (1 - rule.beta2**self._steps)) + rule.epsilon
         return first[name] / (1 - rule.beta1**self._steps) / root
+
+    _adamw = _adam
 
     def weights(self):
         return {name: value.copy() for name, value in self._weights.items()}
