@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from faceoff.core.errors import InputError, UnsupportedError
-from faceoff.core.side_file import load_build
+from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.weights import STATISTICS
 
 from .own_layers import Place, part_of, place_of
@@ -54,6 +54,7 @@ def open_side(file: str) -> dict[str, Any]:
         return {
             "weights": [place.to_json() for place in network.places.values()],
             "arrays": {path: np.array(value, dtype=np.float32) for path, value in network.values.items()},
+            "loss": has_loss(file, _variant()),
         }
 
 
@@ -68,8 +69,7 @@ def open_network(file: str, dtype: Any = None) -> Network:
         InputError: the file, or what it returns, cannot be used.
         UnsupportedError: it needs a module that is not here, or holds what has no counterpart elsewhere.
     """
-    # Arrays are wide by default or not, which the constants of a file follow.
-    built = load_build(file, str(jnp.result_type(float)))()
+    built = load_build(file, _variant())()
     if isinstance(built, nnx.Module):
         return _of_module(built, dtype, file)
     if isinstance(built, tuple) and len(built) == 2 and callable(built[1]):
@@ -78,6 +78,26 @@ def open_network(file: str, dtype: Any = None) -> Network:
         "`build()` returned no model", where=file, got=type(built).__name__,
         expected="a flax.nnx.Module, or a pair of parameters and a function of these and the inputs",
     )  # fmt: skip
+
+
+def open_loss(file: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The user's own loss, of outputs and targets; raises as `open_network` does, and InputError for no number."""
+    function = load_loss(file, _variant())
+
+    def loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        value = jnp.asarray(function(outputs, targets))
+        if value.ndim:
+            raise InputError(
+                "`loss()` returned no single number", where=file, got=value.shape, expected="an array without axes"
+            )
+        return value
+
+    return loss
+
+
+def _variant() -> str:
+    """Arrays are wide by default or not, which the constants of a file follow."""
+    return str(jnp.result_type(float))
 
 
 def _of_module(module: nnx.Module, dtype: Any, file: str) -> Network:

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 
 from faceoff.core.errors import InputError, UnsupportedError
-from faceoff.core.own import port_of
+from faceoff.core.own import OWN_LOSS, port_of
 from faceoff.core.weights import is_statistic
 
 from .disturbance import Disturbance
-from .own import Watch, open_network
+from .own import Watch, open_loss, open_network
 from .recording import Recorder
 from .runtime import Arrays, JaxModel, PlacedBatch, _to_numpy
 from .stochastic import inner_programs
@@ -108,7 +108,8 @@ class OwnModel(JaxModel):
         self, trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array
     ) -> tuple[jax.Array, Arrays]:
         outputs, moved = self._outputs(trained, statistics, inputs, training=True)
-        self._require_comparable(outputs, targets)
+        if self._port.loss != OWN_LOSS:
+            self._require_comparable(outputs, targets)
         outputs = outputs.astype(self._workload.storage_dtype)
         paths = {name: self._side.weights[name].path for name in statistics}
         found = {
@@ -116,6 +117,9 @@ class OwnModel(JaxModel):
             name: moved[path].astype(value.dtype) if (path := paths[name]) in moved else value
             for name, value in statistics.items()
         }
+        if self._port.loss == OWN_LOSS:
+            exact = targets if self._port.targets.classes else targets.astype(outputs.dtype)
+            return open_loss(self._side.file)(outputs, exact), found
         return LOSSES[self._port.loss](outputs, targets, self._port.class_axis), found
 
     def _outputs(

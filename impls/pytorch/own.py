@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from faceoff.core.errors import InputError
 from faceoff.core.own import Port, port_of
-from faceoff.core.side_file import load_build
+from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
 
 from .tracing import to_numpy
@@ -43,10 +43,15 @@ def build_module(file: str) -> nn.Module:
         InputError: the file does not import, has no `build`, or that returns something else.
         UnsupportedError: it needs a module that is not here.
     """
-    module = load_build(file, str(torch.get_default_dtype()))()
+    module = load_build(file, _variant())()
     if not isinstance(module, nn.Module):
         raise InputError("build() returns no module", where=file, got=type(module).__name__, expected="torch.nn.Module")
     return module
+
+
+def _variant() -> str:
+    """What the constants of a file may depend on."""
+    return str(torch.get_default_dtype())
 
 
 class Network(nn.Module):
@@ -104,7 +109,24 @@ def loss_of(port: Port) -> Loss:
     def binary(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(network(**inputs), targets)
 
-    return {"cross-entropy": cross_entropy, "squared-error": squared_error, "binary-cross-entropy": binary}[port.loss]
+    named = {"cross-entropy": cross_entropy, "squared-error": squared_error, "binary-cross-entropy": binary}
+    return named[port.loss] if port.loss in named else _own_loss(port.side("pytorch").file)
+
+
+def _own_loss(file: str) -> Loss:
+    function = load_loss(file, _variant())
+
+    def own(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        # A policy of mixed precision has the loss in the dtype of the weights.
+        loss = function(network(**inputs).to(next(network.parameters()).dtype), targets)
+        if not isinstance(loss, torch.Tensor) or loss.ndim:
+            got = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise InputError(
+                "`loss()` returned no single number", where=file, got=got, expected="a tensor without axes"
+            )
+        return loss
+
+    return own
 
 
 def model_class() -> type[Any]:
@@ -138,7 +160,7 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
             }
         )
         arrays[path] = to_numpy(value.float())
-    return {"weights": weights, "arrays": arrays}
+    return {"weights": weights, "arrays": arrays, "loss": has_loss(file, _variant())}
 
 
 def kind_of(module: nn.Module) -> str:

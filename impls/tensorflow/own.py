@@ -16,7 +16,7 @@ from keras.src.utils.naming import reset_uids
 
 from faceoff.core.errors import InputError, UnsupportedError
 from faceoff.core.own import port_of
-from faceoff.core.side_file import load_build
+from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
 
 from .own_layers import Place, places_of
@@ -32,10 +32,11 @@ RATES: tuple[tuple[Any, tuple[str, ...]], ...] = (
 def open_side(file: str, seed: int) -> dict[str, Any]:
     """See `Runtime.open_side`."""
     keras.utils.set_random_seed(seed)
-    places = Network(file, "float32").places
+    network = Network(file, "float32")
     return {
-        "weights": [place.to_json() for place in places.values()],
-        "arrays": {path: np.array(place.variable.value, np.float32) for path, place in places.items()},
+        "weights": [place.to_json() for place in network.places.values()],
+        "arrays": {path: np.array(place.variable.value, np.float32) for path, place in network.places.items()},
+        "loss": has_loss(file, "float32"),
     }
 
 
@@ -104,6 +105,17 @@ class Network:
             got = getattr(outputs, "dtype", type(outputs).__name__)
             raise InputError("its outputs are not one array of numbers", where=self._file, got=got)
         return outputs
+
+    def own_loss(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """What the file's `loss` makes of them; raises InputError where that is no single number."""
+        with self._in_force():
+            loss = tf.convert_to_tensor(load_loss(self._file, self._policy)(outputs, targets))
+        if loss.shape.rank:
+            raise InputError(
+                "`loss()` returned no single number", where=self._file, got=tuple(loss.shape),
+                expected="a tensor without axes",
+            )  # fmt: skip
+        return loss
 
     def _arguments(self, given: dict[str, tf.Tensor]) -> list[Any]:
         """As the model takes them: one by one, as a list, or as a dict."""

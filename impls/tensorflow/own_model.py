@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from faceoff.core.errors import InputError, UnsupportedError
-from faceoff.core.own import port_of
+from faceoff.core.own import OWN_LOSS, port_of
 from faceoff.core.spec import ModelSpec, Workload
 from faceoff.core.tuning import is_tuned
 from faceoff.core.weights import Weights, float_inputs, is_statistic, trainable_names
@@ -115,9 +115,13 @@ class OwnModel(TensorFlowModel):
         outputs = self._outputs_in_training(inputs)
         if not self._is_repeatable:
             self._require_repeatable(tf.compat.v1.get_default_graph())
-        self._require_comparable(outputs.shape, targets.shape)
+        if self._port.loss != OWN_LOSS:
+            self._require_comparable(outputs.shape, targets.shape)
         if outputs.dtype != self._workload.storage_dtype:
             outputs = tf.cast(outputs, self._workload.storage_dtype)
+        if self._port.loss == OWN_LOSS:
+            exact = targets if self._port.targets.classes else tf.cast(targets, outputs.dtype)
+            return self._network.own_loss(outputs, exact)
         return tf.reduce_mean(LOSSES[self._port.loss](outputs, targets, self._port.class_axis))
 
     def _outputs_in_training(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:

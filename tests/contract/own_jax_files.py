@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from faceoff.core.own import Input, Placed, Port, PortSide, Targets
+from tests.contract.own_losses import own_in
 
 MODULE = """
 import jax.numpy as jnp
@@ -156,7 +157,7 @@ def write_module(folder: Path) -> Port:
 def write_function(folder: Path, loss: str, targets: Targets, text: str = FUNCTION) -> Port:
     """Two layers as a function and its parameters."""
     file = folder / "function.py"
-    file.write_text(text)
+    file.write_text(text + own_in("jnp") if loss == "own" else text)
     weights = {
         "first.weight": ("first.0", (4, 3), (1, 0), None),
         "first.bias": ("first.1", (4,), (0,), None),

@@ -12,6 +12,7 @@ from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.installations import find_installation
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.results.records import Result
+from tests.contract.own_losses import own_in
 from tests.contract.plain import ROOT, edit, faceoff
 
 EXAMPLE = ROOT / "impls" / "examples" / "transformer"
@@ -100,6 +101,24 @@ def test_what_is_wrong_in_a_port_is_found_and_named(folder: Path, there: str, wr
     result, _ = agree(folder, "--dtype", "float64", status=1)
     (check,) = result.agreements
     assert (check.outcome, check.first_difference) == ("disagrees", first)
+
+
+@pytest.mark.thorough
+def test_a_loss_of_ones_own_is_checked_like_any_other(folder: Path) -> None:
+    edit(folder / "mine" / "port.toml", 'loss = "cross-entropy"', 'loss = "own"')
+    edit(folder / "mine" / "port.toml", "classes = 4", "shape = []")
+    done = faceoff(folder, "agree", "--models", "./mine", "--out", "none", "--quiet")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2)
+    assert "pytorch_model.py: no function `loss`; expected def loss(outputs, targets)" in done.stderr
+    for name, package, more in (("pytorch", "torch", "import torch\n"), ("jax", "jnp", "import jax.numpy as jnp\n")):
+        file = folder / "mine" / f"{name}_model.py"
+        file.write_text(more + file.read_text() + own_in(package))
+    result, _ = agree(folder)
+    assert [check.outcome for check in result.agreements] == ["ok", "ok"]
+    edit(folder / "mine" / "jax_model.py", "(targets - mean) ** 2", "(targets - mean) ** 2 / 2")
+    result, _ = agree(folder, "--dtype", "float64", status=1)
+    (check,) = result.agreements
+    assert (check.outcome, check.first_difference) == ("disagrees", "loss")
 
 
 @pytest.mark.thorough

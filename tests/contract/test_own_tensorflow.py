@@ -23,7 +23,7 @@ from faceoff.results.agreements import Quantity
 from faceoff.workloads.task import Task
 from tests.conftest import new_pool
 from tests.contract import own_tensorflow_files as files
-from tests.contract.own_losses import LOSSES, cross_entropy
+from tests.contract.own_losses import LOSSES, cross_entropy, own_in
 from tests.contract.plain import ROOT, edit, faceoff
 
 EAGER, REFERENCE = Contender("tensorflow", "eager"), Contender("pytorch", "eager")
@@ -178,7 +178,7 @@ def build():
 def small(folder: Path, loss: str, targets: Targets, text: str = SMALL) -> Port:
     """Two layers; told that it is trained, it doubles what it returns."""
     file = folder / "net.py"
-    file.write_text(files.KERAS + text)
+    file.write_text(files.KERAS + text + (own_in("keras.ops") if loss == "own" else ""))
     rng = np.random.default_rng(5)
     initial = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     return Port(

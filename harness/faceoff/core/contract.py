@@ -73,6 +73,7 @@ class Runtime(ABC):
             more keys may be there: `stacked`, the names of the equal parts that lie one after the other along the first
             canonical axis (`i f g o`, `z r n`, `query key value`), and `trained`, false for a running statistic.
             `arrays`: their initial values by path, as the side has them, float32.
+            `loss`: whether the file has a function `loss` of outputs and targets.
         """
         raise UnsupportedError("no models of users' own", where=type(self).__name__)
 

@@ -16,7 +16,8 @@ import numpy as np
 from faceoff.core.errors import InputError
 from faceoff.core.spec import ModelSpec, OwnSpec
 
-LOSSES = ("cross-entropy", "squared-error", "binary-cross-entropy")
+OWN_LOSS = "own"
+LOSSES = ("cross-entropy", "squared-error", "binary-cross-entropy", OWN_LOSS)
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class Port:
     Args:
         name: of the model.
         inputs, targets: of a batch.
-        loss: one of `LOSSES`, the mean over everything but the classes.
+        loss: one of `LOSSES`, the mean over everything but the classes. `own` is the function `loss` in each side's
+            file.
         class_axis: of the outputs, for a cross-entropy.
         weights: canonical names and shapes, in the reference's order. Running statistics, and they alone, are called
             `mean` or `variance` after the last dot.

@@ -1,4 +1,4 @@
-"""The Python file of a side of a user's own model: imported where it lies, and its `build()` called.
+"""The Python file of a side of a user's own model: imported where it lies, and its functions `build` and `loss`.
 
 Whatever fails in it is told in one line that names the file. The file's folder is importable for it alone.
 """
@@ -31,19 +31,37 @@ def load_build(file: str, variant: str) -> Callable[[], Any]:
         InputError: no such file, no such function, or something fails in it.
         UnsupportedError: it needs a module that is not here.
     """
-    folder = str(Path(file).resolve().parent)
-    with _importable(folder, variant):
-        module = _imported(file, variant)
-    build = getattr(module, "build", None)
-    if not callable(build):
-        raise InputError("no function `build`", where=file, expected="def build(): returns the model")
-    function: Callable[[], Any] = build
+    function = _function(file, variant, "build", "def build(): returns the model")
 
     def built() -> Any:
-        with _importable(folder, variant), _told(file, "`build()` failed"):
+        with _importable(_folder(file), variant), _told(file, "`build()` failed"):
             return function()
 
     return built
+
+
+def load_loss(file: str, variant: str) -> Callable[[Any, Any], Any]:
+    """The function `loss` of a file, of outputs and targets; arguments and errors as of `load_build`."""
+    return _function(file, variant, "loss", "def loss(outputs, targets): returns their mean loss")
+
+
+def has_loss(file: str, variant: str) -> bool:
+    """Whether a file has a function `loss`; arguments and errors as of `load_build`."""
+    with _importable(_folder(file), variant):
+        return callable(getattr(_imported(file, variant), "loss", None))
+
+
+def _function(file: str, variant: str, name: str, expected: str) -> Callable[..., Any]:
+    with _importable(_folder(file), variant):
+        found = getattr(_imported(file, variant), name, None)
+    if not callable(found):
+        raise InputError(f"no function `{name}`", where=file, expected=expected)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _folder(file: str) -> str:
+    return str(Path(file).resolve().parent)
 
 
 def _imported(file: str, variant: str) -> ModuleType:

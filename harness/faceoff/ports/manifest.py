@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from faceoff.core.errors import InputError
-from faceoff.core.own import LOSSES, Input, Targets
+from faceoff.core.own import LOSSES, OWN_LOSS, Input, Targets
 from faceoff.core.weights import STATES
 from faceoff.frameworks.registry import FRAMEWORKS, require_framework
 
@@ -104,7 +104,7 @@ class PortManifest(_Part):
 
     name: str = ""
     reference: str = ""
-    loss: Literal["cross-entropy", "squared-error", "binary-cross-entropy"]
+    loss: Literal["cross-entropy", "squared-error", "binary-cross-entropy", "own"]
     class_axis: int = -1
     inputs: Annotated[dict[str, InputTable], Field(min_length=1)]
     targets: TargetsTable = TargetsTable()
@@ -272,7 +272,8 @@ def _check_targets(manifest: PortManifest, file: Path) -> None:
         raise _no_part(f"{where}.classes", targets.classes, 'numbers, or loss = "cross-entropy"')
     if manifest.loss == "binary-cross-entropy" and targets.classes not in (None, 2):
         raise _no_part(f"{where}.classes", targets.classes, "2, or nothing")
-    if manifest.loss != "squared-error" and targets.scale is not None:
+    of_numbers = manifest.loss == "squared-error" or (manifest.loss == OWN_LOSS and not targets.classes)
+    if not of_numbers and targets.scale is not None:
         raise _no_part(f"{where}.scale", targets.scale, "no scale for classes")
     if manifest.loss != "cross-entropy" and "class_axis" in manifest.model_fields_set:
         raise _no_part(f"{file}: class_axis", manifest.class_axis, "it with a cross-entropy alone")

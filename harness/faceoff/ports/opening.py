@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from faceoff.core.errors import InputError, WorkerError
-from faceoff.core.own import Port, PortSide
+from faceoff.core.own import OWN_LOSS, Port, PortSide
 from faceoff.pool.worker import Worker
 from faceoff.ports.manifest import PortManifest, read_port
 from faceoff.ports.mapping import Mapped, map_sides
@@ -44,6 +44,12 @@ def open_port(
     def ask(framework: str) -> Mapping[str, Any]:
         reply = pool_of(framework).request("open_side", file=str(manifest.file_of(framework)), seed=seed)
         _check_reply(reply, f"{manifest.path}: sides.{framework}")
+        if manifest.loss == OWN_LOSS and not reply.get("loss"):
+            raise InputError(
+                "no function `loss`", where=str(manifest.file_of(framework)),
+                expected="def loss(outputs, targets): returns their mean loss",
+                next_step=f"write it, or name another loss in {manifest.path}",
+            )  # fmt: skip
         return reply
 
     # Side by side: each framework takes seconds to import.
