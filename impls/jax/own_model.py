@@ -13,7 +13,7 @@ import optax
 
 from faceoff.core.errors import InputError, UnsupportedError
 from faceoff.core.own import OWN_LOSS, port_of
-from faceoff.core.weights import is_statistic
+from faceoff.core.weights import Weights, is_statistic
 
 from .disturbance import Disturbance
 from .own import Watch, open_loss, open_network
@@ -25,7 +25,10 @@ DRAWS = ("random_bits", "rng_bit_generator", "rng_uniform")
 
 
 class OwnModel(JaxModel):
-    """A model that its user's file makes, in the mode `jit`. Arrays travel by canonical name, in the file's layouts."""
+    """A model that its user's file makes, in the mode `jit`.
+
+    Arrays are held by their paths there, of which several canonical weights may share one.
+    """
 
     def _make_network(self, mode: str) -> None:
         self._port = port_of(self._workload.model)
@@ -39,20 +42,22 @@ class OwnModel(JaxModel):
         self._check_places()
 
     def _check_places(self) -> None:
-        """Raises InputError unless the port fills every weight of the file once, with what fits."""
-        file, filled = self._side.file, [self._side.weights[name].path for name in self._names]
-        if sorted(filled) != sorted(self._network.places):
-            missing = sorted(set(self._network.places) - set(filled))
-            unknown = sorted(set(filled) - set(self._network.places))
-            got = f"missing {missing}, unknown {unknown}" if missing or unknown else "some filled twice"
-            raise InputError("its weights are not those of the port", where=file, got=got)
-        for name, path in zip(self._names, filled, strict=True):
-            if path in self._network.statistics and not is_statistic(name):
-                raise InputError("a running statistic taken for a weight", where=file, got=f"{name} for {path}")
-            given = self._to_native(name, np.zeros(self._port.weights[name], dtype=bool)).shape
+        """Raises InputError unless the port fills every weight of the file, with what fits."""
+        file, places = self._side.file, self._network.places
+        told = {*(placed.path for placed in self._side.weights.values()), *self._side.zeros}
+        if told != set(places):
+            missing, unknown = sorted(set(places) - told), sorted(told - set(places))
+            raise InputError(
+                "its weights are not those of the port", where=file, got=f"missing {missing}, unknown {unknown}"
+            )
+        for name, placed in self._side.weights.items():
+            if placed.path in self._network.statistics and not is_statistic(name):
+                raise InputError("a running statistic taken for a weight", where=file, got=f"{name} for {placed.path}")
+        shapes = {name: np.zeros(shape, dtype=bool) for name, shape in self._port.weights.items()}
+        for path, value in self._side.to_side(shapes).items():
             wanted = np.shape(self._network.values[path])
-            if given != wanted:
-                raise InputError("wrong shape", where=f"{file}: {path}", got=given, expected=str(wanted))
+            if value.shape != wanted:
+                raise InputError("wrong shape", where=f"{file}: {path}", got=value.shape, expected=str(wanted))
 
     def trace(self, batch: PlacedBatch, training: bool) -> dict[str, np.ndarray]:
         raise UnsupportedError("no outputs of layers", where=self._side.file)
@@ -95,11 +100,16 @@ class OwnModel(JaxModel):
         }[step]
         return count_products(trace().jaxpr)
 
-    def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
-        return self._side.weights[name].to_side(value)
+    def _native(self, weights: Mapping[str, np.ndarray]) -> Weights:
+        return self._side.to_side(weights)
 
-    def _from_native(self, name: str, value: np.ndarray) -> np.ndarray:
-        return self._side.weights[name].to_canonical(value, self._port.weights[name])
+    def _is_statistic(self, name: str) -> bool:
+        return name in self._network.statistics
+
+    def _to_canonical(self, arrays: Arrays) -> Weights:
+        held = {path: _to_numpy(value) for path, value in arrays.items()}
+        found = self._side.to_canonical(held, self._port.weights)
+        return {name: value for name, value in found.items() if value is not None}
 
     def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
         return self._outputs(trained, statistics, inputs, training=False)[0]
@@ -111,11 +121,10 @@ class OwnModel(JaxModel):
         if self._port.loss != OWN_LOSS:
             self._require_comparable(outputs, targets)
         outputs = outputs.astype(self._workload.storage_dtype)
-        paths = {name: self._side.weights[name].path for name in statistics}
         found = {
             # Flax computes them in float32 at least.
-            name: moved[path].astype(value.dtype) if (path := paths[name]) in moved else value
-            for name, value in statistics.items()
+            path: moved[path].astype(value.dtype) if path in moved else value
+            for path, value in statistics.items()
         }
         if self._port.loss == OWN_LOSS:
             exact = targets if self._port.targets.classes else targets.astype(outputs.dtype)
@@ -125,8 +134,8 @@ class OwnModel(JaxModel):
     def _outputs(
         self, trained: Arrays, statistics: Arrays, inputs: Arrays, training: bool, watch: Watch | None = None
     ) -> tuple[jax.Array, Arrays]:
-        held = {**self._narrow(trained), **statistics}
-        arrays = {self._side.weights[name].path: value for name, value in held.items()}
+        zeros = {path: jnp.zeros_like(self._network.values[path]) for path in self._side.zeros}
+        arrays = {**self._narrow({**trained, **zeros}), **statistics}
         narrow = self._narrow(inputs)
         given = [self._turned(own.name, narrow[own.name]) for own in self._port.inputs]
         if training:

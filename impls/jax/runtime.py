@@ -194,9 +194,9 @@ class JaxModel(Model):
 
     def reset(self, weights: Mapping[str, np.ndarray]) -> None:
         dtype = self._workload.storage_dtype
-        arrays = {name: jnp.array(self._to_native(name, weights[name]), dtype=dtype) for name in self._names}
-        self._trained: Arrays = {name: value for name, value in arrays.items() if not is_statistic(name)}
-        self._statistics: Arrays = {name: value for name, value in arrays.items() if is_statistic(name)}
+        arrays = {name: jnp.array(value, dtype=dtype) for name, value in self._native(weights).items()}
+        self._trained: Arrays = {name: value for name, value in arrays.items() if not self._is_statistic(name)}
+        self._statistics: Arrays = {name: value for name, value in arrays.items() if self._is_statistic(name)}
         self._optimiser_state = self._optimiser.init(self._trained)
         jax.block_until_ready((self._trained, self._statistics, self._optimiser_state))
 
@@ -253,16 +253,17 @@ class JaxModel(Model):
             else self._workload.storage_dtype,
         }
 
+    def _native(self, weights: Mapping[str, np.ndarray]) -> Weights:
+        """Canonical weights by the names by which arrays are held, in Flax's layout."""
+        return {name: weights[name].transpose(self._map[name][1]) for name in self._names}
+
+    def _is_statistic(self, name: str) -> bool:
+        return is_statistic(name)
+
     def _to_canonical(self, arrays: Arrays) -> Weights:
-        return {name: self._from_native(name, _to_numpy(arrays[name])) for name in self._names if name in arrays}
-
-    def _to_native(self, name: str, value: np.ndarray) -> np.ndarray:
-        """A canonical weight in Flax's layout."""
-        return value.transpose(self._map[name][1])
-
-    def _from_native(self, name: str, value: np.ndarray) -> np.ndarray:
         # argsort inverts a permutation of axes.
-        return np.array(value.transpose(np.argsort(self._map[name][1])), order="C")
+        inverse = {name: np.argsort(self._map[name][1]) for name in self._names if name in arrays}
+        return {name: np.array(_to_numpy(arrays[name]).transpose(axes), order="C") for name, axes in inverse.items()}
 
     def _narrow(self, arrays: Arrays) -> Arrays:
         """Weights or inputs as they enter the network; gradients come out in the dtype of what was given."""

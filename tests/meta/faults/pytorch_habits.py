@@ -148,7 +148,7 @@ LIMITS = (
 )  # fmt: skip
 
 RULES = (
-    Fault("AMSGrad", EAGER, "dense", in_optimiser("amsgrad=False", "amsgrad=True"),
+    Fault("AMSGrad", EAGER, "dense", in_optimiser("weight_decay=0.0, amsgrad=False", "weight_decay=0.0, amsgrad=True"),
           "'layer.0.weight' after training step 2", "adam"),
     Fault("rate ten times as high", EAGER, "dense", in_optimiser(
         "parameters, lr=optimiser.learning_rate, momentum", "parameters, lr=10 * optimiser.learning_rate, momentum",
