@@ -101,8 +101,9 @@ def run(
     pool = make_pool(options)
     with Reporter(total, options.quiet) as reporter, pool, ExitStack() as stack:
         engine = Engine(options, pool, reporter, result)
-        stack.enter_context(engine.references)
         stack.enter_context(engine.side_by_side)
+        # Ended first: what waits for a reference side's process would keep the run waiting.
+        stack.enter_context(engine.references)
         try:
             if left or not result.contenders:
                 start_again(engine, result, journal)
