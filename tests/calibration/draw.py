@@ -171,7 +171,7 @@ def draw_optimiser(rng: np.random.Generator, dtype: str, slow: bool) -> Optimise
     if dtype == "bfloat16":
         beta2 = min(beta2, FEW_ENOUGH_FOR_BFLOAT16)
     momentum, beta1 = (float(f"{rng.uniform(low, 0.99):.3g}") for low in (0.0, 0.5))
-    return Optimiser(kind, rate, momentum, beta1, float(f"{beta2:.5g}"), epsilon)
+    return Optimiser(kind, rate, momentum, beta1, float(f"{beta2:.5g}"), epsilon, round(rng.uniform(0, 0.1), 3))
 
 
 def main() -> int:

@@ -178,7 +178,7 @@ UNET = faults_of(
      r".*widen\d\.bias", "widen"),
 )  # fmt: skip
 TURNED_PICTURES = PortFault(
-    "pictures turned over", "unet", "axes", (("port.toml", "[0, 2, 3, 1]", "[0, 3, 2, 1]"),), OUTPUTS, "down1"
+    "pictures turned over", "unet", "axes", (("port.toml", "[0, 2, 3, 1]  ", "[0, 3, 2, 1]  "),), OUTPUTS, "down1"
 )
 
 MOBILENET = faults_of(

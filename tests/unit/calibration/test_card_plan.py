@@ -1,5 +1,6 @@
 """What is run on a card: every part asks for what there is, in the order of its worth, and in time."""
 
+import click
 import pytest
 
 from faceoff.agreement.check import Expected
@@ -30,7 +31,9 @@ def commands(parts, device):
             words = [word.replace(DEVICE, device) for word in part.arguments[2:]]
             words = [word.replace(PUBLISHED, ",".join(PUBLISHED_V100_MS)) for word in words]
             command = cli.commands[words[0]]
-            yield part.name, words[0], command.make_context(words[0], words[1:]).params
+            # Below the group, as in the shell: a command remembers the first help option that it was given.
+            group = click.Context(cli, **cli.context_settings)
+            yield part.name, words[0], command.make_context(words[0], words[1:], parent=group).params
 
 
 def test_the_order_is_that_of_their_worth_and_the_first_six_fit_into_their_time():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from faceoff.core.errors import InputError
-from faceoff.core.spec import LstmSpec, RecurrentSpec, Workload
+from faceoff.core.spec import OPTIMISERS, LstmSpec, RecurrentSpec, Workload
 from faceoff.frameworks.contenders import all_contenders
 from faceoff.workloads.situations import EVERYDAY, SITUATIONS
 from faceoff.workloads.work import count_work
@@ -37,7 +37,7 @@ def test_families_and_every_switch_are_drawn():
     assert {spec.blocks_per_stage for spec in pictures} == {len(spec.stage_widths) for spec in pictures} == {1, 2, 3}
     assert len({(spec.epsilon, spec.momentum) for spec in pictures}) == len(pictures)
     every = [workload for case in CASES for workload in case.workloads]
-    assert {workload.optimiser.kind for workload in every} == {"sgd", "momentum", "adam"}
+    assert {workload.optimiser.kind for workload in every} == set(OPTIMISERS)
     assert {workload.dtype for workload in every} == {"float64", "float32", "bfloat16", "float16", "mixed_bfloat16"}
     assert {situation for case in CASES for situation, _ in case.tasks} == set(SITUATIONS) - {"one-example"}
     assert all(case.tasks[0][0] == EVERYDAY for case in CASES)

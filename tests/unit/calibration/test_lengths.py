@@ -1,5 +1,6 @@
 """The study of one to a thousand time steps: what is planted where, and what is counted."""
 
+from faceoff.core.spec import OPTIMISERS
 from tests.calibration.lengths import DTYPES, LENGTHS, pieces_of, recurrent_faults, sized, summarise
 
 
@@ -7,7 +8,7 @@ def test_every_kind_of_recurrent_fault_is_planted_and_its_optimiser_is_used():
     faults = recurrent_faults()
     assert len({(fault.model, fault.name) for fault in faults}) == len(faults) > 80
     workloads = [sized(fault.model, 10, "float64", 0, fault.optimiser)[0] for fault in faults]
-    assert {workload.optimiser.kind for workload in workloads} == {"sgd", "momentum", "adam"}
+    assert {workload.optimiser.kind for workload in workloads} == set(OPTIMISERS)
     assert {workload.model.sequence_length for workload in workloads} == {10}
 
 

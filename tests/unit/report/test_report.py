@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from faceoff.core.spec import OPTIMISERS
 from faceoff.results.costs import Ceiling
 from faceoff.results.records import NoiseFloor
 from tests.unit.report import pages as report_pages
@@ -297,7 +298,7 @@ class TestTraining:
         section = page.by_id("r1-training")
         overview, *_ = section.all("table")
         assert [row[1] for row in overview.rows()[1:]] == [
-            f"{optimiser}, {dtype}" for optimiser in ("sgd", "momentum", "adam") for dtype in ("float64", "float32")
+            f"{optimiser}, {dtype}" for optimiser in OPTIMISERS for dtype in ("float64", "float32")
         ] * 2  # fmt: skip
         assert overview.rows()[1][2:7] == ["✓ ok 1 ✗ disagrees 1", "41", "jax:jit", "10.0", "3.0e-09"]
         assert overview.rows()[1][7:9] == ["1.0e-08", "1.2e-06"]
@@ -305,7 +306,7 @@ class TestTraining:
         folded = [details.attributes.get("id") for details in section.all("details")]
         assert [f"#{name}" for name in folded if name] == links
         labels = [chart.attributes["aria-label"] for chart in section.all("div", "chart")]
-        assert len(set(labels)) == len(labels) == 24
+        assert len(set(labels)) == len(labels) == 32
         assert "again: faceoff agree --training" in section.text
         assert "training on dense on digits, sgd, float64" in page.text
 
