@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -106,10 +107,15 @@ class Network:
             raise InputError("its outputs are not one array of numbers", where=self._file, got=got)
         return outputs
 
+    @cached_property
+    def _loss_of_file(self) -> Callable[[Any, Any], Any]:
+        """Loaded once: an eager model asks for it in every timed call."""
+        return load_loss(self._file, self._policy)
+
     def own_loss(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """What the file's `loss` makes of them; raises InputError where that is no single number."""
         with self._in_force():
-            loss = tf.convert_to_tensor(load_loss(self._file, self._policy)(outputs, targets))
+            loss = tf.convert_to_tensor(self._loss_of_file(outputs, targets))
         if loss.shape.rank:
             raise InputError(
                 "`loss()` returned no single number", where=self._file, got=tuple(loss.shape),

@@ -187,6 +187,18 @@ def test_a_function_with_each_loss(worker, tmp_path, loss):
     np.testing.assert_array_equal(worker.request("weights")["first.weight"], weights["first.weight"])
 
 
+def test_what_belongs_to_no_weight_stays_zero(worker, tmp_path):
+    port = files.write_function(tmp_path, "squared-error", Targets((2,)))
+    held = {name: placed for name, placed in port.side("jax").weights.items() if name != "first.bias"}
+    side = replace(port.side("jax"), weights=held, zeros=("first.1",))
+    shapes = {name: shape for name, shape in port.weights.items() if name in held}
+    weights, batch = prepare(worker, replace(port, weights=shapes, sides={"jax": side}))
+    without = by_hand({**weights, "first.bias": np.zeros(4)}, batch.inputs["x"])
+    np.testing.assert_allclose(worker.request("forward", indices=[0])["outputs"][0], without, rtol=1e-12)
+    worker.request("train", indices=[0])
+    assert set(worker.request("weights")) == set(held)
+
+
 def test_classes_along_another_axis(worker, tmp_path):
     turned = files.FUNCTION.replace("return hidden @", "return (hidden[:, None] @").replace(
         'parameters["second"] *', 'parameters["second"]).swapaxes(1, 2) *'

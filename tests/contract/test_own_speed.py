@@ -208,10 +208,8 @@ def test_a_run_goes_on_from_another_folder(folder: Path) -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("written", "step", "said"),
-    [
-        pytest.param(STALE_OUTPUTS, "inference", "outputs of ", id="outputs"),
-        pytest.param(STALE_GRADIENTS, "gradients", "gradient of ", id="gradients"),
-    ],
+    [(STALE_OUTPUTS, "inference", "outputs of "), (STALE_GRADIENTS, "gradients", "gradient of ")],
+    ids=["outputs", "gradients"],
 )
 def test_what_is_remembered_when_it_is_timed_is_found(folder: Path, written: str, step: str, said: str) -> None:
     edit(folder / "mine" / "port.toml", "[sides.pytorch]\n[sides.jax]", "[sides.jax]\n[sides.pytorch]")

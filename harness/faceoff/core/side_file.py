@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 
 from faceoff.core.errors import HarnessError, InputError, UnsupportedError
 
+LOSS_FORM = "def loss(outputs, targets): returns their mean loss"
 _FILES: Dict[Tuple[str, str], ModuleType] = {}
 _HELPERS: Dict[Tuple[str, str], Dict[str, ModuleType]] = {}
 
@@ -42,7 +43,7 @@ def load_build(file: str, variant: str) -> Callable[[], Any]:
 
 def load_loss(file: str, variant: str) -> Callable[[Any, Any], Any]:
     """The function `loss` of a file, of outputs and targets; arguments and errors as of `load_build`."""
-    return _function(file, variant, "loss", "def loss(outputs, targets): returns their mean loss")
+    return _function(file, variant, "loss", LOSS_FORM)
 
 
 def has_loss(file: str, variant: str) -> bool:

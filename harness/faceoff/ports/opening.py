@@ -13,6 +13,7 @@ import numpy as np
 
 from faceoff.core.errors import InputError, WorkerError
 from faceoff.core.own import OWN_LOSS, Port, PortSide
+from faceoff.core.side_file import LOSS_FORM
 from faceoff.pool.worker import Worker
 from faceoff.ports.manifest import PortManifest, read_port
 from faceoff.ports.mapping import Mapped, map_sides
@@ -47,8 +48,7 @@ def open_port(
         if manifest.loss == OWN_LOSS and not reply.get("loss"):
             raise InputError(
                 "no function `loss`", where=str(manifest.file_of(framework)),
-                expected="def loss(outputs, targets): returns their mean loss",
-                next_step=f"write it, or name another loss in {manifest.path}",
+                expected=LOSS_FORM, next_step=f"write it, or name another loss in {manifest.path}",
             )  # fmt: skip
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,7 @@ class References:
     def __init__(self, configuration: Configuration, seed: int, logs: Path) -> None:
         self._configuration, self._seed, self._logs = configuration, seed, logs
         self._pools: dict[str, Pool] = {}
+        self._starting: dict[str, threading.Lock] = {}
 
     def __enter__(self) -> References:
         return self
@@ -155,13 +157,15 @@ class References:
     def worker(self, framework: str) -> Worker:
         """The live process of a framework's side; raises WorkerError."""
         contender = _plain(framework)
-        if framework not in self._pools:
-            self._pools[framework] = pool = Pool(
-                [contender], device="cpu", threads=1, seed=self._seed, log_directory=self._logs,
-                configuration=self._configuration,
-            )  # fmt: skip
-            list(pool.start())
-        return self._pools[framework].worker(contender)
+        # Several threads may ask: sides start side by side, and each of them once.
+        with self._starting.setdefault(framework, threading.Lock()):
+            if framework not in self._pools:
+                self._pools[framework] = pool = Pool(
+                    [contender], device="cpu", threads=1, seed=self._seed, log_directory=self._logs,
+                    configuration=self._configuration,
+                )  # fmt: skip
+                list(pool.start())
+            return self._pools[framework].worker(contender)
 
     def _reference(self, framework: str) -> Worker:
         try:

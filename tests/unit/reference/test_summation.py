@@ -103,7 +103,9 @@ def moved_by_one_step(count: int) -> np.ndarray:
 
 
 def test_terms_whose_last_bits_are_alike_round_alike_in_float64_and_their_noise_knows():
-    weights, x = moved_by_one_step(COUNT), np.full((1, COUNT), np.float64(np.float32(0.01763986)))
+    # Of so many the error stands out whatever the order in which a processor's BLAS sums.
+    count = COUNT // 4
+    weights, x = moved_by_one_step(count), np.full((1, count), np.float64(np.float32(0.01763986)))
     exact = (x.astype(np.longdouble) @ weights.astype(np.longdouble)).astype(np.float64)
     running = np.zeros(weights.shape[1])
     for row in weights:
@@ -117,8 +119,7 @@ def test_terms_whose_last_bits_are_alike_round_alike_in_float64_and_their_noise_
             found.append(np.asarray(arithmetic.array(x) @ arithmetic.array(weights)) - exact)
         return float(np.sqrt(np.mean(np.square(found))))
 
-    # By how much depends on the order in which the processor's BLAS sums: 7 to 9 times have been seen.
-    assert error > 5 * noise(alike=False)
+    assert error > 8 * noise(alike=False)
     assert error < 4 * noise(alike=True)
 
 
