@@ -80,11 +80,11 @@ def open_network(file: str, dtype: Any = None) -> Network:
     )  # fmt: skip
 
 
-def open_loss(file: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def open_loss(file: str) -> Callable[[Any, jax.Array], jax.Array]:
     """The user's own loss, of outputs and targets; raises as `open_network` does, and InputError for no number."""
     function = load_loss(file, _variant())
 
-    def loss(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    def loss(outputs: Any, targets: jax.Array) -> jax.Array:
         value = jnp.asarray(function(outputs, targets))
         if value.ndim:
             raise InputError(

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 
 from faceoff.core.errors import InputError, UnsupportedError
-from faceoff.core.own import OWN_LOSS, port_of
+from faceoff.core.outputs import named_leaves, scored
+from faceoff.core.own import OWN_LOSS, Port, port_of
 from faceoff.core.weights import Weights, is_statistic
 
 from .disturbance import Disturbance
@@ -111,29 +112,29 @@ class OwnModel(JaxModel):
         found = self._side.to_canonical(held, self._port.weights)
         return {name: value for name, value in found.items() if value is not None}
 
-    def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> jax.Array:
+    def _logits(self, trained: Arrays, statistics: Arrays, inputs: Arrays) -> Any:
         return self._outputs(trained, statistics, inputs, training=False)[0]
 
     def _loss(
         self, trained: Arrays, inputs: Arrays, statistics: Arrays, targets: jax.Array
     ) -> tuple[jax.Array, Arrays]:
         outputs, moved = self._outputs(trained, statistics, inputs, training=True)
-        if self._port.loss != OWN_LOSS:
-            self._require_comparable(outputs, targets)
-        outputs = outputs.astype(self._workload.storage_dtype)
+        outputs = jax.tree.map(lambda part: part.astype(self._workload.storage_dtype), outputs)
         found = {
             # Flax computes them in float32 at least.
             path: moved[path].astype(value.dtype) if path in moved else value
             for path, value in statistics.items()
         }
         if self._port.loss == OWN_LOSS:
-            exact = targets if self._port.targets.classes else targets.astype(outputs.dtype)
+            exact = targets if self._port.targets.classes else targets.astype(self._workload.storage_dtype)
             return open_loss(self._side.file)(outputs, exact), found
-        return LOSSES[self._port.loss](outputs, targets, self._port.class_axis), found
+        judged = scored(outputs, self._port.output, is_numbers, self._side.file)
+        self._require_comparable(judged, targets)
+        return LOSSES[self._port.loss](judged, targets, self._port), found
 
     def _outputs(
         self, trained: Arrays, statistics: Arrays, inputs: Arrays, training: bool, watch: Watch | None = None
-    ) -> tuple[jax.Array, Arrays]:
+    ) -> tuple[Any, Arrays]:
         zeros = {path: jnp.zeros_like(self._network.values[path]) for path in self._side.zeros}
         arrays = {**self._narrow({**trained, **zeros}), **statistics}
         narrow = self._narrow(inputs)
@@ -141,9 +142,7 @@ class OwnModel(JaxModel):
         if training:
             self._require_no_draws(arrays, given)
         outputs, moved = self._network.call(arrays, given, training, watch)
-        if not isinstance(outputs, jax.Array) or not jnp.issubdtype(outputs.dtype, jnp.floating):
-            got = getattr(outputs, "dtype", type(outputs).__name__)
-            raise InputError("its outputs are not one array of numbers", where=self._side.file, got=got)
+        named_leaves(outputs, is_numbers, self._side.file)
         return outputs, moved
 
     def _turned(self, name: str, value: jax.Array) -> jax.Array:
@@ -184,20 +183,29 @@ def _draws(program: Any) -> bool:
     )
 
 
-def _cross_entropy(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
-    last = jnp.moveaxis(outputs, class_axis, -1)
-    return optax.softmax_cross_entropy_with_integer_labels(last, targets).mean()
+def is_numbers(value: Any) -> bool:
+    """Whether it is an array of real numbers."""
+    return isinstance(value, jax.Array) and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
-def _squared_error(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
+def _cross_entropy(outputs: jax.Array, targets: jax.Array, port: Port) -> jax.Array:
+    last = jnp.moveaxis(outputs, port.class_axis, -1)
+    if port.targets.ignored is None:
+        return optax.softmax_cross_entropy_with_integer_labels(last, targets).mean()
+    asked = targets != port.targets.ignored
+    losses = optax.softmax_cross_entropy_with_integer_labels(last, jnp.where(asked, targets, 0))
+    return jnp.where(asked, losses, 0).sum() / asked.sum()
+
+
+def _squared_error(outputs: jax.Array, targets: jax.Array, port: Port) -> jax.Array:
     return jnp.square(outputs - targets.astype(outputs.dtype)).mean()
 
 
-def _binary_cross_entropy(outputs: jax.Array, targets: jax.Array, class_axis: int) -> jax.Array:
+def _binary_cross_entropy(outputs: jax.Array, targets: jax.Array, port: Port) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(outputs, targets.astype(outputs.dtype)).mean()
 
 
-LOSSES: dict[str, Callable[[jax.Array, jax.Array, int], jax.Array]] = {
+LOSSES: dict[str, Callable[[jax.Array, jax.Array, Port], jax.Array]] = {
     "cross-entropy": _cross_entropy,
     "squared-error": _squared_error,
     "binary-cross-entropy": _binary_cross_entropy,

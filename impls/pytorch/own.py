@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from faceoff.core.errors import InputError
+from faceoff.core.outputs import scored
 from faceoff.core.own import Port, port_of
 from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
@@ -69,8 +71,8 @@ class Network(nn.Module):
         self._names = [given.name for given in port.inputs]
         self._axes = side.inputs
 
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """The outputs, one tensor."""
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        """The outputs, as the module returns them."""
         given = [inputs[name].permute(self._axes[name]) if name in self._axes else inputs[name] for name in self._names]
         return self.model(*given)
 
@@ -99,18 +101,30 @@ def traced_modules(spec: ModelSpec) -> dict[str, str]:
 def loss_of(port: Port) -> Loss:
     """The mean loss of a network's outputs, as a function of network, inputs and targets."""
 
-    def cross_entropy(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        outputs = network(**inputs).movedim(port.class_axis, -1)
-        return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+    file = port.side("pytorch").file
+    ignored = {} if port.targets.ignored is None else {"ignore_index": port.targets.ignored}
 
-    def squared_error(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        return F.mse_loss(network(**inputs), targets)
+    def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs.movedim(port.class_axis, -1).flatten(0, -2), targets.flatten(), **ignored)
 
-    def binary(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        return F.binary_cross_entropy_with_logits(network(**inputs), targets)
+    named = {
+        "cross-entropy": cross_entropy,
+        "squared-error": F.mse_loss,
+        "binary-cross-entropy": F.binary_cross_entropy_with_logits,
+    }
+    if port.loss not in named:
+        return _own_loss(file)
+    function = named[port.loss]
 
-    named = {"cross-entropy": cross_entropy, "squared-error": squared_error, "binary-cross-entropy": binary}
-    return named[port.loss] if port.loss in named else _own_loss(port.side("pytorch").file)
+    def loss(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        return function(scored(network(**inputs), port.output, is_numbers, file), targets)
+
+    return loss
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether it is a tensor of real numbers."""
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def _own_loss(file: str) -> Loss:
@@ -118,7 +132,9 @@ def _own_loss(file: str) -> Loss:
 
     def own(network: nn.Module, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         # A policy of mixed precision has the loss in the dtype of the weights.
-        loss = function(network(**inputs).to(next(network.parameters()).dtype), targets)
+        dtype = next(network.parameters()).dtype
+        outputs = tree_map_only(torch.Tensor, lambda part: part.to(dtype), network(**inputs))
+        loss = function(outputs, targets)
         if not isinstance(loss, torch.Tensor) or loss.ndim:
             got = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise InputError(

@@ -16,6 +16,7 @@ from keras.src.models.functional import Functional
 from keras.src.utils.naming import reset_uids
 
 from faceoff.core.errors import InputError, UnsupportedError
+from faceoff.core.outputs import named_leaves
 from faceoff.core.own import port_of
 from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
@@ -94,17 +95,15 @@ class Network:
         """Of the whole model."""
         return self.model.dtype_policy
 
-    def __call__(self, training: bool, **inputs: tf.Tensor) -> tf.Tensor:
-        """The outputs, one tensor; raises InputError where they are not."""
+    def __call__(self, training: bool, **inputs: tf.Tensor) -> Any:
+        """The outputs, as the model returns them; raises InputError where they are no tensors of real numbers."""
         given = {
             name: tf.transpose(inputs[name], self._axes[name]) if name in self._axes else inputs[name]
             for name in self._names
         }
         with self._in_force():
             outputs = self.model(*self._arguments(given), training=training)
-        if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
-            got = getattr(outputs, "dtype", type(outputs).__name__)
-            raise InputError("its outputs are not one array of numbers", where=self._file, got=got)
+        named_leaves(outputs, is_numbers, self._file)
         return outputs
 
     @cached_property
@@ -112,7 +111,7 @@ class Network:
         """Loaded once: an eager model asks for it in every timed call."""
         return load_loss(self._file, self._policy)
 
-    def own_loss(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    def own_loss(self, outputs: Any, targets: tf.Tensor) -> tf.Tensor:
         """What the file's `loss` makes of them; raises InputError where that is no single number."""
         with self._in_force():
             loss = tf.convert_to_tensor(self._loss_of_file(outputs, targets))
@@ -151,6 +150,11 @@ class Network:
         finally:
             keras.config.set_floatx(floats)
             keras.config.set_dtype_policy(policy)
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether it is a tensor of real numbers."""
+    return bool(tf.is_tensor(value) and value.dtype.is_floating)
 
 
 def ledger(spec: ModelSpec, mode: str) -> dict[str, str]:

@@ -11,13 +11,14 @@ import tensorflow as tf
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from faceoff.core.errors import InputError, UnsupportedError
-from faceoff.core.own import OWN_LOSS, port_of
+from faceoff.core.outputs import scored
+from faceoff.core.own import OWN_LOSS, Port, port_of
 from faceoff.core.spec import ModelSpec, Workload
 from faceoff.core.tuning import is_tuned
 from faceoff.core.weights import Weights, float_inputs, is_statistic, trainable_names
 
 from .optimiser import held_state
-from .own import Network
+from .own import Network, is_numbers
 from .recording import Recorder
 from .runtime import PlacedBatch, TensorFlowModel, _to_numpy
 
@@ -70,7 +71,7 @@ class OwnModel(TensorFlowModel):
         recorder = Recorder(self._network.model, self._port.layers_of("tensorflow"), forced)
         with self._scope(self._read()), recorder.recording():
             outputs = self._network(training=training, **batch.inputs)
-        return {"outputs": _to_numpy(outputs), "layers": recorder.calls}
+        return {"outputs": tf.nest.map_structure(_to_numpy, outputs), "layers": recorder.calls}
 
     def _make_network(self, spec: ModelSpec) -> Network:
         storage = self._workload.storage_dtype
@@ -115,16 +116,19 @@ class OwnModel(TensorFlowModel):
         outputs = self._outputs_in_training(inputs)
         if not self._is_repeatable:
             self._require_repeatable(tf.compat.v1.get_default_graph())
-        if self._port.loss != OWN_LOSS:
-            self._require_comparable(outputs.shape, targets.shape)
-        if outputs.dtype != self._workload.storage_dtype:
-            outputs = tf.cast(outputs, self._workload.storage_dtype)
         if self._port.loss == OWN_LOSS:
-            exact = targets if self._port.targets.classes else tf.cast(targets, outputs.dtype)
-            return self._network.own_loss(outputs, exact)
-        return tf.reduce_mean(LOSSES[self._port.loss](outputs, targets, self._port.class_axis))
+            exact = targets if self._port.targets.classes else self._stored(targets)
+            return self._network.own_loss(tf.nest.map_structure(self._stored, outputs), exact)
+        judged = scored(outputs, self._port.output, is_numbers, self._side.file)
+        self._require_comparable(judged.shape, targets.shape)
+        return LOSSES[self._port.loss](self._stored(judged), targets, self._port)
 
-    def _outputs_in_training(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _stored(self, value: tf.Tensor) -> tf.Tensor:
+        """In the dtype of the weights, which a policy of mixed precision has for its losses."""
+        dtype = tf.as_dtype(self._workload.storage_dtype)
+        return value if value.dtype == dtype else tf.cast(value, dtype)
+
+    def _outputs_in_training(self, inputs: dict[str, tf.Tensor]) -> Any:
         """With weights of which rows may be looked up as whole ones: within the tape, so that gradients are whole."""
         outer = get_stateless_scope()
         values = [(variable, outer.get_current_value(variable)) for variable in self._looked_up]
@@ -136,7 +140,7 @@ class OwnModel(TensorFlowModel):
             outer.add_update((variable, scope.get_current_value(variable)))
         return outputs
 
-    def _outputs_alone(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _outputs_alone(self, inputs: dict[str, tf.Tensor]) -> Any:
         with self._scope(self._read()):
             return self._network(training=True, **inputs)
 
@@ -185,21 +189,26 @@ def _with_whole_gradient(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[Any], t
     return tf.identity(value), tf.convert_to_tensor
 
 
-def _cross_entropy(outputs: tf.Tensor, targets: tf.Tensor, class_axis: int) -> tf.Tensor:
-    axis, rank = class_axis % len(outputs.shape), len(outputs.shape)
+def _cross_entropy(outputs: tf.Tensor, targets: tf.Tensor, port: Port) -> tf.Tensor:
+    axis, rank = port.class_axis % len(outputs.shape), len(outputs.shape)
     last = outputs if axis == rank - 1 else tf.transpose(outputs, [*np.delete(range(rank), axis), axis])
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, last)
+    if port.targets.ignored is None:
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, last))
+    asked = targets != port.targets.ignored
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(asked, targets, tf.zeros_like(targets)), last)
+    kept = tf.cast(asked, losses.dtype)
+    return tf.reduce_sum(losses * kept) / tf.reduce_sum(kept)
 
 
-def _squared_error(outputs: tf.Tensor, targets: tf.Tensor, class_axis: int) -> tf.Tensor:
-    return tf.square(outputs - tf.cast(targets, outputs.dtype))
+def _squared_error(outputs: tf.Tensor, targets: tf.Tensor, port: Port) -> tf.Tensor:
+    return tf.reduce_mean(tf.square(outputs - tf.cast(targets, outputs.dtype)))
 
 
-def _binary_cross_entropy(outputs: tf.Tensor, targets: tf.Tensor, class_axis: int) -> tf.Tensor:
-    return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, outputs.dtype), outputs)
+def _binary_cross_entropy(outputs: tf.Tensor, targets: tf.Tensor, port: Port) -> tf.Tensor:
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, outputs.dtype), outputs))
 
 
-LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]] = {
+LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor, Port], tf.Tensor]] = {
     "cross-entropy": _cross_entropy,
     "squared-error": _squared_error,
     "binary-cross-entropy": _binary_cross_entropy,

@@ -9,8 +9,21 @@ from pathlib import Path
 from tests.meta.faults.fault import IMPLEMENTATIONS, Edit
 
 EXAMPLES = IMPLEMENTATIONS / "examples"
-SIDE = "jax_model.py"
-FRAMEWORK = "impls/jax/"
+
+OUTPUTS = r"outputs$"
+"""Of what shows in the forward pass, where no layer is named."""
+LOSS = r"loss$"
+"""Of what shows in training mode alone."""
+
+
+def of_gradient(name: str) -> str:
+    """What is named where a gradient is the first to differ; `name` begins the weight's."""
+    return rf"gradient of (input )?'{name}"
+
+
+def after_training(name: str) -> str:
+    """What is named where something that training leaves is the first to differ."""
+    return rf"{name}.* after \d+ training steps$"
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class PortFault:
         place: a regular expression of what has to be named as the first difference, or by the error.
         layer: the layer in which the mistake lies: that it is named will do, too.
         optimiser: the kind that training uses.
+        framework: of the side.
     """
 
     name: str
@@ -35,20 +49,27 @@ class PortFault:
     place: str
     layer: str
     optimiser: str = "sgd"
+    framework: str = "jax"
 
     @property
     def id(self) -> str:
-        """Example and name, unique in the catalogue."""
-        return f"{self.example}: {self.name}"
+        """Example, framework and name, unique in the catalogue."""
+        return f"{self.example}, {self.framework}: {self.name}"
+
+    @property
+    def _of_framework(self) -> str:
+        """How the names of the framework's own files begin."""
+        return f"impls/{self.framework}/"
 
     def of_framework(self) -> tuple[Edit, ...]:
         """The edits in the framework's folder, by their files there."""
-        return tuple((f.removeprefix(FRAMEWORK), *texts) for f, *texts in self.edits if f.startswith(FRAMEWORK))
+        own = self._of_framework
+        return tuple((file.removeprefix(own), *texts) for file, *texts in self.edits if file.startswith(own))
 
     def plant(self, folder: Path) -> None:
         """Edits a copy of the example; raises AssertionError where a text does not stand there once."""
         for file, there, written in self.edits:
-            if not file.startswith(FRAMEWORK):
+            if not file.startswith(self._of_framework):
                 replace_once(folder / file, there, written, self.id)
 
     def is_placed(self, said: str) -> bool:
@@ -63,9 +84,16 @@ def replace_once(path: Path, there: str, written: str, whose: str) -> None:
     path.write_text(text.replace(there, written))
 
 
-def faults_of(example: str, *told: tuple[str, str, str, str, str, str]) -> tuple[PortFault, ...]:
+def side_of(framework: str) -> str:
+    """The file of a framework's side."""
+    return f"{framework}_model.py"
+
+
+def faults_of(
+    example: str, *told: tuple[str, str, str, str, str, str], framework: str = "jax"
+) -> tuple[PortFault, ...]:
     """Faults of an example's port, each as name, kind, the text there, the text written, place and layer."""
     return tuple(
-        PortFault(name, example, kind, ((SIDE, there, written),), place, layer)
+        PortFault(name, example, kind, ((side_of(framework), there, written),), place, layer, framework=framework)
         for name, kind, there, written, place, layer in told
     )

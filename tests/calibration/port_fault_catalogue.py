@@ -1,25 +1,12 @@
-"""Mistakes in a port: in the JAX side of every example of a user's own model, as a mistaken author would write them."""
+"""Mistakes in a port, as a mistaken author would write them: here in the JAX side of every example."""
 
 from __future__ import annotations
 
-from tests.calibration.port_fault import PortFault, faults_of
+from tests.calibration.port_fault import LOSS, OUTPUTS, PortFault, after_training, faults_of, of_gradient
+from tests.calibration.port_faults_elsewhere import ELSEWHERE
 from tests.meta.faults.fault import Edit
 
-OUTPUTS = r"outputs$"
-"""Of what shows in the forward pass: until layers are compared, the outputs are the first quantity that can differ."""
-LOSS = r"loss$"
-"""Of what shows in training mode alone."""
 HELD = "impls/jax/optimiser.py"
-
-
-def of_gradient(name: str) -> str:
-    """What is named where a gradient is the first to differ; `name` begins the weight's."""
-    return rf"gradient of (input )?'{name}"
-
-
-def after_training(name: str) -> str:
-    """What is named where something that training leaves is the first to differ."""
-    return rf"{name}.* after \d+ training steps$"
 
 
 def _cell(*lines: str) -> str:
@@ -279,4 +266,4 @@ OPTIMISER = (
                   "b1=optimiser.beta1", "b1=0.899"),
 )  # fmt: skip
 
-FAULTS = (*TRANSFORMER, *GRU, *UNET, TURNED_PICTURES, *MOBILENET, *AUTOENCODER, *OPTIMISER)
+FAULTS = (*TRANSFORMER, *GRU, *UNET, TURNED_PICTURES, *MOBILENET, *AUTOENCODER, *OPTIMISER, *ELSEWHERE)

@@ -29,17 +29,17 @@ from tests.calibration.port_planting import REFUSED, PortPlanter, Verdict
 UNHARMED = "as it is"
 
 
-def pieces_of(faults: Sequence[PortFault]) -> Iterator[tuple[str, PortFault | tuple[str, str]]]:
-    """Every piece of the study by its name: each example as it is, in each dtype, and each fault.
+def pieces_of(faults: Sequence[PortFault]) -> Iterator[tuple[str, PortFault | tuple[str, str, str]]]:
+    """Every piece of the study by its name: each example as it is, in each framework and dtype, and each fault.
 
     Faults of one example take turns with those of others, so that a study that is stopped has seen all.
     """
-    by_example: dict[str, list[PortFault]] = {}
+    by_example: dict[tuple[str, str], list[PortFault]] = {}
     for fault in faults:
-        by_example.setdefault(fault.example, []).append(fault)
+        by_example.setdefault((fault.example, fault.framework), []).append(fault)
     for dtype in ("float64", "float32"):
-        for example in by_example:
-            yield f"{example}: {UNHARMED}, {dtype}", (example, dtype)
+        for example, framework in by_example:
+            yield f"{example}, {framework}: {UNHARMED}, {dtype}", (example, framework, dtype)
     for turn in zip_longest(*by_example.values()):
         yield from ((fault.id, fault) for fault in turn if fault is not None)
 
@@ -53,7 +53,7 @@ def piece_of(name: str, verdict: Verdict, fault: PortFault | None) -> Piece:
     if fault is not None:
         found = verdict.outcome in ("disagrees", REFUSED)
         piece |= {
-            "example": fault.example, "kind": fault.kind, "found": found,
+            "example": fault.example, "framework": fault.framework, "kind": fault.kind, "found": found,
             "placed": found and fault.is_placed(verdict.said),
             "names_layer": found and bool(fault.layer) and fault.layer in verdict.said,
         }  # fmt: skip
@@ -103,7 +103,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, PortPlanter(Path(folder), asked.seed) as planter:
         for name, item in pieces.left(pieces_of(faults), asked.minutes):
             fault = item if isinstance(item, PortFault) else None
-            verdict = planter.plant(item) if isinstance(item, PortFault) else planter.ask(item[0], dtype=item[1])
+            if isinstance(item, PortFault):
+                verdict = planter.plant(item)
+            else:
+                verdict = planter.ask(item[0], framework=item[1], dtype=item[2])
             piece = piece_of(name, verdict, fault)
             pieces.add(piece)
             print(f"{name}: {verdict.outcome}, {verdict.said[:120]}", file=sys.stderr, flush=True)

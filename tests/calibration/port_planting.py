@@ -18,11 +18,12 @@ from faceoff.ports.opening import open_port
 from faceoff.results.agreements import Agreement
 from faceoff.run.own_models import BATCH_SIZE, References
 from faceoff.workloads.task import Task
-from tests.calibration.port_fault import EXAMPLES, PortFault
+from tests.calibration.port_fault import EXAMPLES, PortFault, replace_once
 from tests.meta.faults.fault import Edit, Fault
 from tests.meta.faults.runner import SEED, Runner
 
-CONTENDER, REFERENCE = Contender("jax", "jit"), "pytorch"
+PLAIN = {"jax": "jit", "tensorflow": "graph", "pytorch": "eager"}
+"""The frameworks in which faults are planted, each with the mode that is checked."""
 REFUSED = "refused"
 
 
@@ -62,8 +63,8 @@ class PortPlanter(Runner):
         super().__init__(folder)
         self._references = References(Configuration(), seed, folder)
         self._seed = seed
-        self._expected: dict[tuple[str, str], tuple[Port, Expected]] = {}
-        self._held: tuple[Edit, ...] | None = None
+        self._expected: dict[tuple[str, str, str], tuple[Port, Expected]] = {}
+        self._held: dict[str, tuple[Edit, ...]] = {}
 
     def __enter__(self) -> PortPlanter:
         self._references.__enter__()
@@ -75,7 +76,7 @@ class PortPlanter(Runner):
 
     def plant(self, fault: PortFault, dtype: str = "float64") -> Verdict:
         """What the check says of a port with this fault."""
-        return self.ask(fault.example, fault.plant, dtype, fault.optimiser, fault.of_framework())
+        return self.ask(fault.example, fault.plant, dtype, fault.optimiser, fault.of_framework(), fault.framework)
 
     def ask(
         self,
@@ -84,6 +85,7 @@ class PortPlanter(Runner):
         dtype: str = "float64",
         optimiser: str = "sgd",
         of_framework: tuple[Edit, ...] = (),
+        framework: str = "jax",
     ) -> Verdict:
         """What the check says of a copy of an example.
 
@@ -93,11 +95,13 @@ class PortPlanter(Runner):
             dtype: working dtype.
             optimiser: the kind that training uses.
             of_framework: edits of the framework's own folder.
+            framework: of the side that is checked. PyTorch's is held against JAX's, the others against PyTorch's.
         """
-        worker = self._holding(of_framework)
-        right, expected = self._right(example, optimiser)
+        contender = Contender(framework, PLAIN[framework])
+        worker = self._holding(contender, of_framework)
+        right, expected = self._right(example, optimiser, contender)
         try:
-            port = self._opened(example, edit, worker)
+            port = self._opened(example, edit, contender)
         except InputError as error:
             return Verdict(REFUSED, str(error))
         task = self._task(port, optimiser)
@@ -105,37 +109,39 @@ class PortPlanter(Runner):
             # What is split into other canonical weights has other quantities.
             expected = self._references.expected(task, self._seed)
         return Verdict.of(
-            check_agreement(worker, CONTENDER, task, lambda: expected, dtype, again="", busy=nullcontext())
+            check_agreement(worker, contender, task, lambda: expected, dtype, again="", busy=nullcontext())
         )
 
-    def _holding(self, edits: tuple[Edit, ...]) -> Worker:
+    def _holding(self, contender: Contender, edits: tuple[Edit, ...]) -> Worker:
         """The worker, with these edits in its framework's folder."""
-        if self._held != edits or not self._worker(CONTENDER).alive:
-            planted = Fault("of the framework", str(CONTENDER), "", edits, "")
-            self._load(CONTENDER, planted)
-            self._held = edits
-        return self._worker(CONTENDER)
+        framework = contender.framework
+        if self._held.get(framework) != edits or not self._worker(contender).alive:
+            self._load(contender, Fault("of the framework", str(contender), "", edits, ""))
+            self._held[framework] = edits
+        return self._worker(contender)
 
-    def _right(self, example: str, optimiser: str) -> tuple[Port, Expected]:
+    def _right(self, example: str, optimiser: str, contender: Contender) -> tuple[Port, Expected]:
         """The example as it is, and what its reference side expects."""
-        if (example, optimiser) not in self._expected:
-            port = self._opened(example, lambda folder: None, self._worker(CONTENDER))
-            expected = self._references.expected(self._task(port, optimiser), self._seed)
-            self._expected[example, optimiser] = port, expected
-        return self._expected[example, optimiser]
+        key = example, optimiser, contender.framework
+        if key not in self._expected:
+            port = self._opened(example, lambda folder: None, contender)
+            self._expected[key] = port, self._references.expected(self._task(port, optimiser), self._seed)
+        return self._expected[key]
 
     def _task(self, port: Port, optimiser: str) -> Task:
         return Task.seeded(Workload(port.spec, BATCH_SIZE, optimiser=Optimiser(optimiser)), self._seed)
 
-    def _opened(self, example: str, edit: Callable[[Path], None], worker: Worker) -> Port:
+    def _opened(self, example: str, edit: Callable[[Path], None], contender: Contender) -> Port:
+        checked, reference = contender.framework, "jax" if contender.framework == "pytorch" else "pytorch"
         folder = self._folder / f"{example}-{next(self._copies)}"
         shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
         edit(folder)
+        replace_once(folder / "port.toml", 'reference = "pytorch"', f'reference = "{reference}"', example)
 
         def of(framework: str) -> Worker:
-            if framework == CONTENDER.framework:
-                return worker
-            if framework != REFERENCE:
+            if framework == checked:
+                return self._worker(contender)
+            if framework != reference:
                 raise WorkerError("not asked", outcome="missing", where=framework)
             return self._references.worker(framework)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceoff.results.agreements import BELOW_FLOAT32
-from tests.calibration.port_fault import SIDE, replace_once
+from tests.calibration.port_fault import replace_once, side_of
 from tests.calibration.port_planting import REFUSED, PortPlanter, Verdict
 
 SIZES = (*(float(f"{digit}e{exponent}") for exponent in range(-14, 0) for digit in (1, 2, 5)), 1.0)
@@ -41,7 +41,7 @@ class SizedFault:
     def plant(self, size: float) -> Callable[[Path], None]:
         """What edits a copy of the example."""
         return lambda folder: replace_once(
-            folder / SIDE, self.there, self.written.replace("SIZE", repr(size)), self.name
+            folder / side_of("jax"), self.there, self.written.replace("SIZE", repr(size)), self.name
         )
 
 

@@ -39,10 +39,10 @@ from faceoff.agreement.noise import (
 from faceoff.agreement.quantities import (
     EVERYTHING,
     LOSSES,
-    OUTPUTS,
     TRAINING_STEP,
     Detail,
     contender_quantities,
+    is_output,
     offered,
     reference_quantities,
     stage_of,
@@ -207,8 +207,9 @@ class Expected:
         gradient is lost below the smallest number and Adam's step becomes as large as its epsilon is small.
         """
         values, noise = self.values(dtype), self.noise(dtype)
-        for name, words in ((OUTPUTS, CHAOTIC), (LOSSES, CHAOTIC_TRAINING)):
-            if name in values and noise[name].rms > MOST_NOISE * rms(values[name]):
+        for name, value in values.items():
+            words = CHAOTIC if is_output(name) else CHAOTIC_TRAINING if name == LOSSES else ""
+            if words and noise[name].rms > MOST_NOISE * rms(value):
                 return words
         return ""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from faceoff.agreement.comparison import without_value
+from faceoff.agreement.quantities import is_output
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import family_of
 from faceoff.core.spec import Workload
@@ -34,10 +35,13 @@ def explained(quantities: Sequence[Quantity], got: Mapping[str, np.ndarray]) -> 
         quantities: as compared.
         got: the contender's values by name.
     """
-    return [_explained(quantity, got.get(quantity.name)) for quantity in quantities]
+    outputs = ", ".join(name for name in got if is_output(name))
+    return [_explained(quantity, got.get(quantity.name), outputs) for quantity in quantities]
 
 
-def _explained(quantity: Quantity, got: np.ndarray | None) -> Quantity:
+def _explained(quantity: Quantity, got: np.ndarray | None, outputs: str) -> Quantity:
+    if got is None and is_output(quantity.name):
+        return quantity.model_copy(update={"problem": f"missing: this side returns {outputs}"})
     if quantity.agrees or not quantity.name.startswith("gradient of"):
         return quantity
     if got is None:

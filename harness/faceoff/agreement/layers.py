@@ -54,7 +54,9 @@ def with_model(reply: Mapping[str, Any]) -> dict[str, Call]:
     """The calls of a reply, and the whole model as one that is entered first and left last."""
     calls = calls_of(reply)
     last = max((call.left for call in calls.values()), default=0) + 1
-    return {**calls, MODEL: Call(MODEL, "", 0, last, [], [reply["outputs"]])}
+    found = reply["outputs"]
+    outputs = list(found.values()) if isinstance(found, Mapping) else [found]
+    return {**calls, MODEL: Call(MODEL, "", 0, last, [], outputs)}
 
 
 def values_of(calls: Mapping[str, Call]) -> Values:

@@ -28,7 +28,16 @@ from faceoff.agreement.noise import (
     rms,
     run_all,
 )
-from faceoff.agreement.quantities import EVERYTHING, LOSS, OUTPUTS, Detail, built_quantities, offered, stage_of
+from faceoff.agreement.quantities import (
+    EVERYTHING,
+    LOSS,
+    Detail,
+    built_quantities,
+    is_output,
+    named_outputs,
+    offered,
+    stage_of,
+)
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import port_of
 from faceoff.core.weights import is_statistic
@@ -94,7 +103,8 @@ class OwnExpected(Expected):
         with self._lock:
             worker = self._ready(task.rounded(_shared(dtype)), _shared(dtype), 0.0, 0, alike=False)
             worker.request("load", batches=[task.rounded(_shared(dtype)).batches[0].to_json()])
-            return {OUTPUTS: np.asarray(worker.request("forward", indices=[0])["outputs"][0], np.float64)}
+            found = named_outputs(worker.request("forward", indices=[0])["outputs"][0])
+            return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
         if dtype in WIDE_DTYPES:
@@ -164,8 +174,10 @@ class OwnExpected(Expected):
         noise, times = self.noise("float64"), FAR * UNIT_ROUNDOFF[dtype] / UNIT_ROUNDOFF["float64"]
         return any(
             rms(got[name] - expected[name]) > times * noise[name].rms > 0
-            for name in {OUTPUTS, LOSS} & set(expected) & set(got)
-            if got[name].shape == expected[name].shape and np.isfinite(got[name]).all()
+            for name in set(expected) & set(got)
+            if (name == LOSS or is_output(name))
+            and got[name].shape == expected[name].shape
+            and np.isfinite(got[name]).all()
         )
 
     def _noted(self, note: str) -> str:
@@ -178,7 +190,7 @@ class OwnExpected(Expected):
     def look_at_layers(self, agreement: Agreement, worker: Worker, mode: str, dtype: str) -> None:
         """With the layers on the path, if it is kept, and the layer that makes a difference as its place."""
         failing = [quantity.name for quantity in agreement.quantities if not quantity.agrees]
-        if agreement.path or OUTPUTS in failing or LOSS in failing:
+        if agreement.path or any(name == LOSS or is_output(name) for name in failing):
             weights, batches = self.task.cast(dtype)
             workload = self.task.workload.replace(dtype=dtype).to_json()
             try:
@@ -202,12 +214,16 @@ class OwnExpected(Expected):
             return worker.request("layers", index=0, training=training, forced=forced)
 
         found = LayerSearch(port, framework, dtype, training, self, ask).run()
-        result = LOSS if training else OUTPUTS
-        places = bool(found.place) and result in failing and not agreement.is_placed
+
+        def is_result(name: str) -> bool:
+            return name == LOSS if training else is_output(name)
+
+        fails = any(map(is_result, failing))
+        places = bool(found.place) and fails and not agreement.is_placed
         for point in found.points:
             point.first = point.first and places
         if agreement.path:
-            place = next((n for n, point in enumerate(agreement.path) if point.name == result), 0)
+            place = next((n for n, point in enumerate(agreement.path) if is_result(point.name)), 0)
             agreement.path[place:place] = found.points
         if agreement.is_placed:
             return
@@ -215,7 +231,7 @@ class OwnExpected(Expected):
             agreement.first_difference, agreement.layers, agreement.is_placed = found.place, found.sentence, True
             for point in agreement.path:
                 point.first = point.first and point in found.points
-        elif result in failing and found.agrees:
+        elif fails and found.agrees:
             agreement.layers, agreement.is_placed = WHOLE_AGREES, True
         elif not found.count:
             agreement.layers = f"no layers are paired; name some in [sides.{framework}.layers]"

@@ -40,7 +40,7 @@ class OwnTimedExpected(TimedExpected):
         if not new:
             return super().problem(step, got, dtype)
         known = self._values(step, dtype)
-        turned = {name: np.flip(value, 0) if name in self._axes else value for name, value in known.items()}
+        turned = {name: np.flip(value, 0) if self._is_by_example(name) else value for name, value in known.items()}
         found = self._problem(turned, step, got, dtype, new)
         if not found:
             return ""

@@ -29,7 +29,7 @@ LOSSES = "losses in training"
 UNCHANGED = "weights before training"
 RESET_WEIGHTS, RESET_STATE = "change of the starting weights by a reset", "optimiser state after a reset"
 OUTPUTS, LOSS, OF_LAYER = "outputs", "loss", "output of "
-RESET_OUTPUTS, RESET_GRADIENTS = "outputs after a reset", "loss and gradients after a reset"
+AFTER_RESET, RESET_GRADIENTS = " after a reset", "loss and gradients after a reset"
 RESET_STEP = "weights after a reset and a training step"
 EVERYTHING = Offer()
 TRAINING_STEP = "training step"
@@ -61,13 +61,13 @@ class Trained:
     Args:
         losses: before each step.
         held: after steps, by their number; the last one at least.
-        outputs: on the first batch, after training.
+        outputs: on the first batch, after training; several by name.
         stepped: the weights after one more step from the starting weights, on the first batch.
     """
 
     losses: np.ndarray
     held: Mapping[int, Held]
-    outputs: np.ndarray
+    outputs: Any
     stepped: Weights
 
 
@@ -77,7 +77,7 @@ class Found:
 
     Args:
         layers: outputs of every layer by mode, `inference` and `training`; may be empty.
-        outputs: on the first batch.
+        outputs: on the first batch; several by name.
         unchanged: the weights after those.
         reset: what the model holds after a reset to the starting weights.
         reset_outputs: as `outputs`, after that reset.
@@ -87,10 +87,10 @@ class Found:
     """
 
     layers: Mapping[str, Values]
-    outputs: np.ndarray
+    outputs: Any
     unchanged: Weights
     reset: Held
-    reset_outputs: np.ndarray
+    reset_outputs: Any
     gradients: Mapping[str, Any] | None
     reset_gradients: Mapping[str, Any] | None
     trained: Trained | None
@@ -98,7 +98,7 @@ class Found:
     def named(self, starting: Weights) -> Values:
         """All quantities in order; `starting` are the weights in the model's own dtype."""
         found = self._layer_outputs("inference")
-        found[OUTPUTS] = self.outputs
+        found.update(named_outputs(self.outputs))
         found.update(self._layer_outputs("training"))
         if self.gradients is not None:
             found.update(named_gradients(self.gradients))
@@ -107,12 +107,12 @@ class Found:
             for step, held in self.trained.held.items():
                 found.update(held.named(after_steps(step)))
             found[LOSSES] = self.trained.losses
-            found[f"outputs {after_steps(len(self.trained.losses))}"] = self.trained.outputs
+            found.update(named_outputs(self.trained.outputs, f" {after_steps(len(self.trained.losses))}"))
         # A difference, because this one has to be exact: the reference's is zero and has no noise.
         found[RESET_WEIGHTS] = _change(flat(starting), flat(self.reset.weights))
         if self.reset.state:
             found[RESET_STATE] = np.concatenate([flat(arrays) for arrays in self.reset.state.values()])
-        found[RESET_OUTPUTS] = self.reset_outputs
+        found.update(named_outputs(self.reset_outputs, AFTER_RESET))
         if self.reset_gradients is not None:
             found[RESET_GRADIENTS] = flat(named_gradients(self.reset_gradients))
         if self.trained is not None:
@@ -130,6 +130,23 @@ def named_gradients(gradients: Mapping[str, Any]) -> Values:
     found.update({f"gradient of {name!r}": by_weights[name] for name in reversed(by_weights)})
     found.update({input_gradient(name): value for name, value in gradients["inputs"].items()})
     return found
+
+
+def named_outputs(outputs: Any, when: str = "") -> Values:
+    """What `forward` returned: `outputs`, or of a user's own model that has several `output 'logits'` and so on.
+
+    Args:
+        outputs: an array, or several by name.
+        when: follows each name, with a space before it.
+    """
+    if isinstance(outputs, Mapping):
+        return {f"output '{name}'{when}": value for name, value in outputs.items()}
+    return {f"{OUTPUTS}{when}": outputs}
+
+
+def is_output(name: str) -> bool:
+    """Whether a quantity is the model's output, or one of several, before training."""
+    return name == OUTPUTS or (name.startswith("output '") and name.endswith("'"))
 
 
 def input_gradient(name: str) -> str:

@@ -15,13 +15,14 @@ from faceoff.agreement.check import WIDE_DTYPES, Expected
 from faceoff.agreement.comparison import compare_all
 from faceoff.agreement.noise import Noise, Values, rms
 from faceoff.agreement.quantities import (
-    OUTPUTS,
     RESET_STEP,
     Held,
     after_steps,
     flat,
     input_gradient,
+    is_output,
     named_gradients,
+    named_outputs,
 )
 from faceoff.core.spec import OwnSpec, Workload
 from faceoff.core.weights import STATES, Batch, seeded_batch
@@ -114,8 +115,7 @@ class TimedExpected:
             batches = [batch.pick(rows) for batch, rows in zip(part.task.batches, orders, strict=False)]
             self.task = Task(workload.replace(step="training"), part.task.weights, batches)
         # Along which axis the examples lie; initial states have the layers first.
-        by_input = {input_gradient(name): int(name in STATES) for name in part.task.batches[0].inputs}
-        self._axes = {OUTPUTS: 0, **by_input}
+        self._of_inputs = {input_gradient(name): int(name in STATES) for name in part.task.batches[0].inputs}
         self._whole: dict[str, Values] = {}
 
     def problem(self, step: str, got: Values, dtype: str, new: bool = False) -> str:
@@ -135,9 +135,9 @@ class TimedExpected:
         for name, value in got.items():
             if not np.isfinite(value).all():
                 return f"{name}{'' if name == LAST_LOSS else where}: not finite"
-        for name in (name for name in expected if name in self._axes and name in got):
+        for name in (name for name in expected if self._is_by_example(name) and name in got):
             shape = list(expected[name].shape)
-            shape[self._axes[name]] = self._size
+            shape[self._axis(name)] = self._size
             if list(got[name].shape) != shape:
                 return f"{name}{where}: wrong shape: got {list(got[name].shape)}, expected {shape}"
         noises = self._noises(dtype)
@@ -152,8 +152,15 @@ class TimedExpected:
                 what = quantity.problem or f"{quantity.noise_units:.3g} noise units off"
                 return f"{quantity.name}{where}: {what} (limit {quantity.limit:g})"
             # All else is compared once.
-            expected = {name: value for name, value in expected.items() if name in self._axes}
+            expected = {name: value for name, value in expected.items() if self._is_by_example(name)}
         return ""
+
+    def _is_by_example(self, name: str) -> bool:
+        """Whether a quantity has a part for each example, along `_axis`."""
+        return is_output(name) or name in self._of_inputs
+
+    def _axis(self, name: str) -> int:
+        return self._of_inputs.get(name, 0)
 
     def _copy_of(self, expected: Values, places: np.ndarray) -> Values:
         """What is expected at places that hold every example once: of all copies the same."""
@@ -161,7 +168,10 @@ class TimedExpected:
 
     def _picked(self, values: Values, places: np.ndarray) -> Values:
         """The values at some places of the batch, of what has a part for each example."""
-        return {n: np.take(v, places, self._axes[n]) if n in self._axes else v for n, v in values.items()}
+        return {
+            name: np.take(value, places, self._axis(name)) if self._is_by_example(name) else value
+            for name, value in values.items()
+        }
 
     def _noises(self, dtype: str) -> Iterator[dict[str, Noise]]:
         """The noise of the compared examples, and larger ones for what that does not explain."""
@@ -175,7 +185,7 @@ class TimedExpected:
         if not all(quantity.agrees for quantity in quantities) and dtype in WIDE_DTYPES:
             # As the examples that were compared have it by themselves.
             more = self._size / self._examples
-            up = {name: more if name in self._axes and name != OUTPUTS else 1.0 for name in expected}
+            up = {name: more if name in self._of_inputs else 1.0 for name in expected}
             alone = {name: got[name] * up[name] for name in expected if name in got}
             own_noise = {name: noise[name].times(up[name]) for name in expected}
             settled = self._part.settle(quantities, alone, dtype, own_noise)
@@ -204,24 +214,25 @@ class TimedExpected:
         if self._size == self._examples:
             return {name: part[name] for name in names}
         share = self._examples / self._size
-        found = {name: part[name] * (share if name in self._axes and name != OUTPUTS else 1.0) for name in names}
+        found = {name: part[name] * (share if name in self._of_inputs else 1.0) for name in names}
         if self._size % self._examples == 0 or step == "inference":
             return found
         if not is_judged_whole(self.task.workload, self._examples):
             # Without batch norm no example's gradient depends on how often others stand in the batch.
-            alone = self._axes if self.task.workload.model.kind != "residual" else ()
-            return {name: value for name, value in found.items() if name in alone}
+            if self.task.workload.model.kind == "residual":
+                return {}
+            return {name: value for name, value in found.items() if self._is_by_example(name)}
         whole = self._compute_whole(dtype)
         return self._picked({name: whole[name] for name in names}, next(self._copies(new=False)))
 
     def _belongs(self, name: str, step: str) -> bool:
         if step == "inference":
-            return name == OUTPUTS
+            return is_output(name)
         if step == "gradients":
             return name == "loss" or name.startswith("gradient of ")
         if len(self.task.batches) == 1:
             return name in ("loss", RESET_STEP)
-        return name == LOSSES or (name.endswith(TRAINED) and not name.startswith(OUTPUTS))
+        return name == LOSSES or (name.endswith(TRAINED) and not name.startswith("output"))
 
     def _compute_whole(self, dtype: str) -> Values:
         if dtype not in self._whole:
@@ -237,13 +248,13 @@ class TimedExpected:
         }
         found = {}
         for name, value in expected.items():
-            if name == OUTPUTS or more == 1:
+            if is_output(name) or more == 1:
                 found[name] = noise[name]
                 continue
-            scale = 1 / more if name in self._axes else 1.0
+            scale = 1 / more if name in self._of_inputs else 1.0
             least = COARSE * rms(value - before.get(name, 0.0)) if dtype in NARROW else 0.0
             if dtype == "float16":
-                least += SMALLEST_FLOAT16 * (1.0 if name in self._axes else np.sqrt(self._size))
+                least += SMALLEST_FLOAT16 * (1.0 if name in self._of_inputs else np.sqrt(self._size))
             found[name] = noise[name].times(scale * np.sqrt(more))
             if least:
                 found[name] = Noise(float(np.hypot(found[name].rms, least)))
@@ -278,4 +289,4 @@ def timed_values(worker: Worker, step: str, task: Task, dtype: str) -> Values:
 def last_values(worker: Worker, step: str) -> Values:
     """What the last timed call of inference or gradients returned. Raises WorkerError."""
     value = worker.request("last_value", step=step)
-    return named_gradients(value) if step == "gradients" else {OUTPUTS: value["value"]}
+    return named_gradients(value) if step == "gradients" else named_outputs(value["value"])

@@ -52,11 +52,13 @@ class Targets:
         shape: of one example.
         classes: they are class numbers below this; 0: numbers like the outputs.
         scale: of numbers: the standard deviation of what is drawn.
+        ignored: instead of a class number: nothing is asked at this place. None: something is asked at all.
     """
 
     shape: Tuple[int, ...]
     classes: int = 0
     scale: float = 1.0
+    ignored: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Port:
         loss: one of `LOSSES`, the mean over everything but the classes. `own` is the function `loss` in each side's
             file.
         class_axis: of the outputs, for a cross-entropy.
+        output: of several outputs, the one that a loss with a name is of; see `faceoff.core.outputs`.
         weights: canonical names and shapes, in the reference's order. Running statistics, and they alone, are called
             `mean` or `variance` after the last dot.
         sides: by framework.
@@ -186,6 +189,7 @@ class Port:
     initial: Dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
     how: Dict[str, Dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
     flops: Dict[str, int] = field(default_factory=dict, compare=False)
+    output: str = ""
 
     @property
     def digest(self) -> str:
@@ -219,9 +223,10 @@ class Port:
         return {
             "name": self.name,
             "inputs": [[i.name, list(i.shape), i.dtype, i.below, i.scale] for i in self.inputs],
-            "targets": [list(self.targets.shape), self.targets.classes, self.targets.scale],
+            "targets": [list(self.targets.shape), self.targets.classes, self.targets.scale, self.targets.ignored],
             "loss": self.loss,
             "class_axis": self.class_axis,
+            "output": self.output,
             "weights": [[name, list(shape)] for name, shape in self.weights.items()],
             "sides": {
                 framework: {
@@ -241,13 +246,14 @@ class Port:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Port":
         """Makes the port that `to_json` wrote."""
-        shape, classes, scale = data["targets"]
+        shape, *targets = data["targets"]
         return Port(
             name=data["name"],
             inputs=tuple(Input(n, tuple(s), dtype, below, scale) for n, s, dtype, below, scale in data["inputs"]),
-            targets=Targets(tuple(shape), classes, scale),
+            targets=Targets(tuple(shape), *targets),
             loss=data["loss"],
             class_axis=data["class_axis"],
+            output=data["output"],
             weights={name: tuple(shape) for name, shape in data["weights"]},
             sides={
                 framework: PortSide(

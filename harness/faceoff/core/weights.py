@@ -27,6 +27,8 @@ Shape = Tuple[int, ...]
 Weights = Dict[str, np.ndarray]
 STATISTICS = ("mean", "variance")
 STATES = ("h0", "c0")
+# Of the places of a user's targets at which nothing may be asked.
+IGNORED_SHARE = 0.25
 """Inputs whose first axis is the layers; a user's own model has none of these names."""
 
 
@@ -319,6 +321,10 @@ def check_batch(spec: ModelSpec, batch_size: int, batch: Batch, where: str = "ba
     if not classes:
         require_finite(targets, f"{where}.targets")
         return
+    if isinstance(spec, OwnSpec) and port_of(spec).targets.ignored is not None:
+        targets = targets[targets != port_of(spec).targets.ignored]
+        if not targets.size:
+            raise InputError("nothing but ignored places", where=f"{where}.targets", expected="some class numbers")
     if targets.dtype.kind != "i" or targets.min() < 0 or targets.max() >= classes:
         raise InputError(
             "not class numbers",
@@ -344,6 +350,12 @@ def seeded_batch(workload: Workload, seed: int, index: int = 0) -> Batch:
     shape, classes = target_shape(spec, workload.batch_size), classes_of(spec)
     if classes:
         targets = rng.integers(0, classes, shape, dtype=np.int64)
+        ignored = port_of(spec).targets.ignored if isinstance(spec, OwnSpec) else None
+        if ignored is not None:
+            left_out = rng.random(shape) < IGNORED_SHARE
+            # A batch of which nothing is asked has no loss.
+            left_out.flat[0] = False
+            targets[left_out] = ignored
     else:
         targets = _exact_in_float32(port_of(spec).targets.scale * rng.standard_normal(shape))
     return Batch(inputs, targets).astype(workload.dtype)

@@ -24,14 +24,16 @@ _EXPECTED = {
     "reference": "the name of one of [sides.NAME]",
     "loss": "one of " + ", ".join(LOSSES),
     "class_axis": "a whole number, the axis of the outputs that holds the classes",
+    "output": 'the name of one of several outputs, as in output = "logits", or its number, as in output = "0"',
     "inputs": "[inputs.NAME] with a shape",
-    "targets": "[targets] with shape, classes and scale",
+    "targets": "[targets] with shape, classes, scale and ignored",
     "sides": "[sides.FRAMEWORK] with file, inputs and weights",
     "weights": 'regular expression = { to = "name", axes = [1, 0] }',
     "shape": "sizes of at least 1, as in [3, 32, 32]",
     "dtype": "float or int64",
     "below": "a whole number of at least 1",
     "classes": "a whole number",
+    "ignored": "a whole number that is no class, as in ignored = -100",
     "scale": "a number above 0",
     "file": "a Python file, relative to the manifest's folder",
     "axes": "a permutation of axes, as in [1, 0]",
@@ -59,6 +61,7 @@ class TargetsTable(_Part):
 
     shape: Annotated[tuple[Size, ...], Field(strict=False)] = ()
     classes: Annotated[int, Field(ge=0)] | None = None
+    ignored: int | None = None
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
@@ -106,6 +109,7 @@ class PortManifest(_Part):
     reference: str = ""
     loss: Literal["cross-entropy", "squared-error", "binary-cross-entropy", "own"]
     class_axis: int = -1
+    output: str = ""
     inputs: Annotated[dict[str, InputTable], Field(min_length=1)]
     targets: TargetsTable = TargetsTable()
     sides: Annotated[dict[str, SideTable], Field(min_length=1)]
@@ -130,7 +134,7 @@ class PortManifest(_Part):
     def targets_of_port(self) -> Targets:
         """As a `Port` has them."""
         classes = 2 if self.loss == "binary-cross-entropy" else self.targets.classes or 0
-        return Targets(self.targets.shape, classes, self.targets.scale or 1.0)
+        return Targets(self.targets.shape, classes, self.targets.scale or 1.0, self.targets.ignored)
 
 
 def read_port(path: Path) -> PortManifest:
@@ -277,6 +281,17 @@ def _check_targets(manifest: PortManifest, file: Path) -> None:
         raise _no_part(f"{where}.scale", targets.scale, "no scale for classes")
     if manifest.loss != "cross-entropy" and "class_axis" in manifest.model_fields_set:
         raise _no_part(f"{file}: class_axis", manifest.class_axis, "it with a cross-entropy alone")
+    if manifest.loss == OWN_LOSS and manifest.output:
+        raise _no_part(f"{file}: output", manifest.output, "it with another loss: a loss of your own takes all outputs")
+    if targets.ignored is None:
+        return
+    if of_numbers or manifest.loss == "binary-cross-entropy":
+        raise _no_part(f"{where}.ignored", targets.ignored, 'it with class numbers: loss = "cross-entropy" or "own"')
+    if 0 <= targets.ignored < (targets.classes or 0):
+        raise InputError(
+            "a class that is ignored", where=f"{where}.ignored", got=targets.ignored, expected=_EXPECTED["ignored"],
+            next_step="name a number that is no class",
+        )  # fmt: skip
 
 
 def _check_side(manifest: PortManifest, framework: str, file: Path) -> None:

@@ -150,6 +150,7 @@ def _port(path: Path, manifest: PortManifest, mapped: Mapped, replies: Mapping[s
         targets=manifest.targets_of_port(),
         loss=manifest.loss,
         class_axis=manifest.class_axis,
+        output=manifest.output,
         weights=mapped.weights,
         sides=sides,
         reference=manifest.reference,

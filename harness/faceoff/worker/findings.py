@@ -10,8 +10,9 @@ from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 
 from faceoff.core.error_words import ErrorWords
-from faceoff.core.errors import FindingError
+from faceoff.core.errors import FindingError, InputError
 from faceoff.core.messages import ARRAY_DTYPES
+from faceoff.core.outputs import one_or_named
 from faceoff.worker.loading import PACKAGE
 
 # As Python itself fails in code that is mistaken.
@@ -88,6 +89,26 @@ def as_arrays(name: str, values: Any) -> Dict[str, np.ndarray]:
     if not isinstance(values, Mapping):
         raise FindingError("no arrays by name", where=name.format("each"), got=type(values).__name__, expected="a dict")
     return {key: as_array(name.format(repr(key)), value) for key, value in values.items() if value is not None}
+
+
+def as_outputs(name: str, value: Any) -> Any:
+    """What a user's own model returned: an array, or several in nested tuples, lists and dicts, as a dict of arrays.
+
+    Args:
+        name: of the quantity that it should be.
+        value: on the host.
+
+    Raises:
+        FindingError: something else is among them.
+    """
+    try:
+        return one_or_named(value, _is_numbers, name)
+    except InputError as error:
+        raise FindingError(error.what, where=error.where, got=error.got, expected="arrays of numbers") from None
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f"
 
 
 def as_gradients(found: Any) -> Dict[str, Any]:

@@ -34,11 +34,11 @@ from faceoff.core.error_words import ErrorWords
 from faceoff.core.errors import InputError
 from faceoff.core.messages import Channel, ChannelClosedError, Message
 from faceoff.core.own import Port, learn
-from faceoff.core.spec import Workload
+from faceoff.core.spec import OwnSpec, Workload
 from faceoff.core.weights import Batch, trace_names
 from faceoff.worker.accounting import Accounting, forget_peak, host_memory
 from faceoff.worker.failures import NO_WORDS, describe_error
-from faceoff.worker.findings import as_array, as_arrays, as_gradients, as_losses
+from faceoff.worker.findings import as_array, as_arrays, as_gradients, as_losses, as_outputs
 from faceoff.worker.loading import load_framework, load_part
 from faceoff.worker.new_batch import time_new
 
@@ -174,7 +174,7 @@ class Server:
     def do_forward(self, indices: List[int]) -> Dict[str, Any]:
         # All are held before the first is fetched: a buffer that calls share would hold the last one's.
         values = [self.model.forward(self._batches[index]) for index in indices]
-        return {"outputs": [as_array("outputs", self.runtime.fetch(value)) for value in values]}
+        return {"outputs": [self._outputs("outputs", value) for value in values]}
 
     def do_gradients(self, index: int, before: Optional[int] = None, after: Optional[int] = None) -> Dict[str, Any]:
         """Those of batch `index`, after a call on batch `before`, fetched after one on batch `after`."""
@@ -209,7 +209,8 @@ class Server:
 
     def do_layers(self, index: int, training: bool, forced: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """See `Model.layers`; of batch `index`."""
-        return self.model.layers(self._batches[index], training, forced)
+        found = self.model.layers(self._batches[index], training, forced)
+        return {**found, "outputs": as_outputs("outputs", found["outputs"])}
 
     def do_describe(self) -> Dict[str, Any]:
         return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}
@@ -320,7 +321,16 @@ class Server:
         """The value of the last timed call."""
         if step == "gradients":
             return as_gradients(self.model.canonical(self._last))
-        return {"value": as_array("value of the last timed call", self.runtime.fetch(self._last))}
+        what = "value of the last timed call"
+        if step == "inference":
+            return {"value": self._outputs(what, self._last)}
+        return {"value": as_array(what, self.runtime.fetch(self._last))}
+
+    def _outputs(self, what: str, value: Any) -> Any:
+        """One array; of a user's own model, which may return several, a dict of them."""
+        assert self._workload is not None
+        found = self.runtime.fetch(value)
+        return as_outputs(what, found) if isinstance(self._workload.model, OwnSpec) else as_array(what, found)
 
     def do_probe(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """Runs a probe of the framework's `defaults.py`. Without `start` the framework is as its users find it."""
