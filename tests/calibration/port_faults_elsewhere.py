@@ -121,7 +121,8 @@ PYTORCH = (
          OUTPUTS, "norm"),
         ("batch and time exchanged in attention", "axes", "batch_first=True", "batch_first=False",
          OUTPUTS, "attention"),
-        ("twice as many heads", "axes", "WIDTH, HEADS, HIDDEN, dropout", "WIDTH, 2 * HEADS, HIDDEN, dropout", OUTPUTS, "attention"),
+        ("twice as many heads", "axes", "WIDTH, HEADS, HIDDEN, dropout", "WIDTH, 2 * HEADS, HIDDEN, dropout",
+         OUTPUTS, "attention"),
         ("a causal mask", "masks", "self.layers(self.embedding(tokens) + self.positions)",
          "self.layers(self.embedding(tokens) + self.positions, "
          "mask=nn.Transformer.generate_square_subsequent_mask(LENGTH, dtype=self.positions.dtype))",

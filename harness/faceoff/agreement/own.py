@@ -41,7 +41,7 @@ from faceoff.agreement.quantities import (
 from faceoff.core.errors import WorkerError
 from faceoff.core.own import port_of
 from faceoff.core.weights import is_statistic
-from faceoff.frameworks.manifest import AT, Offer
+from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
 from faceoff.reference.arithmetic import UNIT_ROUNDOFF
 from faceoff.results.agreements import BELOW_FLOAT32, Agreement, Quantity
@@ -208,7 +208,8 @@ class OwnExpected(Expected):
 
     def _look(self, agreement: Agreement, worker: Worker, dtype: str, training: bool, failing: Sequence[str]) -> None:
         """Compares the layers in one mode."""
-        port, framework = port_of(self.task.workload.model), worker.contender.framework.partition(AT)[0]
+        port = port_of(self.task.workload.model)
+        framework = port.key_of(worker.contender.framework)
 
         def ask(forced: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return worker.request("layers", index=0, training=training, forced=forced)

@@ -8,13 +8,13 @@ every process that meets the model; a workload holds its name and digest alone.
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from faceoff.core.errors import InputError
-from faceoff.core.spec import ModelSpec, OwnSpec
+from faceoff.core.spec import AT, ModelSpec, OwnSpec
 
 OWN_LOSS = "own"
 LOSSES = ("cross-entropy", "squared-error", "binary-cross-entropy", OWN_LOSS)
@@ -165,8 +165,8 @@ class Port:
         output: of several outputs, the one that a loss with a name is of; see `faceoff.core.outputs`.
         weights: canonical names and shapes, in the reference's order. Running statistics, and they alone, are called
             `mean` or `variance` after the last dot.
-        sides: by framework.
-        reference: the framework of the side that counts as right.
+        sides: by framework, or by `framework@name` where that has several.
+        reference: the key of the side that counts as right.
         path: what the user named it by.
         code: digest of the files of all sides.
         initial: the reference's own weights, from which others are drawn; kept by the parent alone.
@@ -203,18 +203,33 @@ class Port:
         learn(self)
         return OwnSpec(self.name, self.digest)
 
+    def key_of(self, framework: str) -> str:
+        """Which side a framework, or an environment of one, runs; empty if none."""
+        return next((key for key in (framework, framework.partition(AT)[0]) if key in self.sides), "")
+
     def side(self, framework: str) -> PortSide:
-        """The side of a framework; raises InputError."""
-        if framework not in self.sides:
+        """The side that a framework, or an environment of one, runs; raises InputError."""
+        key = self.key_of(framework)
+        if not key:
             sides = ", ".join(sorted(self.sides))
             raise InputError("no side in this framework", where=self.name, got=framework, expected=sides)
-        return self.sides[framework]
+        return self.sides[key]
+
+    def seen_by(self, framework: str) -> "Port":
+        """As the processes of an environment see it, which know themselves by the name of their framework alone."""
+        own, name = self.key_of(framework), framework.partition(AT)[0]
+        if own in ("", name):
+            return self
+        # Under a name that nobody has.
+        others = {f"{key}{AT}" if key == name else key: side for key, side in self.sides.items()}
+        reference = name if own == self.reference else f"{name}{AT}" if self.reference == name else self.reference
+        return replace(self, sides={**others, name: self.sides[own]}, reference=reference)
 
     def layers_of(self, framework: str) -> Set[str]:
         """Paths of the layers of a side that hold weights or are named by the user."""
         side = self.side(framework)
         told = {path for path in side.layers.values() if path}
-        if framework == self.reference:
+        if self.key_of(framework) == self.reference:
             told |= {path for other in self.sides.values() for path in other.layers}
         return told | {path for placed in side.weights.values() for path in _owners(placed.path)}
 
@@ -308,6 +323,6 @@ def port_of(spec: ModelSpec) -> Port:
     return _KNOWN[spec.digest]
 
 
-def learn(port: Port) -> None:
-    """Makes a port known to this process."""
-    _KNOWN[port.digest] = port
+def learn(port: Port, digest: str = "") -> None:
+    """Makes a port known to this process, by its own digest unless another is told."""
+    _KNOWN[digest or port.digest] = port

@@ -11,6 +11,8 @@ STEPS = ("inference", "gradients", "training")
 DEVICES = ("cpu", "gpu")
 ACTIVATIONS = ("relu", "tanh")
 OPTIMISERS = ("sgd", "momentum", "adam", "adamw")
+# Between a framework and one of its environments.
+AT = "@"
 
 
 def require_choice(value: object, choices: Tuple[str, ...], where: str) -> None:
@@ -46,10 +48,8 @@ class ModelSpec:
 
     def to_json(self) -> Dict[str, Any]:
         """The spec as plain JSON values, with its `kind`."""
-        return {
-            "kind": self.kind,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()},
-        }
+        fields = dataclasses.asdict(self).items()
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in fields}}
 
 
 @dataclass(frozen=True)

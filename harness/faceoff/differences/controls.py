@@ -6,9 +6,9 @@ import math
 import statistics as central
 from collections.abc import Sequence
 
+from faceoff.core.spec import AT
 from faceoff.differences.records import CaseChange, MachineChange
 from faceoff.differences.sides import Side, switches
-from faceoff.frameworks.manifest import AT
 from faceoff.results.records import ContenderInfo, Result
 
 IMPLEMENTATIONS = "impls"

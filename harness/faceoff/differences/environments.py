@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from faceoff.core.errors import InputError, ResultFileError
-from faceoff.core.spec import Contender
-from faceoff.frameworks.manifest import AT
+from faceoff.core.spec import AT, Contender
 from faceoff.results.records import CaseResult, ContenderInfo, Result
 
 # Those of `Result` whose records belong to a contender.

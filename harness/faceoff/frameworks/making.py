@@ -16,10 +16,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from faceoff.core.errors import HarnessError, InputError
+from faceoff.core.spec import AT
 from faceoff.frameworks.configuration import Environment, read_configuration
 from faceoff.frameworks.environments import FROZEN, name_environment, name_interpreter
 from faceoff.frameworks.installations import Installation, digest_of, find_installation, installed_in
-from faceoff.frameworks.manifest import AT, Framework
+from faceoff.frameworks.manifest import Framework
 from faceoff.frameworks.registry import CONFIG_FILE, FRAMEWORKS, require_framework, split_label
 from faceoff.results.file import require_writable, write_text
 

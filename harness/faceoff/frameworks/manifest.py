@@ -15,7 +15,7 @@ from faceoff.core.error_words import ErrorWords
 from faceoff.core.errors import InputError
 from faceoff.core.own import port_of
 from faceoff.core.precision import DTYPES
-from faceoff.core.spec import DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, OwnSpec, Workload
+from faceoff.core.spec import AT, DEVICES, MODEL_KINDS, OPTIMISERS, STEPS, OwnSpec, Workload
 from faceoff.core.tuning import is_tuned, kind_of, left_out
 from faceoff.machine.processor import is_amd_with_avx2
 
@@ -23,8 +23,6 @@ FILE = "framework.toml"
 CONTRACT = 1
 # Stands in a value for the folder of compiled code.
 CACHE = "{cache}"
-# Between a framework and one of its environments.
-AT = "@"
 # What the manifest of a folder does not say: it belongs to whoever names the folder.
 NOT_TOLD = ("folder", "environment", "python")
 
@@ -295,7 +293,7 @@ class Framework(_Part):
         if step not in self.can.steps:
             return f"{self.title} offers no {step} here"
         if isinstance(workload.model, OwnSpec):
-            if self.name not in port_of(workload.model).sides:
+            if not port_of(workload.model).key_of(self.label):
                 return f"{workload.model.name} has no side in {self.title}"
             if workload.dtype != workload.storage_dtype:
                 return f"no rounding noise of {workload.dtype} is known of a user's own model"

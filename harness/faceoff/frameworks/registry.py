@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from faceoff.core.errors import InputError
-from faceoff.frameworks.manifest import AT, FILE, Framework, read_manifest
+from faceoff.core.spec import AT
+from faceoff.frameworks.manifest import FILE, Framework, read_manifest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # An installed package has the project's frameworks inside; in the project itself they lie at its top.
@@ -59,6 +60,17 @@ class Registry(Mapping[str, Framework]):
     def broken(self) -> dict[str, InputError]:
         self._all()
         return self._broken
+
+    def add(self, label: str, where: str) -> None:
+        """Takes `NAME@ENVIRONMENT` for NAME as it is, unless there is an environment of that name.
+
+        Raises:
+            InputError: it is no such name, or there is no NAME that can be used.
+        """
+        name, environment = split_label(label, where)
+        framework = require_framework(name, where)
+        if environment and label not in self._all():
+            self._all()[label] = framework.model_copy(update={"environment": environment})
 
     def forget(self) -> None:
         """Looks again when next asked: another working folder may name others."""

@@ -95,7 +95,8 @@ class Worker:
         model = model_from_json(workload["model"])
         if isinstance(model, OwnSpec) and model.digest not in self._taught:
             self._taught.add(model.digest)
-            self.request("learn", port=port_of(model).to_json())
+            port = port_of(model).seen_by(self.contender.framework)
+            self.request("learn", port=port.to_json(), digest=model.digest)
 
     def _reply(self, kind: str, limit_s: float) -> dict[str, Any]:
         reply = self._channel.receive(limit_s)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from faceoff.core.errors import InputError
 from faceoff.core.own import LOSSES, OWN_LOSS, Input, Targets
+from faceoff.core.spec import AT
 from faceoff.core.weights import STATES
-from faceoff.frameworks.registry import FRAMEWORKS, require_framework
+from faceoff.frameworks.registry import FRAMEWORKS
 
 FILE = "port.toml"
 Size = Annotated[int, Field(ge=1)]
@@ -86,11 +87,11 @@ class Rule(_Part):
 
 
 class SideTable(_Part):
-    """One `[sides.FRAMEWORK]`.
+    """One `[sides.FRAMEWORK]`, or `[sides."FRAMEWORK@NAME"]` where a framework has several.
 
     Attributes:
-        file: relative to the manifest's folder; the framework's name and `_model.py` unless it says so, as a file that
-            is called like a package would hide it.
+        file: relative to the manifest's folder; the framework's name, or the name after `@`, and `_model.py` unless it
+            says so, as a file that is called like a package would hide it.
         inputs: the permutation of axes, the batch's included, in which the side takes an input.
         weights: rules by regular expressions that match a whole path.
         layers: the reference's layers and this side's that are the same, by path; an empty path means none.
@@ -122,7 +123,8 @@ class PortManifest(_Part):
 
     def file_of(self, framework: str) -> Path:
         """A side's Python file, absolute."""
-        return (self.folder / (self.sides[framework].file or f"{framework}_model.py")).resolve()
+        name = framework.partition(AT)[2] or framework
+        return (self.folder / (self.sides[framework].file or f"{name}_model.py")).resolve()
 
     def inputs_of_port(self) -> tuple[Input, ...]:
         """As a `Port` has them."""
@@ -296,7 +298,9 @@ def _check_targets(manifest: PortManifest, file: Path) -> None:
 
 def _check_side(manifest: PortManifest, framework: str, file: Path) -> None:
     where = f"{file}: sides.{framework}"
-    require_framework(framework, where)
+    if framework in FRAMEWORKS.broken:
+        raise FRAMEWORKS.broken[framework]
+    FRAMEWORKS.add(framework, where)
     if not manifest.file_of(framework).is_file():
         raise InputError(
             "no such file", where=f"{where}.file", got=str(manifest.file_of(framework)), expected=_EXPECTED["file"],

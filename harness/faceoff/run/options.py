@@ -30,7 +30,7 @@ from faceoff.pool.devices import device_name, parse_device, resolve_device
 from faceoff.pool.environment import describe_left_out
 from faceoff.results.agreements import EVERYDAY
 from faceoff.run.out_folder import prepare_folder
-from faceoff.run.own_models import choose_models, having_sides
+from faceoff.run.own_models import choose_models, having_sides, name_sides
 from faceoff.speed.budget import Budget, parse_budget
 from faceoff.system.texts import require_utf8
 from faceoff.workloads.presets import PRESETS, Sized
@@ -295,6 +295,7 @@ def make_options(
     asked_device, card = parse_device(device)
     preset = preset or DEFAULT_PRESETS.get(command, "default")
     everybody = preset in PRESETS and PRESETS[preset].everybody
+    name_sides(models)
     names = parse_frameworks(contenders, everybody)
     device, notice = resolve_device(asked_device, card, names, configuration)
     parsed = parse_contenders(contenders, tuned, device, notice, everybody)
@@ -304,7 +305,7 @@ def make_options(
             raise InputError("steps of no training", where="training-steps", next_step="use it with agree --training")
     sizes = batch_size, sequence_length, hidden_size
     sized = choose_models(models, preset, sizes, workload, configuration, seed, timed=command != "agree")
-    parsed = parsed if contenders else having_sides(parsed, sized)
+    parsed = parsed if contenders else having_sides(parsed, sized, device)
     chosen = {
         Workload(item.model, item.batch_size, timed_dtype, device, "training", rule): item.stressed
         for item in sized

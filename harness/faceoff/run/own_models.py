@@ -20,6 +20,7 @@ from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
+from faceoff.ports.manifest import read_port
 from faceoff.ports.opening import open_port
 from faceoff.ports.paths import split
 from faceoff.workloads.presets import Sized, choose, named
@@ -61,12 +62,25 @@ def choose_models(
     return named((*built_in, *open_models(paths, configuration, seed, sizes[0], timed)), names)
 
 
-def having_sides(contenders: Sequence[Contender], sized: Sequence[Sized]) -> tuple[Contender, ...]:
-    """Those of the contenders whose framework has a side of one of these models; all if there is a built-in one."""
+def name_sides(models: Sequence[str]) -> None:
+    """Lets contenders be named by the sides of users' own models among these, of which a framework may have several."""
+    for path in split(models)[1]:
+        read_port(Path(path))
+
+
+def having_sides(contenders: Sequence[Contender], sized: Sequence[Sized], device: str) -> tuple[Contender, ...]:
+    """Those of the contenders that run a side of one of these models, and all modes of further sides of a framework.
+
+    All and nobody else if there is a built-in model among them.
+    """
     if not all(isinstance(item.model, OwnSpec) for item in sized):
         return tuple(contenders)
-    sides = {side for item in sized for side in port_of(item.model).sides}
-    return tuple(contender for contender in contenders if FRAMEWORKS[contender.framework].name in sides)
+    sides = dict.fromkeys(side for item in sized for side in port_of(item.model).sides)
+    named = {contender.framework for contender in contenders}
+    further = [
+        Contender(side, mode) for side in sides if side not in named for mode in FRAMEWORKS[side].modes_on(device)
+    ]
+    return (*(contender for contender in contenders if contender.framework in sides), *further)
 
 
 def open_models(

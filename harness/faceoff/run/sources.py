@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from faceoff.core.spec import MODEL_KINDS
-from faceoff.frameworks.manifest import AT
+from faceoff.core.spec import AT, MODEL_KINDS
 from faceoff.frameworks.registry import FRAMEWORKS
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -142,9 +142,9 @@ class Server:
         """What a user's own model holds; see `Runtime.open_side`."""
         return self.runtime.open_side(file, seed)
 
-    def do_learn(self, port: Dict[str, Any]) -> Dict[str, Any]:
-        """What is known of a user's own model, before it is built for the first time."""
-        learn(Port.from_json(port))
+    def do_learn(self, port: Dict[str, Any], digest: str) -> Dict[str, Any]:
+        """What is known of a user's own model of this digest, before it is built for the first time."""
+        learn(Port.from_json(port), digest)
         return {}
 
     def do_disturb(self, dtype: str, unit_roundoff: Optional[float], seed: int, alike: bool) -> Dict[str, Any]:

@@ -8,12 +8,11 @@ import pytest
 from faceoff.agreement import timed_check
 from faceoff.agreement.check import Expected
 from faceoff.agreement.noise import NOISE_RUNS
-from faceoff.agreement.quantities import RESET_STEP, named_gradients, reference_quantities
+from faceoff.agreement.quantities import OUTPUTS, RESET_STEP, named_gradients, reference_quantities
 from faceoff.agreement.timed_check import (
     LAST_LOSS,
     LOSSES,
     MOST_COPIES,
-    OUTPUTS,
     TRAINED,
     TimedExpected,
     choose_rows,
