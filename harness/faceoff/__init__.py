@@ -2,15 +2,20 @@
 
 From Python: `compare`, `agree`, `bench` run and return a `faceoff.results.records.Result`; `compile_only` compiles
 what `compare` does; `load` reads a result file, `diff` says what changed between two, `between_environments` what
-differs between two parts of one. `assert_agrees` is a whole test of a port of your own model.
+differs between two parts of one. `assert_agrees` is a whole test of a port of your own model, `record` names a value in
+one.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from faceoff.core.recorded import record
+
 if TYPE_CHECKING:
     from faceoff.api import agree, assert_agrees, bench, between_environments, compare, compile_only, diff, load
 
-__all__ = ["agree", "assert_agrees", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
+__all__ = [
+    "agree", "assert_agrees", "bench", "between_environments", "compare", "compile_only", "diff", "load", "record",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

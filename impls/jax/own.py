@@ -23,7 +23,7 @@ from faceoff.core.weights import STATISTICS
 from .own_layers import Place, part_of, place_of
 
 Arrays = dict[str, Any]
-Watch = Callable[[nnx.Module, Any], contextlib.AbstractContextManager[None]]
+Watch = Callable[[nnx.Module | None, Any], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Network:
         values: what they were made with, by path.
         statistics: paths of those that the model itself moves.
         call: of arrays by path, inputs in order, and whether batch statistics are to be used, to the outputs and the
-            moved statistics by path. A last argument, if given, is entered with the module and the inputs meanwhile.
+            moved statistics by path. A last argument, if given, is entered with the module, if there is one, and the
+            inputs meanwhile.
         has_layers: whether there are modules that can be watched so.
     """
 
@@ -150,16 +151,22 @@ def _of_function(parameters: Any, function: Callable[..., Any], dtype: Any, file
         filled = list(leaves)
         for name, at in places.items():
             filled[at] = arrays[name]
-        return _call(function, [jax.tree.unflatten(tree, filled), *inputs], training), {}
+        with watch(None, inputs) if watch else contextlib.nullcontext():
+            return _call(function, [jax.tree.unflatten(tree, filled), *inputs], training), {}
 
     return Network(
-        places={name: Place(name, "", path[-1], tuple(range(np.ndim(leaves[places[name]]))))
+        places={name: Place(name, "", path[-1], _axes_by_name(path[-1], np.ndim(leaves[places[name]])))
                 for name, path in paths.items()},
         values={name: entries[at][1] for name, at in places.items()},
         statistics=frozenset(),
         call=call,
         has_layers=False,
     )  # fmt: skip
+
+
+def _axes_by_name(name: str, count: int) -> tuple[int, ...]:
+    """Of an array in no layer: what everybody calls a kernel has its outputs last, and they come first canonically."""
+    return (1, 0) if name == "kernel" and count == 2 else tuple(range(count))
 
 
 def _call(function: Callable[..., Any], args: Sequence[Any], training: bool) -> Any:

@@ -70,13 +70,16 @@ class OwnModel(JaxModel):
         self._noisy_layers.begin(dtype, unit_roundoff, seed, alike)
 
     def layers(self, batch: PlacedBatch, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Any]:
-        if not self._network.has_layers:
-            raise UnsupportedError("a plain function has no layers", where=self._side.file)
         record = partial(jax.jit(self._record, static_argnums=0), training)
         if self._noisy_layers:
             record = self._noisy_layers.verbs[training]
         outputs, arrays = jax.tree.map(_to_numpy, record(self._trained, self._statistics, batch[0], forced))
         calls = self._calls[training, jax.tree.structure(forced)]
+        if not (calls or self._network.has_layers):
+            raise UnsupportedError(
+                "a plain function has no layers", where=self._side.file,
+                next_step='name values in it: x = faceoff.record("x", x)',
+            )  # fmt: skip
         return {
             "outputs": outputs,
             "layers": [{**call, **held} for call, held in zip(calls, arrays, strict=True)],

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from faceoff.core.recorded import watching
+
 from .own_layers import kind_of
 
 
@@ -36,13 +38,18 @@ class Recorder:
         self._called: dict[str, int] = {}
 
     @contextlib.contextmanager
-    def recording(self, module: nnx.Module, given: Any) -> Iterator[None]:
-        """Records what is called meanwhile; `given` are arrays of the trace whose layers are recorded."""
+    def recording(self, module: nnx.Module | None, given: Any) -> Iterator[None]:
+        """Records what is called meanwhile.
+
+        Args:
+            module: the whole model; None for a plain function, which has no layers.
+            given: arrays of the trace whose layers are recorded.
+        """
         self._trace = _trace_of(given)
         self._known: dict[int, tuple[str, str]] = {}
         self._inside: set[int] = set()
         classes: set[type] = set()
-        for path, part in nnx.iter_modules(module):
+        for path, part in nnx.iter_modules(module) if module else ():
             name = ".".join(str(key) for key in path)
             if name in self._paths:
                 # A class of the user's may do more.
@@ -53,7 +60,8 @@ class Recorder:
         try:
             for cls, call in before.items():
                 cls.__call__ = self._wrapped(call)  # type: ignore[operator]
-            yield
+            with watching(self._value):
+                yield
         finally:
             for cls, call in before.items():
                 cls.__call__ = call  # type: ignore[operator]
@@ -65,8 +73,7 @@ class Recorder:
             if id(module) not in self._known or id(module) in self._inside or not self._is_here((args, kwargs)):
                 return call(module, *args, **kwargs)
             path, kind = self._known[id(module)]
-            number = self._called[path] = self._called.get(path, 0) + 1
-            name = path if number == 1 else f"{path}#{number}"
+            name = self._name(path)
             forced = self._forced.get(name, {})
             inputs, (args, kwargs) = _replaced((args, kwargs), forced.get("inputs", ()))
             entered = self._event()
@@ -81,6 +88,19 @@ class Recorder:
             return result
 
         return wrapper
+
+    def _value(self, path: str, value: Any) -> Any:
+        if not self._is_here(value):
+            return value
+        name = self._name(path)
+        found, value = _replaced(value, self._forced.get(name, {}).get("inputs", ()))
+        self.calls.append({"name": name, "kind": "", "entered": self._event(), "left": self._event()})
+        self.arrays.append({"inputs": found, "outputs": []})
+        return value
+
+    def _name(self, path: str) -> str:
+        number = self._called[path] = self._called.get(path, 0) + 1
+        return path if number == 1 else f"{path}#{number}"
 
     def _event(self) -> int:
         self._events += 1

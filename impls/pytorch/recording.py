@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from faceoff.core.recorded import watching
+
 from .tracing import to_numpy
 
 KindOf = Callable[[nn.Module], str]
@@ -50,7 +52,8 @@ class Recorder:
                 if path in self._paths:
                     hooks.append(part.register_forward_pre_hook(self._entering(path), with_kwargs=True))
                     hooks.append(part.register_forward_hook(self._leaving()))
-            yield
+            with watching(self._value):
+                yield
         finally:
             for hook in hooks:
                 hook.remove()
@@ -63,10 +66,20 @@ class Recorder:
             for call in self._done
         ]
 
+    def _value(self, path: str, value: Any) -> Any:
+        name = self._name(path)
+        found, value = self._replaced(value, self._forced.get((name, "inputs"), ()))
+        events = {"entered": self._event(), "left": self._event()}
+        self._done.append({"name": name, "kind": "", "inputs": found, "outputs": [], **events})
+        return value
+
+    def _name(self, path: str) -> str:
+        number = self._calls[path] = self._calls.get(path, 0) + 1
+        return path if number == 1 else f"{path}#{number}"
+
     def _entering(self, path: str) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-            number = self._calls[path] = self._calls.get(path, 0) + 1
-            name = path if number == 1 else f"{path}#{number}"
+            name = self._name(path)
             given = self._forced.get((name, "inputs"), ())
             inputs, (args, kwargs) = self._replaced((args, kwargs), given)
             # A class of the user's may do more.

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from faceoff.core.recorded import watching
+
 from .own_layers import ACTIVATED, kind_of, layers_of
 
 
@@ -36,7 +38,8 @@ class Recorder:
             for path, layer in self._layers.items():
                 # Past Keras, which would keep account of it.
                 object.__setattr__(layer, "call", self._recorded(path, layer))
-            yield
+            with watching(self._value):
+                yield
         finally:
             for layer in self._layers.values():
                 vars(layer).pop("call", None)
@@ -45,8 +48,7 @@ class Recorder:
         call, kind = layer.call, kind_of(layer)
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            number = self._called[path] = self._called.get(path, 0) + 1
-            name = path if number == 1 else f"{path}#{number}"
+            name = self._name(path)
             forced = self._forced.get(name, {})
             inputs, (args, kwargs) = _replaced((args, kwargs), forced.get("inputs", ()))
             found = {"name": name, "kind": kind, "entered": self._event(), "inputs": inputs}
@@ -67,6 +69,17 @@ class Recorder:
                 object.__setattr__(layer, "activation", activation)
 
         return recorded
+
+    def _value(self, path: str, value: Any) -> Any:
+        name = self._name(path)
+        found, value = _replaced(value, self._forced.get(name, {}).get("inputs", ()))
+        events = {"entered": self._event(), "left": self._event()}
+        self.calls.append({"name": name, "kind": "", "inputs": found, "outputs": [], **events})
+        return value
+
+    def _name(self, path: str) -> str:
+        number = self._called[path] = self._called.get(path, 0) + 1
+        return path if number == 1 else f"{path}#{number}"
 
     def _event(self) -> int:
         self._events += 1

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from faceoff.core.own import Port
+from faceoff.core.recorded import RECORDED
 
 NTH = "#"
 # Axes of arrays are matched by trying; of so many there are too many ways.
@@ -32,6 +33,11 @@ class Call:
     def path(self) -> str:
         """Of the layer."""
         return self.name.partition(NTH)[0]
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is no call, but a value that the user recorded; it is its input."""
+        return self.name.startswith(RECORDED)
 
     def arrays(self, part: str) -> Sequence[np.ndarray]:
         """`inputs` or `outputs`."""
@@ -55,10 +61,12 @@ def pair_layers(
 
     Layers are the same that hold the same weights. Of several within each other that do, all are paired if they are as
     many on both sides, else the innermost, which have the least beside their weights. Layers that are called more or
-    less often than their counterparts are left out.
+    less often than their counterparts are left out. Values that the user recorded are the same that have the same name.
     """
     told = port.side(framework).layers
     pairs = {theirs: ours for theirs, ours in told.items() if ours}
+    recorded = [{call.path for call in calls.values() if call.is_recorded} for calls in (reference, side)]
+    pairs.update((path, path) for path in recorded[0] & recorded[1])
     known = {*told, *told.values()}
     chains = [_chains(port, name, calls, known) for name, calls in ((port.reference, reference), (framework, side))]
     for weights, paths in chains[0].items():

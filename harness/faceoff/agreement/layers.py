@@ -242,7 +242,8 @@ class LayerSearch:
         assert event.fed is not None
         name, other = event.call.name, self._of_side[event.call.name]
         units = event.fed.problem or f"{event.fed.noise_units or 0.0:.2g} noise units off"
-        before = self._events[cause - 1].call.name if cause and self._events[cause - 1].part == OUTPUTS else ""
+        last = self._events[cause - 1] if cause else None
+        before = last.call.name if last and (last.part == OUTPUTS or last.call.is_recorded) else ""
         inside = any(event.call.holds(call) for call, _ in self._pairs)
         called = name if other == name else f"{name} (there {other})"
         both = name if other == name else f"{name}, there {other}"
@@ -259,8 +260,9 @@ class LayerSearch:
                 f"{who} makes it {where}: fed with the reference's values its layers agree, and its output is {units}"
             )
         where = f"between {before} and {name}" if before else f"before {name}"
+        what = called if event.call.is_recorded else f"the input of {called}"
         return f"{where}{loose} ({self._mode})", (
-            f"what lies {where}{loose} makes it: all layers before agree, and the input of {called} is {units}"
+            f"what lies {where}{loose} makes it: all layers before agree, and {what} is {units}"
         )
 
     def _loose(self) -> str:
@@ -271,12 +273,14 @@ class LayerSearch:
         return f", or with {', '.join(map(repr, loose))}" if 0 < len(loose) <= MOST_LOOSE else ""
 
     def _points(self, cause: int | None) -> list[PathPoint]:
-        """The outputs of every layer, and where a difference is made between layers, that."""
+        """The outputs of every layer, recorded values, and where a difference is made between layers, that."""
         found = []
         for number, event in enumerate(self._events):
-            if event.call.name == MODEL or (event.part == INPUTS and number != cause):
+            if event.call.name == MODEL:
                 continue
-            what = "output of" if event.part == OUTPUTS else "input of"
+            if event.part == INPUTS and number != cause and not event.call.is_recorded:
+                continue
+            what = "" if event.call.is_recorded else "output of " if event.part == OUTPUTS else "input of "
             problem = event.came.problem
             if event.otherwise:
                 problem = "cut otherwise: what follows agrees"
@@ -285,7 +289,7 @@ class LayerSearch:
             fed = event.fed
             found.append(
                 PathPoint(
-                    name=f"{what} {event.call.name} ({self._mode})",
+                    name=f"{what}{event.call.name} ({self._mode})",
                     agrees=event.came.agrees or event.coarser or event.otherwise,
                     noise_units=event.came.noise_units,
                     problem=problem,
