@@ -173,7 +173,7 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
     elif out == "-" or (out is None and layout != "html"):
         click.echo({"html": reports.render, "md": reports.to_markdown, "csv": reports.to_csv}[layout](shown), nl=False)
-        return 0
+        as_json, quiet, written = False, True, []
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
         reports.write_page(shown, written[0])
@@ -185,9 +185,12 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     elif not quiet:
         for path in written:
             click.echo(f"page: {path}" if layout == "html" else str(path))
-    if not written:
-        click.echo("faceoff: nothing to draw: these files hold nothing that a chart shows", err=True)
-    return 0 if written else HarnessError.exit_status
+    lacking = "nothing to draw: these files hold nothing that a chart shows" if pictures and not written else ""
+    if layout == "csv" and not any(getattr(item, "cases", ()) for _, item in shown):
+        lacking = "no row to write: these files hold no case"
+    if lacking:
+        click.echo(f"faceoff: {lacking}", err=True)
+    return HarnessError.exit_status if lacking else 0
 
 
 @cli.command()
