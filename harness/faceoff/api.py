@@ -25,6 +25,7 @@ from faceoff.run.engine import run
 from faceoff.run.identity import identify
 from faceoff.run.journal import Begin, Journal, resume_command
 from faceoff.run.options import Options, make_options
+from faceoff.run.out_folder import PAGE_NAME, RESULT_NAME
 from faceoff.run.progress import tell
 from faceoff.run.resuming import resumed_options
 from faceoff.run.starting import blank_result
@@ -32,9 +33,6 @@ from faceoff.system.advice import to_go_on
 from faceoff.system.whole_files import LOCK, scratch_folder
 
 __all__ = ["agree", "assert_agrees", "bench", "between_environments", "compare", "compile_only", "diff", "load"]
-
-RESULT_NAME = "result.json"
-PAGE_NAME = "page.html"
 
 
 def compare(**keywords: Any) -> Result:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,14 +75,14 @@ def _options(config: pytest.Config) -> Options:
 
     def number(name: str, kind: type[int] | type[float]) -> Any:
         value = config.getoption(f"--faceoff-{name}")
-        return None if value is None else kind(value)
+        return None if value is None else _number(value, name, kind)
 
     try:
         return make_options(
             "bench",
             preset=config.getoption("--faceoff-preset") or "default",
             models=listed("models"),
-            batch_size=[int(size) for size in listed("batch-size")],
+            batch_size=[_number(size, "batch-size", int) for size in listed("batch-size")],
             workload=listed("workload"),
             threads=number("threads", int),
             timeout_s=number("timeout", float),
@@ -94,7 +95,17 @@ def _options(config: pytest.Config) -> Options:
             quiet=True,
         )
     except (HarnessError, ValueError) as error:
-        raise pytest.UsageError(f"faceoff: {error}") from None
+        # What it advises are the command's options, which have other names here.
+        text = re.sub(rf"--(?=(?:{'|'.join(OPTIONS)})\b)", "--faceoff-", str(error))
+        raise pytest.UsageError(f"faceoff: {text}") from None
+
+
+def _number(text: str, name: str, kind: type[int] | type[float]) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name}: not {what}; got {text!r}") from None
 
 
 def _budget(config: pytest.Config) -> Budget:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,56 @@ def test_a_folder_that_may_not_execute_is_told_beforehand(monkeypatch, no_execut
     # And the way out is one.
     monkeypatch.setenv("XDG_CACHE_HOME", str(no_execution.parent))
     assert find_lack(COMPILE, "cpu", sys.executable, {}) is None
+
+
+def test_a_home_that_may_not_execute_is_told_too(monkeypatch, no_execution):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(no_execution))
+    lack = find_lack(COMPILE, "cpu", sys.executable, {})
+    assert lack is not None
+    assert str(no_execution / ".cache" / "faceoff") in lack.reason
+    monkeypatch.setenv("XDG_CACHE_HOME", str(no_execution.parent))
+    assert find_lack(COMPILE, "cpu", sys.executable, {}) is None
+
+
+@pytest.mark.parametrize("home", ["/dev/null/home", "a home with spaces"])
+def test_temporary_files_that_may_not_execute_are_told_where_there_is_no_other_place(monkeypatch, no_execution, home):
+    # Code is compiled into no path with a space, and where there is no home.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(no_execution.parent / home))
+    monkeypatch.setenv("TMPDIR", str(no_execution))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    lack = find_lack(COMPILE, "cpu", sys.executable, {})
+    assert lack is not None
+    assert str(no_execution) in lack.reason
+    assert "TMPDIR" in lack.next_step
+    monkeypatch.setenv("TMPDIR", str(no_execution.parent))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert find_lack(COMPILE, "cpu", sys.executable, {}) is None
+
+
+def test_temporary_files_in_a_path_with_a_space_are_told_beforehand(monkeypatch, tmp_path):
+    (tmp_path / "two words").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "two words"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    lack = find_lack(COMPILE, "cpu", sys.executable, {})
+    assert lack is not None
+    assert "a space in the path" in lack.reason
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert lack.next_step == "name another folder by TMPDIR"
+    assert find_lack(COMPILE, "cpu", sys.executable, {}) is None
+
+
+@pytest.mark.parametrize("folder", ["my project/.venv", "tab\tbed/.venv"])
+def test_so_is_an_environment_in_such_a_path(tmp_path, folder):
+    python = tmp_path / folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    lack = find_lack(COMPILE, "cpu", str(python), {})
+    assert lack is not None
+    assert str(tmp_path / folder) in lack.reason
+    # Nobody else minds.
+    assert find_lack(Contender("pytorch", "eager"), "cpu", str(python), {}) is None
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,9 @@ def bench(**keywords: Any) -> int:
 
 
 def _run(command: str, *, as_json: bool, **keywords: Any) -> int:
-    from faceoff.api import PAGE_NAME, RESULT_NAME, choose_options, run_and_save
+    from faceoff.api import choose_options, run_and_save
     from faceoff.commands.summary import print_summary, way_on
+    from faceoff.run.out_folder import PAGE_NAME, RESULT_NAME
 
     if keywords["resume"] is not None:
         keywords = {name: value for name, value in keywords.items() if _was_given(name)}
@@ -153,21 +154,26 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     import json
 
     from faceoff import report as reports
-    from faceoff.api import PAGE_NAME, load
-    from faceoff.defaults import load_atlas
-    from faceoff.results.file import write_text
+    from faceoff.defaults.atlas import parse_atlas
+    from faceoff.results.file import parse, read_document, write_text
+    from faceoff.run.out_folder import PAGE_NAME
     from faceoff.system.texts import clean
 
     pictures = layout in ("svg", "png")
     if out == "-" and (pictures or as_json):
         raise click.UsageError("- is no place for this: pictures go into a folder, and --json prints")
-    shown = [(clean(name), load_atlas(name) or load(name)) for name in results]
-    beside = Path(results[0]).parent
+    if out and out.endswith("/") and not pictures:
+        raise click.UsageError(f"{clean(out)} names a folder, and this is one file")
+    # A pipe can be read once.
+    texts = {name: read_document(Path(name)) for name in results}
+    shown = [(clean(name), parse_atlas(texts[name], Path(name)) or parse(texts[name], Path(name))) for name in results]
+    # Beside a pipe is no place for a page.
+    beside = Path(results[0]).parent if Path(results[0]).is_file() else Path()
     if pictures:
         written = reports.write_charts(shown, Path(out) if out else beside / "charts", layout)  # type: ignore[arg-type]
     elif out == "-" or (out is None and layout != "html"):
         click.echo({"html": reports.render, "md": reports.to_markdown, "csv": reports.to_csv}[layout](shown), nl=False)
-        return 0
+        as_json, quiet, written = False, True, []
     elif layout == "html":
         written = [Path(out) if out else beside / PAGE_NAME]
         reports.write_page(shown, written[0])
@@ -179,9 +185,12 @@ def report(results: tuple[str, ...], out: str | None, layout: str, as_json: bool
     elif not quiet:
         for path in written:
             click.echo(f"page: {path}" if layout == "html" else str(path))
-    if not written:
-        click.echo("faceoff: nothing to draw: these files hold nothing that a chart shows", err=True)
-    return 0 if written else HarnessError.exit_status
+    lacking = "nothing to draw: these files hold nothing that a chart shows" if pictures and not written else ""
+    if layout == "csv" and not any(getattr(item, "cases", ()) for _, item in shown):
+        lacking = "no row to write: these files hold no case"
+    if lacking:
+        click.echo(f"faceoff: {lacking}", err=True)
+    return HarnessError.exit_status if lacking else 0
 
 
 @cli.command()

@@ -140,12 +140,13 @@ def diagnose() -> dict[str, Any]:
         else:
             cpu, gpu = answers["cpu"][name], answers["gpu"][name]
             # On the processor, unless it is for cards alone.
-            reason = cpu.reason if FRAMEWORKS[name].modes_on("cpu") else gpu.reason
-            entry.update(runs=not reason, reason=reason, next_step="", gpu=gpu.reason or _seen(gpu.settings))
+            asked = cpu if FRAMEWORKS[name].modes_on("cpu") else gpu
+            entry.update(runs=not asked.reason, reason=asked.reason, next_step=asked.install)
+            entry["gpu"] = gpu.reason or _seen(gpu.settings)
             if gpu.reason and not cards:
                 # Why there is none is said once, and no framework knows it better.
                 entry["gpu"] = "none"
-            if gpu.reason and any(cards):
+            if gpu.reason and any(cards) and not asked.install:
                 entry["next_step"] = f"faceoff env create {FRAMEWORKS[name].name} --gpu"
         frameworks[name] = entry
     return {
@@ -208,5 +209,5 @@ def print_diagnosis(as_json: bool) -> bool:
     _print_lacks(console, diagnosis["frameworks"])
     for name, entry in diagnosis["frameworks"].items():
         if entry["next_step"]:
-            console.print(f"{name}: {entry['next_step']}", highlight=False, markup=False)
+            console.print(f"{name}: {entry['next_step']}", highlight=False, markup=False, soft_wrap=True)
     return healthy

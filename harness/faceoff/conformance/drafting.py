@@ -10,7 +10,7 @@ from faceoff.frameworks.configuration import read_configuration
 from faceoff.frameworks.environments import name_framework
 from faceoff.frameworks.manifest import FILE, NAME
 from faceoff.frameworks.registry import FRAMEWORKS
-from faceoff.results.file import write_text
+from faceoff.results.file import make_folder, write_text
 
 TEMPLATE = Path(__file__).with_name("template")
 
@@ -34,12 +34,10 @@ def draft(name: str, folder: Path | None = None) -> Path:
     if name in FRAMEWORKS or name in FRAMEWORKS.broken:
         raise InputError("there is a framework of this name", where="name", got=name, next_step="choose another")
     folder = folder or Path(name)
-    if folder.exists():
-        raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")
     manifest = (TEMPLATE / FILE).read_text(encoding="utf-8").replace("NAME", name)
     # Found out before anything is written.
     read_configuration()
-    folder.mkdir(parents=True)
+    make_folder(folder, "remove it, or choose another with --dir")
     write_text(folder / FILE, manifest)
     write_text(folder / "__init__.py", (TEMPLATE / "__init__.py").read_text(encoding="utf-8"))
     name_framework(name, folder)

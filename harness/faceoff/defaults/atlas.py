@@ -104,12 +104,20 @@ def load_atlas(path: str | Path) -> Atlas | None:
     Raises:
         ResultFileError: an atlas of another schema, or one that lacks something.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return None
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return parse_atlas(text, Path(path))
+
+
+def parse_atlas(text: str, path: Path) -> Atlas | None:
+    """As `load_atlas`, from what a file holds; `path` is for errors."""
+    if len(text) > MOST_BYTES:
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or not {"frameworks", "rows", "schema_version"} <= document.keys():
         return None

@@ -15,6 +15,7 @@ from faceoff.frameworks.configuration import Environment, read_configuration
 from faceoff.frameworks.installations import digest_of, find_installation, installed_in
 from faceoff.frameworks.registry import CONFIG_FILE, FRAMEWORKS, one_of
 from faceoff.results.file import write_text
+from faceoff.system.whole_files import alone_in
 
 # In the folder of an environment that was made here: what was installed then. A folder without it is not removed.
 FROZEN = "faceoff-installed.txt"
@@ -118,11 +119,13 @@ def remove(label: str) -> str:
             shutil.rmtree(folder)
         except OSError as error:
             raise HarnessError("could not be removed", where=folder, got=error.strerror or str(error)) from None
-    document = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
-    document[table].pop(label)
-    if not document[table]:
-        document.pop(table)
-    write_text(path, tomlkit.dumps(document))
+    with alone_in(path.parent):
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
+        # Another call may have taken it out meanwhile.
+        document.get(table, {}).pop(label, None)
+        if table in document and not document[table]:
+            document.pop(table)
+        write_text(path, tomlkit.dumps(document))
     FRAMEWORKS.forget()
     left = "" if made_here or not folder else f"; {folder} was not made by `faceoff env create`, and is left"
     return f"{label} {forgotten}" + (f", {folder} is removed" if made_here else left)
@@ -149,6 +152,7 @@ def name_framework(name: str, folder: Path) -> None:
 
 def _set(table: str, key: str, value: object) -> None:
     path = Path(CONFIG_FILE)
-    document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
-    document.setdefault(table, tomlkit.table(is_super_table=isinstance(value, Table)))[key] = value
-    write_text(path, tomlkit.dumps(document))
+    with alone_in(path.parent):
+        document = tomlkit.parse(path.read_text(encoding="utf-8-sig")) if path.exists() else tomlkit.document()
+        document.setdefault(table, tomlkit.table(is_super_table=isinstance(value, Table)))[key] = value
+        write_text(path, tomlkit.dumps(document))

@@ -19,7 +19,7 @@ from typing import Any
 from faceoff.core import packages
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.manifest import Framework
-from faceoff.frameworks.registry import CONFIG_FILE, FRAMEWORKS
+from faceoff.frameworks.registry import CONFIG_FILE, FRAMEWORKS, OURS
 from faceoff.system.advice import install_command
 
 
@@ -43,12 +43,14 @@ class Installation:
         versions: distribution to version; empty when missing.
         reason: why it is missing, one line; empty when it is there.
         next_step: the command that mends it.
+        install: the command that installs all that the framework needs, also where some of it is there.
     """
 
     python: str
     versions: dict[str, str]
     reason: str = ""
     next_step: str = ""
+    install: str = ""
 
     @property
     def installed(self) -> bool:
@@ -58,7 +60,10 @@ class Installation:
 def find_installation(framework: Framework, configuration: Configuration) -> Installation:
     """Looks for `framework` in its interpreter, without importing it."""
     python = framework.python or interpreter(framework.name, configuration)
-    install = f"install it: {install_command(python, f'{_project()}[{framework.name}]')}"
+    # Face-off knows what its own frameworks need; of others there is what their manifests name.
+    own = framework.folder.parent == OURS
+    wanted = [f"{_project()}[{framework.name}]"] if own else framework.distributions
+    install = f"install it: {install_command(python, *wanted)}"
     if framework.environment:
         label = framework.label
         install = f"make it anew: faceoff env remove {label}, then faceoff env create {label} with the same options"
@@ -70,7 +75,7 @@ def find_installation(framework: Framework, configuration: Configuration) -> Ins
     found, versions = answer["found"], answer["versions"]
     if not found:
         return Installation(python, {}, f"no module named {framework.module!r} for {python}", install)
-    return Installation(python, versions)
+    return Installation(python, versions, install=install)
 
 
 @functools.cache

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,7 +25,8 @@ from faceoff.frameworks.environments import FROZEN, name_environment, name_inter
 from faceoff.frameworks.installations import Installation, digest_of, find_installation, installed_in
 from faceoff.frameworks.manifest import Framework
 from faceoff.frameworks.registry import CONFIG_FILE, FRAMEWORKS, require_framework, split_label
-from faceoff.results.file import require_writable, write_text
+from faceoff.results.file import make_folder, require_writable, write_text
+from faceoff.system.whole_files import scratch_folder
 
 ERROR_LINES = 3
 VERSION = ".".join(platform.python_version_tuple()[:2])
@@ -69,11 +73,10 @@ def create(
     if revision and not environment:
         raise InputError("only for an environment", where="--from", got=name, expected=f"{name}{AT}ENVIRONMENT")
     folder = folder or Path(f".venv-{label.replace(AT, '-')}")
-    if folder.exists():
-        raise InputError("is there already", where=str(folder), next_step="remove it, or choose another with --dir")
     code_alone = bool(revision) and not (wanted or python or gpu)
     listed = [] if code_alone else requirements(framework, wanted, gpu)
     chosen = Environment(folder=str(folder.absolute()))
+    make_folder(folder, "remove it, or choose another with --dir")
     try:
         if not code_alone:
             chosen.python = _install(folder, listed, python, quiet)
@@ -189,14 +192,25 @@ def take_folder(source: Path, revision: str, target: Path) -> Path:
 
 
 def _run(command: list[str], quiet: bool, what: str, next_step: str) -> None:
-    try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE if quiet else sys.stderr, stderr=subprocess.PIPE, text=True, check=False
-        )
-    except OSError as error:
-        raise HarnessError(f"could not {what}", got=str(error)) from None
-    if done.returncode:
+    with scratch_folder() as scratch:
+        try:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE if quiet else sys.stderr, stderr=subprocess.PIPE, text=True,
+                process_group=0, env={**os.environ, "TMPDIR": str(scratch)},
+            )  # fmt: skip
+        except OSError as error:
+            raise HarnessError(f"could not {what}", got=str(error)) from None
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            # What it has started itself would go on, in a folder that is being removed.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+    if process.returncode:
         # What venv has to say of a missing ensurepip it prints, and with empty lines between.
-        lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+        lines = [line.strip() for line in (err or out or "").splitlines() if line.strip()]
         said = " / ".join(lines[-ERROR_LINES:])
-        raise HarnessError(f"could not {what}", got=said or f"status {done.returncode}", next_step=next_step or None)
+        got = said or f"status {process.returncode}"
+        raise HarnessError(f"could not {what}", got=got, next_step=next_step or None)

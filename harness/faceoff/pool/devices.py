@@ -47,11 +47,13 @@ class Answer:
         settings: what it reports as in force there; empty when it cannot use the device.
         outcome: `ok`, or why not.
         reason: why it cannot use the device, one line; empty when it can.
+        install: the command that installs what it lacks, where it lacks a package.
     """
 
     settings: dict[str, Any]
     outcome: str
     reason: str
+    install: str = ""
 
 
 def ask_frameworks(names: Sequence[str], device: str, configuration: Configuration, card: int = 0) -> dict[str, Answer]:
@@ -79,7 +81,8 @@ def ask_frameworks(names: Sequence[str], device: str, configuration: Configurati
         for name, contender in contenders.items():
             error = pool.failures.get(contender)
             if error:
-                answers[name] = Answer({}, error.outcome, error.what)
+                install = (error.next_step or "") if error.outcome == "missing" else ""
+                answers[name] = Answer({}, error.outcome, error.what, install)
             else:
                 answers[name] = Answer(pool.worker(contender).start_reply["settings"], "ok", "")
     return answers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -60,7 +61,8 @@ def find_lack(contender: Contender, device: str, python: str, versions: Mapping[
     language = mode.compilers.get(device) if mode else None
     if language is None:
         return None
-    return find_compiler_lack(language, python) or find_folder_lack(versions)
+    lack = find_compiler_lack(language, python) or find_folder_lack(versions)
+    return lack or (find_space(python) if language == "C++" else None)
 
 
 @functools.cache
@@ -117,6 +119,18 @@ def find_folder_lack(versions: Mapping[str, str]) -> Lack | None:
         return None
     step = "name another by XDG_CACHE_HOME (or TMPDIR where there is no home), on a file system without noexec"
     return Lack(f"nothing may be executed in {folder}, where its compiled code would be", step)
+
+
+def find_space(python: str) -> Lack | None:
+    """Whether there is a space in a path that is given to the C++ compiler, which is done without quotes."""
+    places = (
+        (tempfile.gettempdir(), "name another folder by TMPDIR"),
+        (str(Path(python).parent.parent), "make the environment, and the project in whose folder it lies, elsewhere"),
+    )
+    for path, step in places:
+        if re.search(r"\s", path):
+            return Lack(f"a space in the path {path}, which its compiler cannot bear", step)
+    return None
 
 
 def may_execute(folder: Path) -> bool:

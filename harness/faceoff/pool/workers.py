@@ -260,6 +260,9 @@ class Pool:
         try:
             self._workers[Seat(contender)].finish_start()
         except WorkerError as error:
+            if "ModuleNotFoundError" in error.reason:
+                # The framework is there, and something that it needs is not.
+                error.next_step = self.installations[contender.framework].install
             if error.outcome != "out_of_memory":
                 self.failures[contender] = error
             # On a card that is full; once others have left it, there may be room.

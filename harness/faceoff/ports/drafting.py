@@ -9,7 +9,7 @@ from pathlib import Path
 from faceoff.core.errors import InputError
 from faceoff.frameworks.registry import FRAMEWORKS, require_framework
 from faceoff.ports.manifest import FILE
-from faceoff.results.file import write_text
+from faceoff.results.file import make_folder, write_text
 
 TEMPLATE = Path(__file__).with_name("template")
 # In a framework's folder: the same small model as in all others.
@@ -42,8 +42,6 @@ def draft_model(folder: Path, reference: str, ports: Sequence[str]) -> list[Path
                 "no model to begin with in this framework", where="to" if framework in ports else "from", got=framework,
                 expected=f"some of {', '.join(known)}", next_step="name one of these",
             )  # fmt: skip
-    if folder.exists():
-        raise InputError("is there already", where=str(folder), next_step="remove it, or name another folder")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "model"
     parts = [_template(FILE).replace("NAME", name).replace("REFERENCE", reference)]
     parts += [_template("side.toml").replace("NAME", framework) for framework in sides]
@@ -51,7 +49,7 @@ def draft_model(folder: Path, reference: str, ports: Sequence[str]) -> list[Path
     texts = {FILE: "".join(parts)}
     for framework in sides:
         texts[f"{framework}_model.py"] = (FRAMEWORKS[framework].folder / SIDE).read_text(encoding="utf-8")
-    folder.mkdir(parents=True)
+    make_folder(folder, "remove it, or name another folder")
     for file, text in texts.items():
         write_text(folder / file, text)
     return [folder / file for file in texts]

@@ -14,6 +14,7 @@ from faceoff.core.own import LOSSES, OWN_LOSS, Input, Targets
 from faceoff.core.spec import AT
 from faceoff.core.weights import STATES
 from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.system.texts import require_utf8
 
 FILE = "port.toml"
 Size = Annotated[int, Field(ge=1)]
@@ -145,6 +146,8 @@ def read_port(path: Path) -> PortManifest:
     Raises:
         InputError: it cannot be read, or says what cannot be.
     """
+    # Frameworks are given the path that links lead to.
+    require_utf8(path.resolve(), "models")
     file = _file_of(path)
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8-sig"))

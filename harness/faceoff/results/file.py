@@ -21,7 +21,7 @@ from faceoff.core.errors import InputError, ResultFileError
 from faceoff.core.spec import Contender
 from faceoff.results.records import SCHEMA_VERSION, CaseResult, Result
 from faceoff.system.advice import to_begin
-from faceoff.system.texts import cleaned
+from faceoff.system.texts import cleaned, require_utf8
 from faceoff.system.whole_files import is_replaceable, write_whole
 
 KEY = "faceoff"
@@ -60,6 +60,29 @@ def require_writable(path: Path, next_step: str | None = None) -> None:
         probe.unlink(missing_ok=True)
     except WriteError as error:
         raise WriteError(path, error.reason, next_step) from None
+
+
+def make_folder(folder: Path, next_step: str) -> None:
+    """Makes a folder that nobody else has; of several that want it at once, one gets it.
+
+    Raises:
+        InputError: it is there already, cannot be made, or nothing could name it later.
+    """
+    require_utf8(folder.absolute(), "folder", "name another")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "cannot be made", where=str(folder), got=error.strerror or str(error), next_step="choose another folder"
+        ) from None
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise InputError("is there already", where=str(folder), next_step=next_step) from None
+    except OSError as error:
+        raise InputError(
+            "cannot be made", where=str(folder), got=error.strerror or str(error), next_step="choose another folder"
+        ) from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -168,12 +191,20 @@ def load(path: str | Path) -> Result:
     Raises:
         ResultFileError: it cannot be read, is cut off, is not JSON, is of another schema, or lacks something.
     """
-    path = Path(path)
+    return parse(read_document(Path(path)), Path(path))
+
+
+def read_document(path: Path) -> str:
+    """What a file holds that should be a result; raises ResultFileError where that cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise ResultFileError("cannot be read", where=str(path), got=reason, expected="a result file") from None
+
+
+def parse(text: str, path: Path) -> Result:
+    """As `load`, from what a file holds; `path` is for errors."""
     try:
         return _Document.model_validate_json(text).faceoff
     except ValidationError as error:

@@ -87,6 +87,8 @@ class GradientNorms(Record):
         lengths = {len(self.norms), len(self.reference_norms), len(self.noise), len(self.distances)}
         if lengths - {0, len(self.time_steps)}:
             raise ValueError(f"lists of other lengths than its {len(self.time_steps)} time steps")
+        if len(self.norms) != len(self.distances):
+            raise ValueError("a distance for each of its norms, and no other")
         if not set(self.underflow) <= set(self.time_steps):
             raise ValueError("an underflow at a time step that is not there")
         return self

@@ -29,10 +29,11 @@ from faceoff.core.errors import InputError, ResultFileError
 from faceoff.results.records import Records, Result
 from faceoff.results.types import Seconds
 from faceoff.run.identity import Identity, require_same
+from faceoff.run.out_folder import JOURNAL_NAME
 from faceoff.system.advice import to_begin, to_go_on
 from faceoff.system.texts import cleaned
 
-NAME = "journal.jsonl"
+NAME = JOURNAL_NAME
 SCHEMA_VERSION = 2
 # The unit of work that says what each contender is.
 START = "start"

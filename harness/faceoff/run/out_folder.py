@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import stat
 import tempfile
 from contextlib import suppress
 from datetime import datetime
@@ -12,6 +14,8 @@ from faceoff.core.errors import InputError
 from faceoff.system.advice import to_begin, to_go_on
 from faceoff.system.texts import require_utf8
 
+JOURNAL_NAME, RESULT_NAME, PAGE_NAME = "journal.jsonl", "result.json", "page.html"
+
 
 def prepare_folder(out: str | Path | None, resume: str = "") -> Path:
     """Makes the output folder and proves that it can be written to, before anything is measured; raises InputError.
@@ -20,7 +24,11 @@ def prepare_folder(out: str | Path | None, resume: str = "") -> Path:
         out: where; None means a new folder under `reports/`.
         resume: the command that goes on with a run that is there, if one is to be.
     """
-    require_utf8(out or Path.cwd(), "--out" if out else "working folder")
+    if out:
+        require_utf8(out, "--out", "rename it, or reach it by a link")
+    else:
+        # A link to it would be followed.
+        require_utf8(Path.cwd(), "working folder", "rename it, or name another by --out")
     folder = Path(out) if out else Path("reports") / datetime.now().strftime("run-%Y%m%d-%H%M%S")
     try:
         if not out:
@@ -28,14 +36,28 @@ def prepare_folder(out: str | Path | None, resume: str = "") -> Path:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe") as probe:
             probe.write(b"x" * 4096)
+        for name in (JOURNAL_NAME, RESULT_NAME, PAGE_NAME):
+            _require_place(folder / name)
     except OSError as error:
         raise InputError(
             "cannot be written",
-            where=str(folder),
+            where=str(error.filename or folder),
             got=error.strerror or str(error),
             next_step=to_go_on(error.errno, resume) if resume else to_begin(error.errno),
         ) from None
     return folder
+
+
+def _require_place(path: Path) -> None:
+    """Raises OSError where no file can be: the run would find out at its end, or wait for a reader for ever."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, "a folder is there", str(path))
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        raise FileExistsError(errno.EEXIST, "neither a file nor a device is there", str(path))
 
 
 def _claim(folder: Path) -> Path:

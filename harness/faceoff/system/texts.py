@@ -49,9 +49,7 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-def require_utf8(path: object, where: str) -> None:
+def require_utf8(path: object, where: str, next_step: str = "rename it") -> None:
     """Raises InputError on a path that no result could name."""
     if clean(str(path)) != str(path):
-        raise InputError(
-            "not UTF-8", where=where, got=clean(str(path)), next_step="rename this folder, or reach it by a link"
-        )
+        raise InputError("not UTF-8", where=where, got=clean(str(path)), next_step=next_step)

@@ -149,6 +149,19 @@ def _is_left(path: Path) -> bool:
         os.close(descriptor)
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in such a block for this folder, to read a file of it and write it anew."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Where a file system knows no locks, nothing is lost beside what two at once would lose anyway.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def keep(path: Path, text: str) -> None:
     """Keeps a text between runs, with a checksum; where there is no place for it, nothing is kept."""
     content = text.encode()

@@ -101,6 +101,8 @@ def _run(
         process = subprocess.Popen(
             command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Where all of this was started in the background of a script, parts would ignore what interrupts them.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             process.wait(max(0.0, until_s - GRACE_S - time.monotonic()))

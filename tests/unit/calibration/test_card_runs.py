@@ -84,6 +84,17 @@ def test_a_part_that_overruns_its_limit_is_interrupted_and_the_rest_goes_on(tmp_
     assert "left: long, deaf" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_part_is_interrupted_also_where_all_was_started_in_the_background_of_a_script(tmp_path):
+    # A shell lets what it starts with & ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, found = run([part("long", INTERRUPTIBLE, 4)], tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (found["long"]["state"], found["long"]["calls"][0]["status"]) == ("out of time", 130)
+    assert (tmp_path / "long" / "found").read_text() == "half"
+
+
 def test_a_part_that_comes_to_its_end_when_it_is_interrupted_is_finished(tmp_path):
     status, found = run([part("late", INTERRUPTIBLE.replace("130", "3"), 4)], tmp_path)
     assert (status, found["late"]["state"], found["late"]["calls"][0]["status"]) == (0, "finished", 3)

@@ -8,6 +8,8 @@ import pytest
 from faceoff.defaults.fitting import FitError, Sample
 from faceoff.defaults.initialisation import (
     ATTEMPTS,
+    CONVOLUTION_SIZES,
+    EMBEDDING_SIZES,
     RECURRENT_SIZES,
     STRIDE,
     describe_draws,
@@ -44,6 +46,53 @@ def test_of_a_hundred_seeds_none_leaves_a_known_form_unknown(first_seed):
         assert found.words == "uniform, ±sqrt(6 / (inputs + 3 * hidden))"
     # A single attempt fails by chance about once in a thousand.
     assert rejected <= 1
+
+
+def flax_dense(index, seed):
+    """A dense kernel as Flax draws it: from a normal distribution that is cut, and as wide as if it were not."""
+    inputs, outputs = CONVOLUTION_SIZES[index][:2]
+    rng, count = np.random.default_rng(seed), 9 * inputs * outputs
+    draws = rng.standard_normal(2 * count)
+    kept = draws[np.abs(draws) < 2][:count]
+    return {"kernel": (kept / 0.87962566 / np.sqrt(9 * inputs)).astype(np.float32)}
+
+
+def pytorch_recurrent(index, seed):
+    """The recurrent kernel of an LSTM as PyTorch draws it."""
+    hidden = RECURRENT_SIZES[index][1]
+    limit = 1 / np.sqrt(hidden)
+    return {"kernel": np.random.default_rng(seed).uniform(-limit, limit, (4 * hidden, hidden)).astype(np.float32)}
+
+
+def pytorch_embedding(index, seed):
+    """A table as PyTorch draws it, equally wide at every size."""
+    return {"kernel": np.random.default_rng(seed).standard_normal(EMBEDDING_SIZES[index]).astype(np.float32)}
+
+
+FANS = [{"fan_in": 9 * a, "fan_out": 9 * b, "fan_in + fan_out": 9 * (a + b)} for a, b, _ in CONVOLUTION_SIZES]
+TABLES = [{"rows": a, "size": b, "rows + size": a + b} for a, b in EMBEDDING_SIZES]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("ask", "divisors", "words"),
+    [
+        (flax_dense, FANS, "normal cut at 2 std, std sqrt(1 / fan_in)"),
+        (pytorch_recurrent, DIVISORS, "uniform, ±sqrt(1 / hidden)"),
+        (pytorch_embedding, TABLES, "normal, std 1"),
+    ],
+)
+def test_no_other_form_is_left_unknown_by_any_of_a_hundred_seeds(ask, divisors, words):
+    rejected = 0
+    for seed in range(100):
+        describe_attempt = partial(describe, draws_of(seed, ask, divisors))
+        try:
+            found = describe_attempt(0)
+        except FitError:
+            rejected += 1
+            found = find_steadily(describe_attempt)
+        assert found.words == words
+    assert rejected <= 2
 
 
 def test_every_size_has_draws_of_its_own():

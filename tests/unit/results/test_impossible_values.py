@@ -6,10 +6,12 @@ import zlib
 import pytest
 
 from faceoff.commands.cli import main
+from faceoff.commands.summary import print_summary
 from faceoff.core.errors import ResultFileError
+from faceoff.report import to_csv, to_markdown
 from faceoff.results.file import KEY, load, save
 from faceoff.results.records import NoiseFloor
-from tests.unit.results.samples import main_job
+from tests.unit.results.samples import MODELS, main_job
 
 IMPOSSIBLE = [
     ("cases.0.speed.rounds_s", []),
@@ -35,6 +37,8 @@ IMPOSSIBLE = [
     ("training_runs.0.accuracy", 1.5),
     ("training_runs.0.workload", {}),
     ("gradient_norms.0.norms", [1.0]),
+    ("gradient_norms.0.norms", []),
+    ("gradient_norms.0.distances", []),
     ("gradient_norms.0.underflow", [10_000]),
     ("duration_s", "inf"),
     ("duration_s", -1.0),
@@ -112,3 +116,36 @@ def test_a_number_that_was_not_finite_loads_again(tmp_path):
     result.comparisons[0].interval = (0.5, float("inf"))
     save(result, tmp_path / "r.json")
     assert load(tmp_path / "r.json").noise_floors[0].disturbed == 0.1
+
+
+def lists_in(value, way=()):
+    """The places of all lists, one for each kind."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from lists_in(item, (*way, key))
+    elif isinstance(value, list):
+        yield way
+        for item in value[:1]:
+            yield from lists_in(item, (*way, 0))
+
+
+def test_a_list_that_is_empty_is_refused_or_shown_and_ends_in_no_traceback(tmp_path, capsys):
+    path = tmp_path / "r.json"
+    # One contender beside the baseline and one model have a record of each kind.
+    save(main_job(("pytorch:eager", "jax:jit"), MODELS[2:3]), path)
+    sound = path.read_text()
+    places = list(lists_in(json.loads(sound)[KEY]))
+    assert len(places) > 30
+    refused = 0
+    for place in places:
+        path.write_text(planted(sound, ".".join(map(str, place)), []))
+        try:
+            result = load(path)
+        except ResultFileError:
+            refused += 1
+            continue
+        print_summary(result, path, path)
+        to_markdown([("r", result)])
+        to_csv([("r", result)])
+        save(result, path)
+    assert 5 < refused < len(places)

@@ -21,6 +21,32 @@ def test_no_picture_is_told(layout, tmp_path, capsys):
     assert not (tmp_path / "x.svg").exists()
 
 
+@pytest.mark.parametrize("out", [None, "-", "x.csv"])
+def test_no_row_is_told(out, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = main_job()
+    result.cases = []
+    save(result, tmp_path / "r.json")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "r.json", "--format", "csv", *(["-o", out] if out else [])])
+    assert ended.value.code == 3
+    printed = capsys.readouterr()
+    assert printed.err == "faceoff: no row to write: these files hold no case\n"
+    # The names of its columns are there all the same, for whoever puts tables together.
+    table = (tmp_path / "x.csv").read_text() if out == "x.csv" else printed.out
+    assert table.startswith("result,created")
+    assert table.count("\n") == 1
+
+
+def test_one_file_with_cases_is_enough_for_a_table(tmp_path, capsys):
+    for name, result in (("a.json", main_job()), ("b.json", empty())):
+        save(result, tmp_path / name)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--format", "csv"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == ""
+
+
 def dead_in(result, name, outcome):
     for record in (*result.contenders, *result.records):
         if record.contender == name:

@@ -4,20 +4,27 @@ import errno
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from faceoff.commands.cli import main
+from faceoff.conformance.drafting import draft
 from faceoff.core.errors import HarnessError
+from faceoff.core.spec import Contender
 from faceoff.frameworks import making as making_environments
+from faceoff.frameworks import registry
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.installations import find_installation
 from faceoff.frameworks.making import create
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.system.advice import install_command, to_go_on
+from tests.conftest import new_pool
 from tests.unit.results.test_impossible_values import line
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,3 +115,74 @@ def test_an_environment_without_ensurepip_names_what_is_missing(tmp_path, monkey
     assert "ensurepip is not available" in str(caught.value)
     assert "-venv" in str(caught.value)
     assert not os.path.exists(".venv-jax")
+
+
+# Starts what goes on by itself, writes a temporary file, and is then interrupted by whoever sits before it.
+GOES_ON = """#!/bin/sh
+sleep 60 &
+echo $! > {folder}/left
+touch "$TMPDIR/half-made"
+kill -INT $PPID
+wait
+"""
+
+
+def test_an_environment_whose_making_is_interrupted_leaves_no_process_and_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    python = tmp_path / "python"
+    python.write_text(GOES_ON.format(folder=tmp_path))
+    python.chmod(0o755)
+    monkeypatch.setattr(making_environments.sys, "executable", str(python))
+    monkeypatch.setattr(making_environments.shutil, "which", lambda name: None if name == "uv" else name)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            create("jax", quiet=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    left = int((tmp_path / "left").read_text())
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / ".venv-jax").exists()
+
+
+def test_what_a_framework_from_elsewhere_needs_is_named_by_its_manifest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = draft("mine")
+    manifest = (folder / "framework.toml").read_text().replace('module = "numpy"', 'module = "not_there"')
+    (folder / "framework.toml").write_text(manifest.replace('["numpy"]', '["not-there", "numpy"]'))
+    FRAMEWORKS.forget()
+    try:
+        missing = find_installation(FRAMEWORKS["mine"], Configuration())
+    finally:
+        monkeypatch.chdir(ROOT)
+        FRAMEWORKS.forget()
+    assert missing.next_step == f"install it: {sys.executable} -m pip install not-there numpy"
+
+
+def test_a_framework_that_is_there_and_lacks_a_package_says_how_to_install_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    folder = draft("mine")
+    source = (folder / "__init__.py").read_text()
+    (folder / "__init__.py").write_text(f"{source}\nimport not_there\n")
+    FRAMEWORKS.forget()
+    step = f"install it: {sys.executable} -m pip install numpy"
+    try:
+        with new_pool([Contender("mine", "eager")], tmp_path / "logs") as pool:
+            error = pool.failures[Contender("mine", "eager")]
+        monkeypatch.setattr(registry, "OURS", tmp_path / "none")
+        FRAMEWORKS.forget()
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor"])
+    finally:
+        monkeypatch.undo()
+        FRAMEWORKS.forget()
+    assert (error.outcome, error.next_step) == ("missing", step)
+    assert "No module named 'not_there'" in error.what
+    assert ended.value.code == 3
+    # In one line, however narrow the terminal is: it is there to be copied.
+    assert f"mine: {step}\n" in capsys.readouterr().out

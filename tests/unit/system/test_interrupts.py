@@ -88,3 +88,32 @@ def test_the_way_on_is_that_of_the_state(tmp_path):
     assert way_on("bench", tmp_path) == f"resume: faceoff bench --resume {tmp_path}"
     (tmp_path / NAME).write_text(begin + line({"kind": "ended"}))
     assert way_on("bench", tmp_path) == f"all was finished: {tmp_path / 'result.json'}"
+
+
+# A command that is at work when the signal comes.
+AT_WORK = """
+import os, sys, time
+from faceoff.commands import cli
+def work(**options):
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(60)
+cli.cli.commands["list"].callback = work
+cli.main(["list"])
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_each_of_them_ends_a_command_in_order(number):
+    def as_a_shell_starts_it():
+        signal.signal(number, signal.SIG_DFL)
+
+    run = subprocess.run(
+        [sys.executable, "-c", AT_WORK, str(int(number))], capture_output=True, text=True, cwd=ROOT, timeout=50,
+        preexec_fn=as_a_shell_starts_it,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr.strip()) == (130, "faceoff: interrupted")
+
+
+def test_those_that_batch_systems_send_beforehand_are_among_them():
+    sent = {"SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGTERM", "SIGQUIT"}
+    assert sent <= {number.name for number in SIGNALS}

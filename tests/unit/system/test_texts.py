@@ -3,6 +3,7 @@
 import json
 import os
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,50 @@ def test_what_pytest_benchmark_says_of_the_working_folder_is_cleaned_too(tmp_pat
     save(main_job(), tmp_path / "r.json")
     assert load(tmp_path / "r.json").records
     assert "udcff" not in (tmp_path / "r.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["agree", "--preset", "small", "--models", f"./{ODD}"],
+        ["agree", "--preset", "small", "--models", "./link"],
+        ["bench", "--preset", "small", "--models", f"dense,{ODD}/port.toml"],
+        ["compare", "--preset", "small", "--data", "./link"],
+        ["new", "model", f"{ODD}/mine", "--from", "pytorch", "--to", "jax"],
+        ["new", "framework", "mine", "--dir", f"{ODD}/mine"],
+        ["env", "create", "jax", "--dir", f"{ODD}/env"],
+    ],
+    ids=lambda arguments: ascii(" ".join(arguments)),
+)
+def test_what_would_be_written_down_or_given_to_a_framework_is_refused_too(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir(b"c\xff")
+    (tmp_path / "link").symlink_to(ODD)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "not UTF-8" in error
+    assert r"c\xff" in error
+    # A link would be followed, so none is advised.
+    assert "link;" not in error.replace("./link", "")
+    assert "by a link" not in error
+    assert list((tmp_path / ODD).iterdir()) == []
+
+
+def test_a_run_reaches_an_odd_folder_by_a_link_as_advised(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir(b"c\xff")
+    with pytest.raises(InputError, match="reach it by a link"):
+        make_options("bench", preset="small", out=ODD)
+    (tmp_path / "link").symlink_to(ODD)
+    assert make_options("bench", preset="small", out="link").out == Path("link")
+    assert (tmp_path / ODD / "logs").is_dir()
+
+
+def test_in_an_odd_working_folder_another_is_named_as_advised(tmp_path, monkeypatch):
+    (tmp_path / ODD).mkdir()
+    monkeypatch.chdir(tmp_path / ODD)
+    with pytest.raises(InputError, match="name another by --out"):
+        make_options("bench", preset="small")
+    assert make_options("bench", preset="small", out=tmp_path / "out").out == tmp_path / "out"
