@@ -263,14 +263,25 @@ class _Pairing:
             return {}
         return dict(zip(ours, theirs, strict=True))
 
+    def _kinds(self) -> tuple[list[str], list[str]]:
+        """Of every layer; where a side does not tell it, the one that all layers have which fit; else empty."""
+        ours, theirs = [layer.kind for layer in self.reference], [layer.kind for layer in self.side]
+        for_ours = [{kind for kind, fits in zip(theirs, row, strict=True) if fits} for row in self.fits]
+        for_theirs = [{kind for kind, row in zip(ours, self.fits, strict=True) if row[j]} for j in range(len(theirs))]
+        return (
+            [kind or _only(others) for kind, others in zip(ours, for_ours, strict=True)],
+            [kind or _only(others) for kind, others in zip(theirs, for_theirs, strict=True)],
+        )
+
     def _groups(self) -> list[tuple[list[int], list[int]]]:
         """Layers of one kind on both sides, in order; all together if a side does not know the kinds."""
-        known = all(layer.kind for layer in (*self.reference, *self.side))
-        kinds = dict.fromkeys(layer.kind if known else "" for layer in self.reference)
+        of_ours, of_theirs = self._kinds()
+        known = all((*of_ours, *of_theirs))
+        kinds = dict.fromkeys(of_ours if known else [""] * len(of_ours))
         found = []
         for kind in kinds:
-            ours = [i for i, layer in enumerate(self.reference) if not known or layer.kind == kind]
-            theirs = [j for j, layer in enumerate(self.side) if not known or layer.kind == kind]
+            ours = [i for i, own in enumerate(of_ours) if not known or own == kind]
+            theirs = [j for j, own in enumerate(of_theirs) if not known or own == kind]
             roles = Counter(self.reference[i].role for i in ours), Counter(self.side[j].role for j in theirs)
             # Each of query, key, value and out says what it is; their own order means nothing.
             split = ("", *QUERY_KEY_VALUE, OUT) if roles[0] == roles[1] and len(roles[0]) > 1 else (None,)
@@ -282,6 +293,10 @@ class _Pairing:
                     )
                 )
         return [group for group in found if group[0] and group[1]]
+
+
+def _only(kinds: set[str]) -> str:
+    return next(iter(kinds)) if len(kinds) == 1 else ""
 
 
 def _only_best(scores: dict[int, tuple[int, int]]) -> int | None:

@@ -228,6 +228,28 @@ def test_a_function_and_its_parameters_know_no_kinds_of_layers():
     assert_right(b, a)
 
 
+def test_a_layer_that_belongs_to_no_known_kind_has_the_kind_of_all_that_it_fits():
+    """The sides make norms and the rest in other orders, and one keeps a projection as a plain array by heads."""
+    a, b = Holds(), Holds()
+    for block in range(2):
+        out, wide, narrow = (numbers(6, 6), numbers(6)), (numbers(8, 6), numbers(8)), (numbers(6, 8), numbers(6))
+        norms = [[numbers(6), numbers(6)] for _ in range(2)]
+        a.linear(f"block.{block}.attention.dense", *out)
+        a.norm(f"block.{block}.attention.norm", norms[0], DOTTED)
+        a.linear(f"block.{block}.wide.dense", *wide)
+        a.linear(f"block.{block}.narrow.dense", *narrow)
+        a.norm(f"block.{block}.narrow.norm", norms[1], DOTTED)
+        at = f"transformer_{block}"
+        b.add(f"{at}/merge_heads/kernel", "", "kernel", (1, 2, 0), out[0].T.reshape(2, 3, 6))
+        b.add(f"{at}/merge_heads/bias", "", "bias", (0,), out[1])
+        b.norm(f"{at}/first_norm", norms[0], SLASHED, "/")
+        b.norm(f"{at}/second_norm", norms[1], SLASHED, "/")
+        b.dense(f"{at}/expanding", *wide)
+        b.dense(f"{at}/contracting", *narrow)
+    assert set(assert_right(a, b).how["b"].values()) == {"order"}
+    assert_right(b, a)
+
+
 def test_what_is_called_mean_and_trained_gets_another_name():
     a, b = Holds(), Holds()
     for side in (a, b):
