@@ -158,6 +158,7 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
     module = build_module(file)
     weights, arrays = [], {}
     trained = {id(value) for value in module.parameters()}
+    own_linear = own_linear_layers(module)
     for path, value in module.state_dict(keep_vars=True).items():
         owner, _, part = path.rpartition(".")
         if part == IGNORED:
@@ -165,13 +166,14 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
         if id(value) not in trained and part not in STATISTICS:
             continue  # A buffer of constants is part of the code.
         layer = module.get_submodule(owner)
-        kind = kind_of(layer)
+        kind = kind_of(layer) or ("linear" if type(layer) in own_linear else "")
+        turned = own_linear.get(type(layer), False) and part == "weight"
         weights.append(
             {
                 "path": path,
                 "layer": kind,
                 "part": STATISTICS.get(part, "scale" if kind == "norm" and part == "weight" else part),
-                "axes": axes_of(kind, value),
+                "axes": [1, 0] if turned else axes_of(kind, value),
                 "stacked": GRU_GATES if isinstance(layer, nn.GRU) else [],
             }
         )
@@ -182,6 +184,22 @@ def describe_side(file: str, seed: int) -> dict[str, Any]:
 def kind_of(module: nn.Module) -> str:
     """What kind of layer a module is; empty where it is none that is known."""
     return next((kind for classes, kind in KINDS if isinstance(module, classes)), "")
+
+
+def own_linear_layers(module: nn.Module) -> dict[type[nn.Module], bool]:
+    """Classes beside PyTorch's own that are linear layers by what they hold, and whether inputs come first there.
+
+    A bias is as long as there are outputs. A square kernel tells nothing, but others of its class do.
+    """
+    told: dict[type[nn.Module], set[bool | None]] = {}
+    for part in module.modules():
+        held = dict(part.named_parameters(recurse=False))
+        if kind_of(part) or set(held) != {"weight", "bias"} or (held["weight"].ndim, held["bias"].ndim) != (2, 1):
+            continue
+        (first, last), outputs = held["weight"].shape, len(held["bias"])
+        if first != last:
+            told.setdefault(type(part), set()).add(outputs == last if outputs in (first, last) else None)
+    return {kind: True in turned for kind, turned in told.items() if len(turned) == 1 and None not in turned}
 
 
 def axes_of(kind: str, value: torch.Tensor) -> list[int]:

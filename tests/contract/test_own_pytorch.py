@@ -88,6 +88,46 @@ def test_it_says_what_it_holds(port: Port) -> None:
     }  # fmt: skip
 
 
+OWN_LINEAR = """
+import torch
+from torch import nn
+
+
+class Turned(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(inputs, outputs)), nn.Parameter(torch.zeros(outputs))
+
+
+class Usual(Turned):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.weight = nn.Parameter(torch.ones(outputs, inputs))
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.zeros(4))
+
+
+def build():
+    return nn.ModuleDict({"a": Turned(3, 4), "b": Turned(4, 4), "c": Usual(3, 4), "d": Usual(4, 4), "e": Odd()})
+"""
+
+
+def test_a_linear_layer_of_another_class_is_known_by_its_bias(pools: tuple[Pool, Pool], tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(OWN_LINEAR)
+    told = pools[0].worker(EAGER).request("open_side", file=str(path), seed=0)["weights"]
+    kinds = {weight["path"]: (weight["layer"], list(weight["axes"])) for weight in told if weight["part"] == "weight"}
+    assert kinds == {
+        "a.weight": ("linear", [1, 0]), "b.weight": ("linear", [1, 0]),
+        "c.weight": ("linear", [0, 1]), "d.weight": ("linear", [0, 1]),
+        "e.weight": ("", [0, 1]),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "kind",
     [pytest.param("sgd", marks=pytest.mark.thorough), pytest.param("momentum", marks=pytest.mark.thorough), "adam"],

@@ -6,7 +6,8 @@ and, for the noise, in stochastic arithmetic (`Model.disturb`): forward, backwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class OwnExpected(Expected):
 
     def outputs_of(self, task: Task, dtype: str) -> Values:
         """The outputs alone of another task of the same model, likewise."""
-        with self._lock:
+        with self._lock, _told_as_the_reference():
             worker = self._ready(task.rounded(_shared(dtype)), _shared(dtype), 0.0, 0, alike=False)
             worker.request("load", batches=[task.rounded(_shared(dtype)).batches[0].to_json()])
             found = named_outputs(worker.request("forward", indices=[0])["outputs"][0])
@@ -274,16 +275,18 @@ class OwnExpected(Expected):
         self, dtype: str, unit: float, seed: int, alike: bool, training: bool, forced: Mapping[str, Any] | None
     ) -> dict[str, Call]:
         task = self.task.rounded(dtype)
-        worker = self._ready(task, dtype, unit, seed, alike)
-        worker.request("load", batches=[task.cast("float64")[1][0].to_json()])
-        return with_model(worker.request("layers", index=0, training=training, forced=forced))
+        with _told_as_the_reference():
+            worker = self._ready(task, dtype, unit, seed, alike)
+            worker.request("load", batches=[task.cast("float64")[1][0].to_json()])
+            return with_model(worker.request("layers", index=0, training=training, forced=forced))
 
     def _run(self, dtype: str, unit_roundoff: float, seed: int, alike: bool, other: Task | None = None) -> Values:
         """All quantities, float64, from weights and batches as rounded to `dtype`; of another task without layers."""
         task, detail = (other or self.task).rounded(dtype), "whole" if other else self.detail
-        worker = self._ready(task, dtype, unit_roundoff, seed, alike)
-        found = built_quantities(worker, task, "float64", detail)
-        self._whole.update(worker.request("left_whole")["operations"])
+        with _told_as_the_reference():
+            worker = self._ready(task, dtype, unit_roundoff, seed, alike)
+            found = built_quantities(worker, task, "float64", detail)
+            self._whole.update(worker.request("left_whole")["operations"])
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
     def _ready(self, task: Task, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Worker:
@@ -298,6 +301,20 @@ class OwnExpected(Expected):
             self._built = wanted
         worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
         return worker
+
+
+@contextlib.contextmanager
+def _told_as_the_reference() -> Iterator[None]:
+    """What the reference side cannot do is no fault of the side that is held against it: there is no verdict."""
+    try:
+        yield
+    except WorkerError as error:
+        if error.outcome != "disagrees":
+            raise
+        raise WorkerError(
+            "there is nothing to compare with: the reference side fails", outcome="crashed", where=error.where,
+            got=error.reason or error.what, next_step="mend that side", log_tail=error.log_tail,
+        ) from error  # fmt: skip
 
 
 def places_of(forced: Mapping[str, Any]) -> frozenset[tuple[str, str, int]]:

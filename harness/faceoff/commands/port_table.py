@@ -12,6 +12,8 @@ from faceoff.results.ports import PairedModel, PairedWeight
 
 # By their order alone: nothing else told them apart.
 GUESSED = "order"
+# So many of these are shown of a deep model, unless all are asked for.
+SHOWN = 20
 
 
 def print_ports(console: Console, ports: Sequence[PairedModel], whole: bool) -> None:
@@ -20,14 +22,17 @@ def print_ports(console: Console, ports: Sequence[PairedModel], whole: bool) -> 
     Args:
         console: where.
         ports: nothing is printed without any.
-        whole: a table of every weight; else of those that are paired by their order alone.
+        whole: a table of every weight; else of the first that are paired by their order alone.
     """
     for port in ports:
         for framework in port.others:
             console.print(port_line(port, framework), markup=False, highlight=False, soft_wrap=True)
-        shown = [weight for weight in port.weights if whole or GUESSED in weight.how.values()]
+        chosen = [weight for weight in port.weights if whole or GUESSED in weight.how.values()]
+        shown = chosen if whole or len(chosen) <= SHOWN + 1 else chosen[:SHOWN]
         if shown:
             console.print(_table(port, shown))
+        if more := len(chosen) - len(shown):
+            console.print(f"and {more} more by order; --trace shows all", markup=False, highlight=False)
 
 
 def port_line(port: PairedModel, framework: str) -> str:

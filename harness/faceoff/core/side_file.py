@@ -13,6 +13,8 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 
 from faceoff.core.errors import HarnessError, InputError, UnsupportedError
 
+# The reason begins with it where a package is missing.
+NEEDS_MODULE = "needs the module"
 LOSS_FORM = "def loss(outputs, targets): returns their mean loss"
 _FILES: Dict[Tuple[str, str], ModuleType] = {}
 _HELPERS: Dict[Tuple[str, str], Dict[str, ModuleType]] = {}
@@ -92,7 +94,7 @@ def _told(file: str, what: str) -> Iterator[None]:
     except HarnessError:
         raise
     except ModuleNotFoundError as error:
-        raise UnsupportedError(f"needs the module {error.name!r}, which is not here", where=file) from error
+        raise UnsupportedError(f"{NEEDS_MODULE} {error.name!r}, which is not here", where=file) from error
     except Exception as error:
         line = getattr(error, "lineno", None)
         text = " ".join(str(error).split()) or "no reason"

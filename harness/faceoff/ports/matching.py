@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from faceoff.core.own import Placed
@@ -13,6 +13,8 @@ from faceoff.ports.names import OUT, QUERY_KEY_VALUE, Named, Word, is_statistic,
 
 # Part, role and gate.
 Member = tuple[str, str, str]
+# Positions of layers, the reference's and the side's.
+Group = tuple[list[int], list[int]]
 
 
 @dataclass
@@ -263,25 +265,47 @@ class _Pairing:
             return {}
         return dict(zip(ours, theirs, strict=True))
 
-    def _groups(self) -> list[tuple[list[int], list[int]]]:
-        """Layers of one kind on both sides, in order; all together if a side does not know the kinds."""
-        known = all(layer.kind for layer in (*self.reference, *self.side))
-        kinds = dict.fromkeys(layer.kind if known else "" for layer in self.reference)
-        found = []
-        for kind in kinds:
-            ours = [i for i, layer in enumerate(self.reference) if not known or layer.kind == kind]
-            theirs = [j for j, layer in enumerate(self.side) if not known or layer.kind == kind]
-            roles = Counter(self.reference[i].role for i in ours), Counter(self.side[j].role for j in theirs)
+    def _kinds(self) -> tuple[list[str], list[str]]:
+        """Of every layer; where a side does not tell it, the one that all layers have which fit; else empty."""
+        ours, theirs = [layer.kind for layer in self.reference], [layer.kind for layer in self.side]
+        for_ours = [{kind for kind, fits in zip(theirs, row, strict=True) if fits} for row in self.fits]
+        for_theirs = [{kind for kind, row in zip(ours, self.fits, strict=True) if row[j]} for j in range(len(theirs))]
+        return (
+            [kind or _only(others) for kind, others in zip(ours, for_ours, strict=True)],
+            [kind or _only(others) for kind, others in zip(theirs, for_theirs, strict=True)],
+        )
+
+    def _groups(self) -> list[Group]:
+        """Layers of one kind and role on both sides, in order; those together of which a side does not tell these."""
+        of_ours, of_theirs = self._kinds()
+
+        def by_kind(group: Group) -> list[Group]:
+            known = all(of_ours[i] for i in group[0]) and all(of_theirs[j] for j in group[1])
+            return _parted(group, of_ours, of_theirs, dict.fromkeys(of_ours)) if known else [group]
+
+        def by_role(group: Group) -> list[Group]:
+            ours, theirs = [layer.role for layer in self.reference], [layer.role for layer in self.side]
+            roles = Counter(ours[i] for i in group[0]), Counter(theirs[j] for j in group[1])
             # Each of query, key, value and out says what it is; their own order means nothing.
-            split = ("", *QUERY_KEY_VALUE, OUT) if roles[0] == roles[1] and len(roles[0]) > 1 else (None,)
-            for role in split:
-                found.append(
-                    (
-                        [i for i in ours if role is None or self.reference[i].role == role],
-                        [j for j in theirs if role is None or self.side[j].role == role],
-                    )
-                )
-        return [group for group in found if group[0] and group[1]]
+            told = roles[0] == roles[1] and len(roles[0]) > 1
+            return _parted(group, ours, theirs, ("", *QUERY_KEY_VALUE, OUT)) if told else [group]
+
+        whole = list(range(len(self.reference))), list(range(len(self.side)))
+        # What has a role may be all that is of an unknown kind.
+        groups = [part for kind in by_kind(whole) for role in by_role(kind) for part in by_kind(role)]
+        return [group for group in groups if group[0] and group[1]]
+
+
+def _parted(group: Group, of_ours: Sequence[str], of_theirs: Sequence[str], values: Iterable[str]) -> list[Group]:
+    """The layers of a group by what is said of each, in the order of `values`."""
+    return [
+        ([i for i in group[0] if of_ours[i] == value], [j for j in group[1] if of_theirs[j] == value])
+        for value in values
+    ]
+
+
+def _only(kinds: set[str]) -> str:
+    return next(iter(kinds)) if len(kinds) == 1 else ""
 
 
 def _only_best(scores: dict[int, tuple[int, int]]) -> int | None:

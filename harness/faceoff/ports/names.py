@@ -42,10 +42,12 @@ _SAME = {
         "attention", "attn", "self_attn", "self_attention", "mha", "multi_head_attention", "multiheadattention",
         "multi_head_dot_product_attention", "multi_head", "multihead_attn",
     ),
-    "query": ("query", "q", "q_proj", "wq", "to_q", "query_proj", "q_lin"),
-    "key": ("key", "k", "k_proj", "wk", "to_k", "key_proj", "k_lin"),
-    "value": ("value", "v", "v_proj", "wv", "to_v", "value_proj", "v_lin"),
-    "out": ("out", "out_proj", "output", "o_proj", "wo", "to_out", "attention_output", "out_lin"),
+    "query": ("query", "q", "q_proj", "wq", "to_q", "query_proj", "q_lin", "query_dense"),
+    "key": ("key", "k", "k_proj", "wk", "to_k", "key_proj", "k_lin", "key_dense"),
+    "value": ("value", "v", "v_proj", "wv", "to_v", "value_proj", "v_lin", "value_dense"),
+    "out": (
+        "out", "out_proj", "output", "o_proj", "wo", "to_out", "attention_output", "out_lin", "output_dense", "c_proj",
+    ),
     "": ("layer", "layers", "l", "block", "blocks", "encoder_layer", "encoder_block", "transformer_block"),
 }  # fmt: skip
 # Of a recurrent layer that runs both ways.

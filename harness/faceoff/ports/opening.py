@@ -13,7 +13,7 @@ import numpy as np
 
 from faceoff.core.errors import InputError, WorkerError
 from faceoff.core.own import OWN_LOSS, Port, PortSide
-from faceoff.core.side_file import LOSS_FORM
+from faceoff.core.side_file import LOSS_FORM, NEEDS_MODULE
 from faceoff.pool.worker import Worker
 from faceoff.ports.manifest import PortManifest, read_port
 from faceoff.ports.mapping import Mapped, map_sides
@@ -86,6 +86,8 @@ def _not_opened(manifest: PortManifest, framework: str, error: WorkerError) -> I
         step = "install it, or name another reference"
     elif error.outcome == "timeout":
         step = f"raise --timeout, or mend {manifest.file_of(framework)}"
+    elif error.outcome == "unsupported" and NEEDS_MODULE in error.reason:
+        step = f"install it where {framework} runs, or mend the import"
     else:
         step = f"mend {manifest.file_of(framework)}"
     return InputError(

@@ -8,6 +8,7 @@ import pytest
 from faceoff.agreement.noise import Values, distances, enlarge, noise_from
 from faceoff.agreement.own import OwnExpected, places_of
 from faceoff.agreement.quantities import LOSS, OUTPUTS
+from faceoff.core.errors import WorkerError
 from faceoff.core.spec import DenseSpec, Workload
 from faceoff.frameworks.manifest import Offer
 from faceoff.pool.worker import Worker
@@ -39,6 +40,27 @@ def expected() -> OwnExpected:
     found._centre["float64"] = exact
     found._noise["float64", False, 1.0] = noise_from(exact, [distances(exact, run()) for _ in range(8)], "float64")
     return found
+
+
+class Failing:
+    """A reference side that cannot be differentiated."""
+
+    process_id = 0
+
+    def request(self, kind: str, **_: object) -> dict[str, object]:
+        if kind == "gradients":
+            said = "cannot be differentiated"
+            raise WorkerError(said, outcome="disagrees", where="one:eager", request=kind, reason=said, log_tail="log")
+        return {"outputs": [None] * 3}
+
+
+def test_what_the_reference_cannot_do_is_not_held_against_the_other_side():
+    task = Task.seeded(Workload(DenseSpec((3, 4)), 3), 0)
+    found = OwnExpected(task, 0, Failing, "eager")
+    with pytest.raises(WorkerError, match="reference side fails; got cannot be diff") as told:
+        found.values("float64")
+    assert told.value.outcome == "crashed"
+    assert told.value.log_tail == "log"
 
 
 def off(expected: OwnExpected, name: str, by: float) -> Values:

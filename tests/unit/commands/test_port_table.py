@@ -40,6 +40,18 @@ def test_the_table_has_what_was_guessed_or_everything(how: str, whole: bool, row
     assert ("dense/bias" in said) == (rows > 1)
 
 
+def test_of_a_deep_model_the_first_that_were_guessed_are_shown_and_the_rest_counted():
+    weights = [
+        PairedWeight(name=f"{n}.weight", shape=[4], sides={"a": f"{n}.weight", "b": f"dense_{n}"}, how={"b": "order"})
+        for n in range(50)
+    ]
+    deep = PairedModel(model="deep", reference="a", weights=weights)
+    said = printed(deep)
+    assert said.count("dense_") == 20
+    assert said.endswith("and 30 more by order; --trace shows all\n")
+    assert printed(deep, whole=True).count("dense_") == 50
+
+
 def test_nothing_is_printed_without_a_model_of_a_users_own():
     text = io.StringIO()
     print_ports(Console(file=text), [], whole=True)

@@ -228,6 +228,54 @@ def test_a_function_and_its_parameters_know_no_kinds_of_layers():
     assert_right(b, a)
 
 
+def test_a_layer_that_belongs_to_no_known_kind_has_the_kind_of_all_that_it_fits():
+    """The sides make norms and the rest in other orders, and one keeps a projection as a plain array by heads."""
+    a, b = Holds(), Holds()
+    for block in range(2):
+        out, wide, narrow = (numbers(6, 6), numbers(6)), (numbers(8, 6), numbers(8)), (numbers(6, 8), numbers(6))
+        norms = [[numbers(6), numbers(6)] for _ in range(2)]
+        a.linear(f"block.{block}.attention.dense", *out)
+        a.norm(f"block.{block}.attention.norm", norms[0], DOTTED)
+        a.linear(f"block.{block}.wide.dense", *wide)
+        a.linear(f"block.{block}.narrow.dense", *narrow)
+        a.norm(f"block.{block}.narrow.norm", norms[1], DOTTED)
+        at = f"transformer_{block}"
+        b.add(f"{at}/merge_heads/kernel", "", "kernel", (1, 2, 0), out[0].T.reshape(2, 3, 6))
+        b.add(f"{at}/merge_heads/bias", "", "bias", (0,), out[1])
+        b.norm(f"{at}/first_norm", norms[0], SLASHED, "/")
+        b.norm(f"{at}/second_norm", norms[1], SLASHED, "/")
+        b.dense(f"{at}/expanding", *wide)
+        b.dense(f"{at}/contracting", *narrow)
+    assert set(assert_right(a, b).how["b"].values()) == {"order"}
+    assert_right(b, a)
+
+
+def test_projections_of_no_known_kind_on_both_sides_are_parted_from_the_rest_by_what_they_are_called():
+    """What is left then has kinds, and the sides make norms and the rest in other orders."""
+    a, b = Holds(), Holds()
+    for block in range(2):
+        norms, wide, narrow = [[numbers(6), numbers(6)] for _ in range(2)], numbers(8, 6), numbers(6, 8)
+        projections = {name: numbers(6, 6) for name in ("query", "key", "value", "output")}
+        a.norm(f"h.{block}.ln_1", norms[0], DOTTED)
+        for name, weight in projections.items():
+            own = "c_proj" if name == "output" else name
+            a.add(f"h.{block}.attn.{own}.weight", "", "weight", (0, 1), weight)
+        a.norm(f"h.{block}.ln_2", norms[1], DOTTED)
+        a.add(f"h.{block}.mlp.c_fc.weight", "", "weight", (0, 1), wide)
+        a.add(f"h.{block}.mlp.c_proj.weight", "", "weight", (0, 1), narrow)
+        at = f"transformer_{block}"
+        for name, weight in projections.items():
+            by_heads = weight.T.reshape((2, 3, 6) if name == "output" else (6, 2, 3))
+            axes = (1, 2, 0) if name == "output" else (2, 0, 1)
+            b.add(f"{at}/self_attention/{name}_dense/kernel", "", "kernel", axes, by_heads)
+        b.norm(f"{at}/first_norm", norms[0], SLASHED, "/")
+        b.dense(f"{at}/expanding", wide)
+        b.dense(f"{at}/contracting", narrow)
+        b.norm(f"{at}/second_norm", norms[1], SLASHED, "/")
+    assert_right(a, b)
+    assert_right(b, a)
+
+
 def test_what_is_called_mean_and_trained_gets_another_name():
     a, b = Holds(), Holds()
     for side in (a, b):

@@ -108,6 +108,12 @@ def test_each_side_that_cannot_be_opened_has_its_line(folder, answers):
         )
 
 
+def test_a_side_whose_package_is_missing_is_told_to_install_it(folder, answers):
+    answers[TWO] = failure("unsupported", "model.py: needs the module 'vision', which is not here")
+    with pytest.raises(InputError, match=f"needs the module 'vision'.*; install it where {TWO} runs, or mend"):
+        opened(folder, answers)
+
+
 def test_one_that_cannot_be_opened_is_one_error(folder, answers):
     answers[TWO] = failure("crashed", "no build()")
     with pytest.raises(InputError, match="this side cannot be opened; got no build"):
