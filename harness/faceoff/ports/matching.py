@@ -232,15 +232,35 @@ class _Pairing:
     def _by_order(self) -> None:
         for ours, theirs in self._groups():
             ordered = self._in_order(ours, theirs)
-            free, others = self._free()
+            free = self._free()[0]
             left = [i for i in ours if i in free]
             agree = bool(ordered) and all(self.pairs.found[i][0] == ordered[i] for i in ours if i in self.pairs.found)
             if agree and not self._names_object(left, ordered):
-                self.pairs.found.update({i: (ordered[i], "order") for i in left})
-                continue
+                crossed = self._crossed(left, ordered)
+                self.pairs.found.update({i: (ordered[i], "order") for i in left if i not in crossed})
+                left = [i for i in left if i in crossed]
+            others = self._free()[1]
             doubtful = [i for i in left if any(self.fits[i][j] for j in others)]
             self.pairs.doubtful[0].extend(doubtful)
             self.pairs.doubtful[1].extend(j for j in theirs if j in others and any(self.fits[i][j] for i in doubtful))
+
+    def _crossed(self, left: list[int], ordered: dict[int, int]) -> set[int]:
+        """Layers whose order is another on the two sides, as that of a short cut and what it goes around.
+
+        A layer that is found for certain lies before one of the two that order pairs, and behind the other; so none of
+        those that fit each other and that it parts can be told by their order.
+        """
+        found: set[int] = set()
+        if _is_sorted(self.reference) or _is_sorted(self.side):
+            return found  # The order of names crosses that of others anyway.
+        certain = [(k, other) for k, (other, how) in self.pairs.found.items() if how != "order"]
+        for i in left:
+            j, rivals = ordered[i], [r for r in left if r != i and self.fits[i][ordered[r]]]
+            for k, other in certain:
+                if (i < k) != (j < other):
+                    parted = [r for r in rivals if (i < k) != (r < k) or (j < other) != (ordered[r] < other)]
+                    found.update([i, *parted] if parted else [])
+        return found
 
     def _names_object(self, ours: list[int], ordered: dict[int, int]) -> bool:
         """Whether names say another pairing than the order does, or the order is one of names alone."""

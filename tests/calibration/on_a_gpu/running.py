@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ FINISHED = (0, 1, 3)
 REFUSED = 2
 # Between the signal and the last word of a part, of its limit.
 GRACE_S = 10.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 # A process that waits for its card may outlive even that.
 KILL_S = 5.0
 
@@ -101,8 +104,7 @@ def _run(
         process = subprocess.Popen(
             command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Where all of this was started in the background of a script, parts would ignore what interrupts them.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_begin_as_part,
         )  # fmt: skip
         try:
             process.wait(max(0.0, until_s - GRACE_S - time.monotonic()))
@@ -118,6 +120,14 @@ def _run(
         finally:
             call.took_s, call.status = round(time.monotonic() - began_s, 1), process.returncode
     return call.status
+
+
+def _begin_as_part() -> None:
+    """Between fork and exec: a part hears what interrupts it, and is interrupted where this process ends."""
+    # Where all of this was started in the background of a script, it would be ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _end(process: subprocess.Popen[bytes], until_s: float) -> None:

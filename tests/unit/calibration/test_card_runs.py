@@ -95,6 +95,28 @@ def test_a_part_is_interrupted_also_where_all_was_started_in_the_background_of_a
     assert (tmp_path / "long" / "found").read_text() == "half"
 
 
+def test_a_part_does_not_outlive_whoever_runs_it(tmp_path):
+    begun = INTERRUPTIBLE.replace("try:\n", "open(sys.argv[1] + '/begun', 'w').close()\ntry:\n")
+    code = "import sys; from tests.calibration.on_a_gpu.__main__ import parse\n"
+    code += (
+        "from tests.calibration.on_a_gpu.schedule import Schedule; from tests.calibration.on_a_gpu.plan import Part\n"
+    )
+    code += (
+        "Schedule(parse(['run', '--out', sys.argv[1]]), [Part('long', 50, ('-S', '-c', *sys.argv[2:]), False)]).run()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path), begun, FOLDER], cwd=ROOT) as scheduled:
+        wait_for((tmp_path / "long" / "begun").exists)
+        scheduled.kill()
+    wait_for(lambda: (tmp_path / "long" / "found").exists() and (tmp_path / "long" / "found").read_text() == "half")
+
+
+def wait_for(condition):
+    until_s = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
 def test_a_part_that_comes_to_its_end_when_it_is_interrupted_is_finished(tmp_path):
     status, found = run([part("late", INTERRUPTIBLE.replace("130", "3"), 4)], tmp_path)
     assert (status, found["late"]["state"], found["late"]["calls"][0]["status"]) == (0, "finished", 3)

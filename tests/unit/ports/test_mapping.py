@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from faceoff.core.errors import InputError
 from faceoff.core.own import Input, Port, PortSide, Targets
 from faceoff.ports.mapping import describe_mapping
 from tests.unit.ports.layouts import AXES, DOTTED, PLAIN, SLASHED, Holds, assert_right, mapped, numbers
@@ -274,6 +275,21 @@ def test_projections_of_no_known_kind_on_both_sides_are_parted_from_the_rest_by_
         b.norm(f"{at}/second_norm", norms[1], SLASHED, "/")
     assert_right(a, b)
     assert_right(b, a)
+
+
+def test_norms_are_not_paired_by_an_order_that_convolutions_contradict():
+    """A short cut is made last on one side, and before the second convolution on the other; norms look all alike."""
+    a, b = Holds(), Holds()
+    for name, shape in (("conv1", (8, 3, 3, 4)), ("conv2", (8, 3, 3, 8)), ("downsample.0", (8, 1, 1, 4))):
+        a.conv_oihw(name, numbers(*shape))
+        a.norm({"conv1": "bn1", "conv2": "bn2"}.get(name, "downsample.1"), [numbers(8) for _ in range(4)], DOTTED)
+    for name, shape in (("_1", (8, 3, 3, 4)), ("_0", (8, 1, 1, 4)), ("_2", (8, 3, 3, 8))):
+        b.conv_hwio(f"stack{name}_conv", numbers(*shape))
+        b.norm(f"stack{name}_bn", [numbers(8) for _ in range(4)], SLASHED, "/")
+    with pytest.raises(
+        InputError, match=r"more than one way.*stack_1_bn/gamma \[8\].*and 8 more, .*bn1.scale.* and 8 more"
+    ):
+        mapped(a, b)
 
 
 def test_what_is_called_mean_and_trained_gets_another_name():
