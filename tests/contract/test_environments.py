@@ -1,7 +1,9 @@
 """An environment of its own for a framework: made for real, named in faceoff.toml, and nothing left where it fails."""
 
+import contextlib
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +37,36 @@ def test_what_is_made_is_named_and_keeps_what_else_the_file_says(monkeypatch):
     assert read_configuration().interpreters["jax"] == made.python == str(Path(".venv-jax/bin/python").absolute())
     # The interpreter is there, and JAX is not: that was what was installed.
     assert "no module named 'jax'" in made.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "said"),
+    [
+        ("pytorch", False, "PyTorch will take 1.2 to 5.5 GB, by the build that is found; 9 GB are free"),
+        ("pytorch", True, "PyTorch will take about 5.5 GB; 9 GB are free"),
+        ("jax", False, "JAX will take about 0.7 GB; 9 GB are free"),
+        ("tensorflow", True, "TensorFlow/Keras will take about 4.4 GB; 9 GB are free"),
+    ],
+)
+def test_what_it_takes_is_said_before_anything_is_downloaded(monkeypatch, capsys, name, gpu, said):
+    monkeypatch.setattr(making_environments.shutil, "disk_usage", lambda folder: SimpleNamespace(free=9e9))
+    monkeypatch.setattr(making_environments, "requirements", lambda *asked: [])
+    heard = []
+    monkeypatch.setattr(making_environments, "_install", lambda *asked: heard.append(capsys.readouterr().err) or "")
+    with contextlib.suppress(HarnessError):
+        create(name, gpu=gpu, quiet=True)
+    assert said in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "free"), [("pytorch", False, 1.1), ("pytorch", True, 5.4), ("jax", False, 0.6)]
+)
+def test_no_room_stops_before_the_download_and_leaves_nothing_behind(monkeypatch, name, gpu, free):
+    monkeypatch.setattr(making_environments.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free * 1e9))
+    monkeypatch.setattr(making_environments, "_install", lambda *asked: pytest.fail("something was downloaded"))
+    with pytest.raises(HarnessError, match=rf"no room: .* got {free} GB free; .*--dir"):
+        create(name, gpu=gpu, quiet=True)
+    assert not Path(f".venv-{name}").exists()
 
 
 def test_what_cannot_be_installed_leaves_nothing_behind(monkeypatch):

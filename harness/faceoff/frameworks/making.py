@@ -29,6 +29,8 @@ from faceoff.results.file import make_folder, require_writable, write_text
 from faceoff.system.whole_files import scratch_folder
 
 ERROR_LINES = 3
+# NVIDIA's libraries, as a build for GPUs brings them along; measured with torch 2.11.
+LIBRARIES_GB = 2.8
 VERSION = ".".join(platform.python_version_tuple()[:2])
 
 
@@ -79,6 +81,7 @@ def create(
     make_folder(folder, "remove it, or choose another with --dir")
     try:
         if not code_alone:
+            _say_what_it_takes(framework, folder, gpu)
             chosen.python = _install(folder, listed, python, quiet)
         if revision:
             chosen.path = str(take_folder(framework.folder, revision, folder.absolute() / "impls" / name))
@@ -98,6 +101,22 @@ def create(
         name_interpreter(name, chosen.python)
     FRAMEWORKS.forget()
     return find_installation(require_framework(label, "environment"), read_configuration())
+
+
+def _say_what_it_takes(framework: Framework, folder: Path, gpu: bool) -> None:
+    """How much disk, before anything is downloaded. Raises InputError where there is no room for the least."""
+    if framework.takes_gb is None:
+        return
+    (least, most), free = framework.takes_gb, shutil.disk_usage(folder).free / 1e9
+    if gpu:
+        least, most = max(most, least + LIBRARIES_GB), max(most, least + LIBRARIES_GB)
+    size = f"about {least:g} GB" if least == most else f"{least:g} to {most:g} GB, by the build that is found"
+    if free < least:
+        raise InputError(
+            f"no room: {framework.title} takes {size}", where=str(folder), got=f"{free:.1f} GB free",
+            next_step="make room, or choose another folder with --dir",
+        )  # fmt: skip
+    print(f"{folder}: {framework.title} will take {size}; {free:.0f} GB are free", file=sys.stderr)
 
 
 def requirements(framework: Framework, wanted: Sequence[str] = (), gpu: bool = False) -> list[str]:

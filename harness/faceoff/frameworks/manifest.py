@@ -28,6 +28,7 @@ NOT_TOLD = ("folder", "environment", "python")
 
 NAME = r"^[a-z][a-z0-9_]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Dashed = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Variables = Mapping[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
 
@@ -208,6 +209,8 @@ class Framework(_Part):
         compiled: which of the files that its compilers keep are to be whole.
         kept_flags: of a variable that would change its speed, the flags by their beginnings that it needs to start.
         can: what it offers; everything unless it says less.
+        takes_gb: the least and the most that an environment of it takes on a disk, in gigabytes, without asking for a
+            build for GPUs: such a one may be what is found.
         on_request: it takes part only where it is named, or in a preset that asks for such frameworks.
         shares: folders beside its own that hold what it has in common with others; text or data, no Python.
         place: where it stands in tables and plans; of those of one place the names decide.
@@ -232,6 +235,7 @@ class Framework(_Part):
     otherwise_in_float64: tuple[Otherwise, ...] = ()
     settings: Mapping[Dashed, Setting] = {}
     can: Offer = Offer()
+    takes_gb: tuple[Size, Size] | None = None
     on_request: bool = False
     shares: tuple[Name, ...] = ()
     errors: ErrorWords = ErrorWords()
