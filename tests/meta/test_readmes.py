@@ -16,7 +16,7 @@ FRONT = ROOT / "README.md"
 # Written by hand; the reference of the command line is generated.
 READMES = [FRONT, *(ROOT / folder / "README.md" for folder in (
     "harness", *(f"harness/faceoff/{room}" for room in ("agreement", "speed", "defaults", "report")),
-    "impls", "reports", "tests",
+    "impls", "reports", "reports/published/ports", "tests",
 ))]  # fmt: skip
 FOLDERS = ("harness/", "impls/", "reports/published/", "tests/", ".ci/")
 # Code with options of other programs, and options of studies.
