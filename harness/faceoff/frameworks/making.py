@@ -29,7 +29,7 @@ from faceoff.results.file import make_folder, require_writable, write_text
 from faceoff.system.whole_files import scratch_folder
 
 ERROR_LINES = 3
-# NVIDIA's libraries, as a build for GPUs brings them along; measured with torch 2.11.
+# NVIDIA's libraries, as a build for GPUs brings them along; measured with one for CUDA 13.
 LIBRARIES_GB = 2.8
 VERSION = ".".join(platform.python_version_tuple()[:2])
 
