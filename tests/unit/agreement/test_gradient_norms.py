@@ -261,6 +261,23 @@ def test_noise_is_of_the_computation_that_a_contender_does():
     assert 2**-24 < relative[-1] < relative[0] < 1e-4
 
 
+@pytest.mark.parametrize("bias", [1.0, 2.0])
+def test_gates_that_are_off_by_the_same_at_every_step_are_right(bias):
+    expected = ExpectedNorms(NormTask.seeded("lstm", 0.5, bias, "cpu", 0), 0)
+    plain, accused = expected.noise("float32"), 0
+    # Runs that are not among those of the noise.
+    for number in range(100, 106):
+        curve = {int(t): value.astype(np.float32) for t, value in expected.run_alike("float32", number).items()}
+        off = {t: np.sqrt(np.mean((value - expected.curve[t]) ** 2)) for t, value in curve.items()}
+        accused += any(off[t] > NOISE_LIMIT * plain[str(t)] for t in curve)
+        judged = judge_curve(record(expected, "float32"), expected, curve)
+        assert (judged.outcome, judged.reason) == ("ok", "")
+    # By errors of their own at every step some of them would not be.
+    assert accused
+    wrong = {t: value * np.float32(1.001) for t, value in curve.items()}
+    assert judge_curve(record(expected, "float32"), expected, wrong).outcome == "disagrees"
+
+
 def test_the_first_quick_contender_of_each_framework_is_chosen():
     names = ("jax:jit", "tensorflow:xla", "tensorflow:eager", "pytorch:compile", "tensorflow:graph")
     chosen = choose_contenders([Contender.parse(name) for name in names])
