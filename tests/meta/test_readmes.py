@@ -20,7 +20,7 @@ READMES = [FRONT, *(ROOT / folder / "README.md" for folder in (
 ))]  # fmt: skip
 FOLDERS = ("harness/", "impls/", "reports/published/", "tests/", ".ci/")
 # Code with options of other programs, and options of studies.
-FOREIGN = re.compile(r"pytest|--benchmark|xla_cpu")
+FOREIGN = re.compile(r"pytest|--benchmark|xla_cpu|pip install")
 OF_STUDIES = {
     "--part", "--add", "--minutes", "--conditions", "--runs", "--folder", "--work", "--before", "--rehearse", "--there",
 }  # fmt: skip
