@@ -152,15 +152,14 @@ class OwnExpected(Expected):
         A right port may hold a constant, or make a cast, in float32. In float64 it then differs by more than float64
         rounds, and by less than float32 does: it agrees, and the note says so.
         """
-        if dtype != "float64":
-            quantities, note = super().judge(got, dtype, offer)
-            return quantities, self._noted(note)
         expected = offered(self.values(dtype), offer)
-        if self._is_far(got, expected, "float64"):
+        if dtype in WIDE_DTYPES and self._is_far(got, expected, dtype):
             quantities, note = explained(compare_all(expected, got, dtype, self.noise(dtype)), got), ""
         else:
             quantities, note = super().judge(got, dtype, offer)
-        if all(quantity.agrees for quantity in quantities) or self._is_far(got, expected, "float32"):
+        agrees = all(quantity.agrees for quantity in quantities)
+        in_float32 = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
+        if agrees or dtype != "float64" or self._is_far(got, expected, dtype, in_float32):
             return quantities, self._noted(note)
         coarser = compare_all(expected, got, dtype, self.larger_noise("float32"))
         if not all(quantity.agrees for quantity in coarser):
@@ -170,11 +169,11 @@ class OwnExpected(Expected):
         said = f"{BELOW_FLOAT32}: {first.name}{units}. Look for a constant, a cast or a table in float32, or an epsilon"
         return coarser, self._noted("; ".join(part for part in (note, said) if part))
 
-    def _is_far(self, got: Values, expected: Values, dtype: str) -> bool:
-        """Whether outputs or loss in float64 are so far off that no better estimate of the noise in `dtype` matters."""
-        noise, times = self.noise("float64"), FAR * UNIT_ROUNDOFF[dtype] / UNIT_ROUNDOFF["float64"]
+    def _is_far(self, got: Values, expected: Values, dtype: str, times: float = 1.0) -> bool:
+        """Whether outputs or loss are so far off that no better estimate of the noise, times so much, matters."""
+        noise = self.noise(dtype)
         return any(
-            rms(got[name] - expected[name]) > times * noise[name].rms > 0
+            rms(got[name] - expected[name]) > FAR * times * noise[name].rms > 0
             for name in set(expected) & set(got)
             if (name == LOSS or is_output(name))
             and got[name].shape == expected[name].shape

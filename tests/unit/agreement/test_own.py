@@ -75,6 +75,20 @@ def test_a_port_that_is_far_off_disagrees_without_another_estimate(expected, nam
     assert not note
 
 
+@pytest.mark.parametrize(("by", "asks"), [(1e-2, False), (1e-5, True)])
+def test_so_does_one_in_float32(expected, by, asks):
+    exact, rng = expected.values("float64"), np.random.default_rng(1)
+    runs = [{n: v * (1 + 2.0**-24 * rng.standard_normal(v.shape)) for n, v in exact.items()} for _ in range(8)]
+    expected._noise["float32", False, 1.0] = noise_from(exact, [distances(exact, run) for run in runs], "float32")
+    got = {name: value.astype(np.float32) for name, value in off(expected, OUTPUTS, by).items()}
+    if asks:
+        with pytest.raises(Asked):
+            expected.judge(got, "float32", Offer())
+        return
+    quantities, _ = expected.judge(got, "float32", Offer())
+    assert [quantity.name for quantity in quantities if not quantity.agrees] == [OUTPUTS]
+
+
 def test_one_that_is_right_agrees(expected):
     quantities, _ = expected.judge(off(expected, OUTPUTS, ROUNDING), "float64", Offer())
     assert all(quantity.agrees for quantity in quantities)
