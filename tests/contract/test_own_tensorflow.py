@@ -293,11 +293,12 @@ def test_outputs_that_fit_nothing_are_one_line(worker, tmp_path):
     assert "net.py: its outputs do not fit the targets" in refused(worker, "gradients", index=0).reason
 
 
-def test_outputs_that_are_several_are_one_line(worker, tmp_path):
+def test_several_outputs_have_names_and_a_loss_of_none_of_them_is_one_line(worker, tmp_path):
     text = SMALL.replace("return self.second", "return x, self.second")
     prepare(worker, small(tmp_path, "squared-error", Targets((2,)), text))
-    error = refused(worker, "forward", indices=[0])
-    assert "net.py: its outputs are not one array of numbers; got tuple" in error.reason
+    (outputs,) = worker.request("forward", indices=[0])["outputs"]
+    assert {name: value.shape for name, value in outputs.items()} == {"0": (5, 3), "1": (5, 2)}
+    assert "net.py: several outputs, and none is named for the loss" in refused(worker, "gradients", index=0).reason
 
 
 def test_what_cannot_be_computed_in_float64_is_one_line(worker, tmp_path):
