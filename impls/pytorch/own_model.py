@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from faceoff.core.errors import UnsupportedError
 from faceoff.core.own import port_of
@@ -70,7 +69,7 @@ class OwnModel(PyTorchModel):
         self._enter("gradients" if training else "inference", len(batch.targets))
         with self._disturbance or nullcontext(), torch.no_grad(), self._precision(), recorder.recording():
             outputs = self._network(**batch.inputs)
-        return {"outputs": tree_map_only(torch.Tensor, to_numpy, outputs), "layers": recorder.layers()}
+        return {"outputs": outputs, "layers": recorder.layers()}
 
     def operations(self, step: str, batch: PlacedBatch) -> int | None:
         # Not before it is wanted: importing it takes time that a cold start need not spend.

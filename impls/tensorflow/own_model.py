@@ -71,7 +71,7 @@ class OwnModel(TensorFlowModel):
         recorder = Recorder(self._network.model, self._port.layers_of("tensorflow"), forced)
         with self._scope(self._read()), recorder.recording():
             outputs = self._network(training=training, **batch.inputs)
-        return {"outputs": tf.nest.map_structure(_to_numpy, outputs), "layers": recorder.calls}
+        return {"outputs": outputs, "layers": recorder.calls}
 
     def _make_network(self, spec: ModelSpec) -> Network:
         storage = self._workload.storage_dtype
@@ -123,10 +123,10 @@ class OwnModel(TensorFlowModel):
         self._require_comparable(judged.shape, targets.shape)
         return LOSSES[self._port.loss](self._stored(judged), targets, self._port)
 
-    def _stored(self, value: tf.Tensor) -> tf.Tensor:
-        """In the dtype of the weights, which a policy of mixed precision has for its losses."""
+    def _stored(self, value: tf.Tensor | None) -> tf.Tensor | None:
+        """In the dtype of the weights, which a policy of mixed precision has for its losses; None stays None."""
         dtype = tf.as_dtype(self._workload.storage_dtype)
-        return value if value.dtype == dtype else tf.cast(value, dtype)
+        return value if value is None or value.dtype == dtype else tf.cast(value, dtype)
 
     def _outputs_in_training(self, inputs: dict[str, tf.Tensor]) -> Any:
         """With weights of which rows may be looked up as whole ones: within the tape, so that gradients are whole."""

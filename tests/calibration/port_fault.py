@@ -89,6 +89,12 @@ def side_of(framework: str) -> str:
     return f"{framework}_model.py"
 
 
+def fault_of_optimiser(name: str, framework: str, rule: str, place: str, there: str, written: str) -> PortFault:
+    """A mistake in how a framework's folder sets an optimiser; shown in one example."""
+    file = f"impls/{framework}/optimiser.py"
+    return PortFault(name, "autoencoder", "optimiser", ((file, there, written),), place, "", rule, framework)
+
+
 def faults_of(
     example: str, *told: tuple[str, str, str, str, str, str], framework: str = "jax"
 ) -> tuple[PortFault, ...]:

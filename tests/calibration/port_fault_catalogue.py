@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from tests.calibration.port_fault import LOSS, OUTPUTS, PortFault, after_training, faults_of, of_gradient
+from tests.calibration.port_fault import (
+    LOSS,
+    OUTPUTS,
+    PortFault,
+    after_training,
+    fault_of_optimiser,
+    faults_of,
+    of_gradient,
+)
 from tests.calibration.port_faults_elsewhere import ELSEWHERE
-from tests.meta.faults.fault import Edit
-
-HELD = "impls/jax/optimiser.py"
 
 
 def _cell(*lines: str) -> str:
@@ -246,23 +251,20 @@ AUTOENCODER = faults_of(
 )  # fmt: skip
 
 
-def _of_optimiser(name: str, rule: str, place: str, there: str, written: str) -> PortFault:
-    edits: tuple[Edit, ...] = ((HELD, there, written),)
-    return PortFault(name, "autoencoder", "optimiser", edits, place, "", rule)
-
-
 OPTIMISER = (
-    _of_optimiser("a rate a thousandth too high", "sgd", after_training("weight"),
+    fault_of_optimiser("a rate a thousandth too high", "jax", "sgd", after_training("weight"),
                   "optax.sgd(optimiser.learning_rate", "optax.sgd(1.001 * optimiser.learning_rate"),
-    _of_optimiser("a momentum that is a thousandth too small", "momentum", after_training("momentum of"),
+    fault_of_optimiser("a momentum that is a thousandth too small", "jax", "momentum", after_training("momentum of"),
                   "optimiser.momentum if", "0.999 * optimiser.momentum if"),
-    _of_optimiser("Nesterov's momentum", "momentum", after_training("(momentum of|weight)"),
+    fault_of_optimiser("Nesterov's momentum", "jax", "momentum", after_training("(momentum of|weight)"),
                   "momentum=momentum, nesterov=False", "momentum=momentum, nesterov=True"),
-    _of_optimiser("Adam's epsilon as in Keras", "adam", after_training("weight"), "eps=optimiser.epsilon", "eps=1e-7"),
-    _of_optimiser("Adam's epsilon under the root", "adam", after_training("weight"), "eps_root=0.0", "eps_root=1e-8"),
-    _of_optimiser("Adam's second decay rate 0.99", "adam", after_training("second moment of"),
+    fault_of_optimiser("Adam's epsilon as in Keras", "jax", "adam", after_training("weight"),
+                       "eps=optimiser.epsilon", "eps=1e-7"),
+    fault_of_optimiser("Adam's epsilon under the root", "jax", "adam", after_training("weight"),
+                       "eps_root=0.0", "eps_root=1e-8"),
+    fault_of_optimiser("Adam's second decay rate 0.99", "jax", "adam", after_training("second moment of"),
                   "b2=optimiser.beta2", "b2=0.99"),
-    _of_optimiser("Adam's first decay rate 0.899", "adam", after_training("first moment of"),
+    fault_of_optimiser("Adam's first decay rate 0.899", "jax", "adam", after_training("first moment of"),
                   "b1=optimiser.beta1", "b1=0.899"),
 )  # fmt: skip
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.calibration.port_fault import LOSS, OUTPUTS, PortFault, after_training, faults_of, of_gradient
+from tests.calibration.port_fault import (
+    LOSS,
+    OUTPUTS,
+    after_training,
+    fault_of_optimiser,
+    faults_of,
+    of_gradient,
+)
 
 in_keras = partial(faults_of, framework="tensorflow")
 in_pytorch = partial(faults_of, framework="pytorch")
@@ -188,21 +195,16 @@ PYTORCH = (
 )  # fmt: skip
 
 
-def _of_optimiser(name: str, framework: str, rule: str, place: str, there: str, written: str) -> PortFault:
-    file = f"impls/{framework}/optimiser.py"
-    return PortFault(name, "autoencoder", "optimiser", ((file, there, written),), place, "", rule, framework)
-
-
 OPTIMISER = (
-    _of_optimiser("a rate a thousandth too high", "tensorflow", "sgd", after_training("weight"),
+    fault_of_optimiser("a rate a thousandth too high", "tensorflow", "sgd", after_training("weight"),
                   "rate = tf.constant(self.learning_rate, grads[0].dtype)",
                   "rate = tf.constant(1.001 * self.learning_rate, grads[0].dtype)"),
-    _of_optimiser("Adam's power of a step too few", "tensorflow", "adam", after_training("weight"),
+    fault_of_optimiser("Adam's power of a step too few", "tensorflow", "adam", after_training("weight"),
                   "step = tf.cast(self.iterations.value + 1, dtype)",
                   "step = tf.cast(self.iterations.value + 2, dtype)"),
-    _of_optimiser("dampening of a thousandth", "pytorch", "momentum", after_training("(momentum of|weight)"),
+    fault_of_optimiser("dampening of a thousandth", "pytorch", "momentum", after_training("(momentum of|weight)"),
                   "dampening=0.0", "dampening=0.001"),
-    _of_optimiser("Adam's second decay rate 0.99", "pytorch", "adam", after_training("second moment of"),
+    fault_of_optimiser("Adam's second decay rate 0.99", "pytorch", "adam", after_training("second moment of"),
                   "betas=(optimiser.beta1, optimiser.beta2), eps", "betas=(optimiser.beta1, 0.99), eps"),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ def explained(quantities: Sequence[Quantity], got: Mapping[str, np.ndarray]) -> 
 
 
 def _explained(quantity: Quantity, got: np.ndarray | None, outputs: str) -> Quantity:
-    if got is None and is_output(quantity.name):
+    if got is None and outputs and is_output(quantity.name):
         return quantity.model_copy(update={"problem": f"missing: this side returns {outputs}"})
     if quantity.agrees or not quantity.name.startswith("gradient of"):
         return quantity

@@ -175,22 +175,24 @@ class ExpectedNorms:
         return rms(self.curve[t]) < float(np.finfo(dtype).tiny) / unit_roundoff(dtype)
 
     def _find_noise(self, dtype: str, alike: bool) -> dict[str, float]:
-        moments = [self.task.spec.sequence_length - left for left in STEPS_LEFT]
         if alike:
             # Each by itself: in one batch equal values of all runs would be rounded alike.
             runs = [self.run_alike(dtype, number) for number in range(NOISE_RUNS)]
         else:
             arithmetic = Rounded(dtype, noise_generator(self._seed))
-            disturbed = {str(t): self._disturbed(t, arithmetic, NOISE_RUNS) for t in moments}
+            disturbed = {str(t): self._disturbed(t, arithmetic, NOISE_RUNS) for t in self._moments}
             runs = [{name: gradients[run] for name, gradients in disturbed.items()} for run in range(NOISE_RUNS)]
-        noise = noise_of({str(t): self.curve[t] for t in moments}, runs, dtype)
+        noise = noise_of({str(t): self.curve[t] for t in self._moments}, runs, dtype)
         return {name: found.rms for name, found in noise.items()}
 
     def run_alike(self, dtype: str, number: int) -> dict[str, np.ndarray]:
         """dLoss/dh_t by t as text, from one run in which equal values are rounded alike."""
         arithmetic = Rounded(dtype, noise_generator(self._seed, number), alike=True)
-        moments = [self.task.spec.sequence_length - left for left in STEPS_LEFT]
-        return {str(t): self._disturbed(t, arithmetic, 1)[0] for t in moments}
+        return {str(t): self._disturbed(t, arithmetic, 1)[0] for t in self._moments}
+
+    @property
+    def _moments(self) -> list[int]:
+        return [self.task.spec.sequence_length - left for left in STEPS_LEFT]
 
     def _disturbed(self, t: int, arithmetic: Rounded, count: int) -> np.ndarray:
         """dLoss/dh_t from runs over the rest of the sequence `(runs, batch_size, hidden_size)`.

@@ -209,10 +209,10 @@ class Model(ABC):
                 once these are recorded; None leaves one as it is.
 
         Returns:
-            `outputs`: of the model. `layers`: a dict for each call, in the order in which they end: `name`, the path,
-            and from its second call on `#2` and so on behind it; `kind`, as in `Runtime.open_side`, and empty where it
-            may do more than that, such as an activation of its own; `entered` and `left`, numbers that rise from event
-            to event; `inputs` and `outputs`, its arrays, each once, NumPy, in the side's layout.
+            `outputs`: as `forward` returns them. `layers`: a dict for each call, in the order in which they end:
+            `name`, the path, and from its second call on `#2` and so on behind it; `kind`, as in `Runtime.open_side`,
+            and empty where it may do more than that, such as an activation of its own; `entered` and `left`, numbers
+            that rise from event to event; `inputs` and `outputs`, its arrays, each once, NumPy, in the side's layout.
         """
         raise UnsupportedError("its layers cannot be recorded", where=type(self).__name__)
 

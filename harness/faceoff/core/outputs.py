@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, Tuple
 from faceoff.core.errors import InputError
 
 IsArray = Callable[[Any], bool]
-TARGETS_FIT_ONE = 'write output = "NAME" for the one that the loss is of, or loss = "own"'
+NAME_ONE = 'write output = "NAME" for the one that the loss is of, or loss = "own"'
 
 
 def named_leaves(outputs: Any, is_array: IsArray, where: str) -> Dict[str, Any]:
@@ -55,7 +55,7 @@ def scored(outputs: Any, name: str, is_array: IsArray, where: str) -> Any:
         return next(iter(found.values()))
     what = "no output of this name" if name else "several outputs, and none is named for the loss"
     raise InputError(
-        what, where=where, got=name or None, expected="one of " + ", ".join(map(repr, found)), next_step=TARGETS_FIT_ONE
+        what, where=where, got=name or None, expected="one of " + ", ".join(map(repr, found)), next_step=NAME_ONE
     )
 
 

@@ -109,7 +109,7 @@ def _say_what_it_takes(framework: Framework, folder: Path, gpu: bool) -> None:
         return
     (least, most), free = framework.takes_gb, shutil.disk_usage(folder).free / 1e9
     if gpu:
-        least, most = max(most, least + LIBRARIES_GB), max(most, least + LIBRARIES_GB)
+        least = most = max(most, least + LIBRARIES_GB)
     size = f"about {least:g} GB" if least == most else f"{least:g} to {most:g} GB, by the build that is found"
     if free < least:
         raise InputError(

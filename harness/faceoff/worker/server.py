@@ -210,7 +210,7 @@ class Server:
     def do_layers(self, index: int, training: bool, forced: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """See `Model.layers`; of batch `index`."""
         found = self.model.layers(self._batches[index], training, forced)
-        return {**found, "outputs": as_outputs("outputs", found["outputs"])}
+        return {**found, "outputs": self._outputs("outputs", found["outputs"])}
 
     def do_describe(self) -> Dict[str, Any]:
         return {"settings": self._settings(), "ledger": self.model.describe() if self._model else {}}
