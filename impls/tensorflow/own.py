@@ -22,6 +22,7 @@ from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
 
 from .own_layers import Place, places_of
+from .own_making import making
 
 layers = keras.layers
 RATES: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -63,7 +64,7 @@ class Network:
     ) -> None:  # fmt: skip
         self._file, self._policy, self._floats = file, dtype, storage or dtype
         self._names, self._axes = names, axes or {}
-        with self._in_force():
+        with self._in_force(), making():
             # Else names would say how many layers this process has made before.
             reset_uids()
             build = load_build(file, dtype)

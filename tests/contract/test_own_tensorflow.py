@@ -361,3 +361,39 @@ def test_the_command_takes_it_and_nan_disagrees(tmp_path):
     (check,) = load(tmp_path / "wrong" / "result.json").agreements
     assert (check.outcome, check.first_difference) == ("disagrees", "between second and head (inference)")
     assert any("not finite" in (quantity.problem or "") for quantity in check.quantities)
+
+
+RECURRENT = """
+def build():
+    inputs = keras.Input((3, 2))
+    return keras.Model(inputs, layers.{kind}(4)(inputs))
+"""
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "SimpleRNN"])
+def test_recurrent_layers_are_made_in_every_dtype(worker, tmp_path, kind):
+    file = tmp_path / "net.py"
+    file.write_text(files.KERAS + RECURRENT.format(kind=kind))
+    held = worker.request("open_side", file=str(file), seed=0)["arrays"]
+    weights = {path: Placed(path, tuple(range(array.ndim))) for path, array in held.items()}
+    shapes = {path: array.shape for path, array in held.items()}
+    port = Port(
+        kind.lower(), (Input("x", (3, 2)),), Targets((4,)), "squared-error", -1, shapes,
+        {"tensorflow": PortSide(str(file), weights)}, "tensorflow", initial=held,
+    )  # fmt: skip
+    prepare(worker, port)
+    (exact,) = worker.request("forward", indices=[0])["outputs"]
+    for dtype, largest in (("float16", 2e-3), ("bfloat16", 2e-2), ("mixed_bfloat16", 2e-2)):
+        prepare(worker, port, dtype)
+        (outputs,) = worker.request("forward", indices=[0])["outputs"]
+        assert 1e-9 < np.max(np.abs(outputs - exact)) < largest
+
+
+def test_a_model_that_fails_leaves_nothing_behind_in_the_framework(worker, tmp_path):
+    file = tmp_path / "bad.py"
+    # Keras makes the layers' weights when it looks through the model, and fills them after that; there it fails.
+    never = "def never(shape, dtype):\n    raise ValueError('never filled')\n\n\n"
+    file.write_text(files.KERAS + never + SMALL.replace("use_bias=False", "kernel_initializer=never"))
+    assert "never filled" in refused(worker, "open_side", file=str(file), seed=0).reason
+    prepare(worker, small(tmp_path, "squared-error", Targets((2,))))
+    worker.request("train", indices=[0])

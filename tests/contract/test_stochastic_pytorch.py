@@ -285,3 +285,16 @@ def test_steps_of_optimisers_are_disturbed_and_mean_the_same(optimiser: str, how
         # NAdam holds a product of decay rates in float32.
         assert difference(centre[name], value) <= (1e-8 if optimiser == "NAdam" else 1e-12)
         assert 2.0**-27 < SCALE * rms([first[name] - second[name]]) / rms([value]) < 2.0**-12
+
+
+@pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}], ids=["plain", "foreach", "fused"])
+def test_no_decay_rate_is_rounded_to_one_or_beyond(how: dict[str, bool]) -> None:
+    for seed in range(20):
+        weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        # The largest that bfloat16 takes; four times its roundings would carry it beyond one.
+        optimiser = torch.optim.AdamW([weight], betas=(0.9, 0.99), **how)
+        with Stochastic("bfloat16", 4 * 2.0**-8, seed):
+            for _ in range(3):
+                weight.grad = torch.full_like(weight, 0.5)
+                optimiser.step()
+        assert torch.isfinite(weight).all()

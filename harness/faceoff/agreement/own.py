@@ -309,7 +309,10 @@ def _told_as_the_reference() -> Iterator[None]:
         yield
     except WorkerError as error:
         if error.outcome != "disagrees":
-            raise
+            raise WorkerError(
+                f"the reference side: {error.what}", outcome=error.outcome, where=error.where, got=error.got,
+                expected=error.expected, next_step=error.next_step, log_tail=error.log_tail,
+            ) from None  # fmt: skip
         raise WorkerError(
             "there is nothing to compare with: the reference side fails", outcome="crashed", where=error.where,
             got=error.reason or error.what, next_step="mend that side", log_tail=error.log_tail,

@@ -160,7 +160,7 @@ class References:
         if not isinstance(task.workload.model, OwnSpec):
             return Expected(task, seed, detail=detail)
         framework = port_of(task.workload.model).reference
-        return OwnExpected(task, seed, lambda: self._reference(framework), _plain(framework).mode, detail)
+        return OwnExpected(task, seed, lambda: self.worker(framework), _plain(framework).mode, detail)
 
     def timed(self, workload: Workload, part: Expected) -> TimedExpected:
         """What timed calls have to return, judged by what is expected of a task with the examples that are compared."""
@@ -180,10 +180,3 @@ class References:
                 )  # fmt: skip
                 list(pool.start())
             return self._pools[framework].worker(contender)
-
-    def _reference(self, framework: str) -> Worker:
-        try:
-            return self.worker(framework)
-        except WorkerError as error:
-            what = f"the reference side: {error.what}"
-            raise WorkerError(what, outcome=error.outcome, where=framework) from None

@@ -14,7 +14,7 @@ NAMES = ("betas", "alpha", "rho")
 
 
 class Rate(float):
-    """A rounded rate. Its powers are of one that is rounded anew.
+    """A rounded rate. Its powers are of one that is rounded anew, and as a dtype holds them: no rate is one or more.
 
     With the very rate of the moments the error of a bias correction would cancel, and frameworks that round the rate in
     the corrections alone would have no noise to be measured by.
@@ -31,7 +31,7 @@ class Rate(float):
 
     def __pow__(self, exponent: Any, modulus: None = None) -> Any:
         draw = self._rounding.draw
-        return (float(self) * (1 + draw())) ** exponent * (1 + 2 * draw())
+        return min((float(self) * (1 + draw())) ** exponent * (1 + 2 * draw()), self._rounding.below_one)
 
 
 class DecayRates:
@@ -76,7 +76,7 @@ class DecayRates:
 
     def _round(self, rate: float) -> Rate:
         if rate not in self._rounded:
-            self._rounded[rate] = rate * (1 + self._rounding.draw())
+            self._rounded[rate] = min(rate * (1 + self._rounding.draw()), self._rounding.below_one)
         return Rate(self._rounded[rate], self._rounding)
 
     def _put_back(self, *_: Any) -> None:

@@ -23,6 +23,7 @@ class Rounding:
 
     Attributes:
         unit_roundoff: as above, u.
+        below_one: the largest number of the dtype below one.
         rng: for whatever else is drawn.
     """
 
@@ -30,6 +31,7 @@ class Rounding:
         limits = torch.finfo(getattr(torch, dtype))
         own = limits.eps / 2
         self.unit_roundoff = own if unit_roundoff is None else unit_roundoff
+        self.below_one = 1 - own
         # Float16's results are rounded to its finest spacing; other dtypes' small ones may be taken for zero.
         self._rounds_small = dtype == "float16"
         least = 2.0**-25 if self._rounds_small else limits.smallest_normal
