@@ -52,16 +52,15 @@ TIMEOUT_S = 300.0
 LARGEST_RATE = 1 / 10_000
 
 
-def taking_part(case: Drawn, contenders: Iterable[Contender]) -> list[Contender]:
+def taking_part(rng: np.random.Generator, contenders: Iterable[Contender]) -> list[Contender]:
     """Those that compile quickly, and of the others each with a chance of a third."""
-    rng = case.generator(1)
     drawn = {name: rng.random() < SHARE_OF_SLOW for name in SLOW_TO_COMPILE}
     return [contender for contender in contenders if drawn.get(str(contender), True)]
 
 
 def study(case: Drawn, pool: Pool) -> Piece:
     """All comparisons of one model."""
-    begin_s, chosen = time.monotonic(), taking_part(case, pool.available)
+    begin_s, chosen = time.monotonic(), taking_part(case.generator(1), pool.available)
     comparisons: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     for workload in case.workloads:
@@ -78,7 +77,7 @@ def study(case: Drawn, pool: Pool) -> Piece:
                     out.add(contender)
                     refused.append({"case": again, "outcome": found.outcome, "reason": found.reason})
                     continue
-                comparisons.append(_said_of(found, contender, workload.dtype, situation, again))
+                comparisons.append(said_of(found, contender, workload.dtype, situation, again))
     return {
         "name": case.name,
         "model": case.workloads[0].model.label,
@@ -109,7 +108,8 @@ def judge(
     )  # fmt: skip
 
 
-def _said_of(found: Agreement, contender: Contender, dtype: str, situation: str, again: str) -> dict[str, Any]:
+def said_of(found: Agreement, contender: Contender, dtype: str, situation: str, again: str) -> dict[str, Any]:
+    """What a piece keeps of a comparison."""
     worst = found.worst
     units = None if worst is None or worst.problem else worst.noise_units
     said: dict[str, Any] = {

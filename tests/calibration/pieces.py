@@ -25,13 +25,17 @@ JUDGING = (
     "harness/faceoff/agreement/findings.py",
     "harness/faceoff/agreement/flips.py",
     "harness/faceoff/agreement/noise.py",
+    "harness/faceoff/agreement/own.py",
     "harness/faceoff/agreement/quantities.py",
+    "harness/faceoff/ports",
     "harness/faceoff/reference",
     "harness/faceoff/workloads/situations.py",
     "harness/faceoff/workloads/task.py",
     "harness/faceoff/worker",
     "impls",
     "tests/calibration/draw.py",
+    "tests/calibration/port_draw.py",
+    "tests/calibration/port_models",
 )
 Piece = dict[str, Any]
 Item = TypeVar("Item")
