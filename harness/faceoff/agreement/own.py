@@ -157,6 +157,7 @@ class OwnExpected(Expected):
             quantities, note = explained(compare_all(expected, got, dtype, self.noise(dtype)), got), ""
         else:
             quantities, note = super().judge(got, dtype, offer)
+        note = "; ".join(part for part in (note, _alone(expected, got)) if part)
         agrees = all(quantity.agrees for quantity in quantities)
         in_float32 = UNIT_ROUNDOFF["float32"] / UNIT_ROUNDOFF["float64"]
         if agrees or dtype != "float64" or self._is_far(got, expected, dtype, in_float32):
@@ -328,6 +329,14 @@ def places_of(forced: Mapping[str, Any]) -> frozenset[tuple[str, str, int]]:
         for number, value in enumerate(values)
         if value is not None
     )
+
+
+def _alone(expected: Values, got: Values) -> str:
+    """Which outputs a side returns beside all of the reference side's."""
+    names = [name for name in got if is_output(name) and name not in expected]
+    if not all(name in got for name in expected if is_output(name)):
+        return ""  # What is missing is told together with these.
+    return f"not compared, as the reference side does not return it: {', '.join(names)}" if names else ""
 
 
 def _shared(dtype: str) -> str:

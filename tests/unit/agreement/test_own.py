@@ -94,6 +94,13 @@ def test_one_that_is_right_agrees(expected):
     assert all(quantity.agrees for quantity in quantities)
 
 
+def test_an_output_that_the_reference_does_not_have_is_told(expected):
+    more = {**expected.values("float64"), "output 'states'": np.zeros(3), "output 'states' after a reset": np.zeros(3)}
+    quantities, note = expected.judge(more, "float64", Offer())
+    assert all(quantity.agrees for quantity in quantities)
+    assert note == "not compared, as the reference side does not return it: output 'states'"
+
+
 @pytest.mark.parametrize(
     ("name", "by"), [(OUTPUTS, 1e-7), (LOSS, 1e-7), (GRADIENT, 1e-3)], ids=["float32", "float32 loss", "gradient"]
 )
