@@ -45,6 +45,10 @@ def new_pool(contenders: list[Contender], logs: Path, timeout_s: float = 300.0) 
     return pool
 
 
+SLOW_TO_COMPILE = ("pytorch:compile", "tensorflow:graph-onednn", "tensorflow:xla")
+"""Contenders that take up to a minute to compile a model with many layers."""
+
+
 @pytest.fixture(scope="session")
 def every_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """A worker of every contender."""

@@ -12,13 +12,14 @@ import pytest
 
 from faceoff.agreement.comparison import NOISE_LIMIT
 from faceoff.core.spec import MODEL_KINDS, Contender
+from faceoff.frameworks.contenders import all_contenders
 from faceoff.pool.workers import Pool
-from faceoff.results.agreements import EVERYDAY, Agreement
+from faceoff.results.agreements import Agreement
 from faceoff.run.engine import Engine
 from faceoff.run.options import make_options
 from faceoff.run.progress import Reporter
 from faceoff.run.starting import blank_result
-from tests.conftest import THREADS
+from tests.conftest import SLOW_TO_COMPILE, THREADS
 
 # What each optimiser is checked in. Momentum in float32 adds nothing to the other two.
 DTYPES = {
@@ -28,30 +29,38 @@ DTYPES = {
 }
 
 
-EVERYDAY_ALONE = "sgd in everyday situations"
-# A change that breaks one optimiser, dtype or situation alone is rare.
-PARAMETERS = [EVERYDAY_ALONE, *(pytest.param(optimiser, marks=pytest.mark.thorough) for optimiser in DTYPES)]
+SLOW = [contender for contender in all_contenders() if str(contender) in SLOW_TO_COMPILE]
+QUICK = [contender for contender in all_contenders() if contender not in SLOW]
+# A change that breaks one optimiser alone is rare, and so is one that breaks what compiles slowly and nothing else.
+SETS = [("sgd", QUICK), ("sgd", SLOW), *((optimiser, QUICK + SLOW) for optimiser in DTYPES if optimiser != "sgd")]
+CASES = [
+    pytest.param(
+        number, contender, model, id=f"{optimiser}-{contender}-{model}", marks=pytest.mark.thorough if number else ()
+    )
+    for number, (optimiser, contenders) in enumerate(SETS)
+    for contender in contenders
+    for model in MODEL_KINDS
+]
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
+@pytest.fixture(scope="module")
 def agreements(
     request: pytest.FixtureRequest, every_worker: Pool, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Agreement]:
-    """All checks of everything with one optimiser."""
-    optimiser = request.param.split()[0]
+    """All checks of a set of contenders with one optimiser."""
+    optimiser, contenders = SETS[request.param]
     # A layer's output has nothing to do with the optimiser: once is enough. `bench` compares no layers.
     options = make_options(
         "agree" if optimiser == "sgd" else "bench",
         preset="small",
         optimiser=optimiser,
+        contenders=[str(contender) for contender in contenders],
         seed=11,
         out=tmp_path_factory.mktemp(optimiser),
         threads=THREADS,
         quiet=True,
     )
     options = replace(options, dtypes=DTYPES[optimiser])
-    if request.param == EVERYDAY_ALONE:
-        options = replace(options, situations=(EVERYDAY,))
     result = blank_result(options)
     with Reporter(1.0, quiet=True) as reporter:
         engine = Engine(options, every_worker, reporter, result)
@@ -60,7 +69,7 @@ def agreements(
     return result.agreements
 
 
-@pytest.mark.parametrize("model", MODEL_KINDS)
+@pytest.mark.parametrize(("agreements", "contender", "model"), CASES, indirect=["agreements"])
 def test_a_contender_agrees_with_the_reference(
     agreements: list[Agreement], every_worker: Pool, contender: Contender, model: str
 ) -> None:

@@ -42,8 +42,8 @@ from faceoff.results.agreements import EVERYDAY, Agreement
 from faceoff.workloads.task import Task
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, Drawn, draw, kind_of, task_of
 from tests.calibration.pieces import Piece, Pieces, add_options
+from tests.conftest import SLOW_TO_COMPILE
 
-SLOW_TO_COMPILE = ("pytorch:compile", "tensorflow:graph-onednn", "tensorflow:xla")
 SHARE_OF_SLOW = 1 / 3
 TASKS = 8
 # What compilers keep of a model stays in a worker's memory.

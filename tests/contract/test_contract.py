@@ -16,36 +16,38 @@ from faceoff.frameworks.contenders import all_contenders
 from faceoff.frameworks.registry import FRAMEWORKS
 from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
-from faceoff.workloads.presets import PRESETS, Sized
+from faceoff.workloads.presets import PRESETS
+from tests.conftest import SLOW_TO_COMPILE
+
+
+# What breaks one model alone is rare; the residual one has most parts, and what compiles slowly takes a minute for it.
+def is_tried_always(contender: Contender, model: str) -> bool:
+    return model == ("dense" if str(contender) in SLOW_TO_COMPILE else "residual")
 
 
 # With the scope of the module, pytest puts the tests of one contender and model together, so that they share a model.
-@pytest.fixture(scope="module", params=all_contenders(), ids=str)
-def contender(request: pytest.FixtureRequest) -> Contender:
-    return request.param
-
-
-# What breaks one model alone is rare; the residual one has most parts.
-SELDOM_ALONE = ("dense", "rnn", "lstm")
-SIZED = [
-    pytest.param(sized, marks=pytest.mark.thorough if sized.model.kind in SELDOM_ALONE else (), id=sized.model.kind)
+PAIRS = [
+    pytest.param(
+        (contender, sized), id=f"{contender}-{sized.model.kind}",
+        marks=() if is_tried_always(contender, sized.model.kind) else pytest.mark.thorough,
+    )
+    for contender in all_contenders()
     for sized in PRESETS["small"].sized
-]
+]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=SIZED)
-def sized(request: pytest.FixtureRequest) -> Sized:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def subject(contender: Contender, sized: Sized, every_worker: Pool) -> Subject:
+@pytest.fixture(scope="module", params=PAIRS)
+def subject(request: pytest.FixtureRequest, every_worker: Pool) -> Subject:
+    contender, sized = request.param
+    error = every_worker.failures.get(contender)
+    if error and error.outcome == "missing":
+        pytest.skip(str(error))
     framework = FRAMEWORKS[contender.framework]
     return Subject(framework, contender, partial(every_worker.worker, contender), sized, "float32")
 
 
 @pytest.mark.parametrize("check", OF_EACH_MODEL, ids=name_of)
-def test_it_keeps_what_it_promises(worker: Worker, subject: Subject, check: Callable[[Subject], None]) -> None:
+def test_it_keeps_what_it_promises(subject: Subject, check: Callable[[Subject], None]) -> None:
     assert is_asked(check, subject.framework)
     check(subject)
 

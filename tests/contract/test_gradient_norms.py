@@ -63,7 +63,9 @@ def test_the_curve_of_other_recurrent_weights_disagrees(worker, contender, dtype
     for reference in expected:
         weights = reference.task.weights
         transposed = {**weights, "layer.0.weight_hh": weights["layer.0.weight_hh"].T.copy()}
-        reference.noise(dtype)
+        # Of the right weights, before others are handed over.
+        for alike in (False, True):
+            reference.noise(dtype, alike)
         reference.task = dataclasses.replace(reference.task, weights=transposed)
     found = judge(worker, contender, expected, dtype)
     assert {record.outcome for record in found} == {"disagrees"}

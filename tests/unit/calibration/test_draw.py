@@ -12,8 +12,9 @@ from faceoff.frameworks.contenders import all_contenders
 from faceoff.workloads.situations import EVERYDAY, SITUATIONS
 from faceoff.workloads.work import count_work
 from tests.calibration.draw import MOST_FLOPS, MOST_STEPS, draw, log_uniform, task_of, within_cap
-from tests.calibration.false_alarms import SLOW_TO_COMPILE, repeat, summarise, taking_part
+from tests.calibration.false_alarms import repeat, summarise, taking_part
 from tests.calibration.pieces import Pieces, parse_part
+from tests.conftest import SLOW_TO_COMPILE
 
 CASES = [draw(7, number) for number in range(400)]
 
