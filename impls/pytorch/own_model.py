@@ -63,6 +63,9 @@ class OwnModel(PyTorchModel):
     def left_whole(self) -> dict[str, int]:
         return dict(self._disturbance.whole) if self._disturbance else {}
 
+    def met_limits(self) -> bool:
+        return self._disturbance is None or self._disturbance.met_limits
+
     def layers(self, batch: PlacedBatch, training: bool, forced: Mapping[str, Any] | None) -> dict[str, Any]:
         recorder = Recorder(self._network.model, self._port.layers_of("pytorch"), kind_of, forced)
         # Training as for gradients changes no running statistic.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -11,28 +10,42 @@ from faceoff import load
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.installations import find_installation
 from faceoff.frameworks.registry import FRAMEWORKS
+from faceoff.results.agreements import Agreement
 from tests.contract.plain import ROOT, faceoff
 
 EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "impls" / "examples").glob("*/port.toml"))}
 LONGEST_README = 40
 
 
+@pytest.fixture(scope="module")
+def sides() -> list[str]:
+    """Of all examples, those that are installed."""
+    told = [tomllib.loads(path.read_text()) for path in EXAMPLES.values()]
+    assert all((set(one["sides"]), one["reference"]) == (set(told[0]["sides"]), told[0]["reference"]) for one in told)
+    here = [side for side in told[0]["sides"] if find_installation(FRAMEWORKS[side], Configuration()).installed]
+    if told[0]["reference"] not in here or len(here) < 2:
+        pytest.skip(f"of {', '.join(told[0]['sides'])} too few are installed")
+    return here
+
+
+@pytest.fixture(scope="module")
+def checks(sides: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[Agreement]:
+    """Of all examples in one run, as each start of the frameworks takes as long as a check."""
+    folder = tmp_path_factory.mktemp("examples")
+    # One mode of each side: the others compile the same code, for minutes.
+    chosen = ",".join(f"{side}:{FRAMEWORKS[side].modes_on('cpu')[0]}" for side in sides)
+    models = ",".join(str(path.parent) for path in EXAMPLES.values())
+    done = faceoff(folder, "agree", "--models", models, "--contenders", chosen, "--out", "out", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return load(folder / "out" / "result.json").agreements
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.thorough
-def test_an_example_agrees(name: str, tmp_path: Path) -> None:
-    told = tomllib.loads(EXAMPLES[name].read_text())
-    here = [side for side in told["sides"] if find_installation(FRAMEWORKS[side], Configuration()).installed]
-    if told["reference"] not in here or len(here) < 2:
-        pytest.skip(f"of {', '.join(told['sides'])} too few are installed")
-    # One mode of each side: the others compile the same code, for minutes.
-    chosen = ",".join(f"{side}:{FRAMEWORKS[side].modes_on('cpu')[0]}" for side in here)
-    models = ("--models", str(EXAMPLES[name].parent), "--contenders", chosen)
-    done = faceoff(tmp_path, "agree", *models, "--out", "out", "--quiet")
-    assert done.returncode == 0, done.stdout + done.stderr
-    checks = load(tmp_path / "out" / "result.json").agreements
-    checked = {check.contender.partition(":")[0] for check in checks if check.outcome == "ok"}
-    assert checked == set(here)
-    assert {str(check.workload["dtype"]) for check in checks} == {"float64", "float32"}
+def test_an_example_agrees(name: str, sides: list[str], checks: list[Agreement]) -> None:
+    of_it = [check for check in checks if check.workload["model"]["name"] == name]
+    assert {check.contender.partition(":")[0] for check in of_it if check.outcome == "ok"} == set(sides)
+    assert {str(check.workload["dtype"]) for check in of_it} == {"float64", "float32"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

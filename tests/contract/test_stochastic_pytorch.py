@@ -298,3 +298,21 @@ def test_no_decay_rate_is_rounded_to_one_or_beyond(how: dict[str, bool]) -> None
                 weight.grad = torch.full_like(weight, 0.5)
                 optimiser.step()
         assert torch.isfinite(weight).all()
+
+
+def test_runs_in_a_wider_range_are_the_same_unless_a_limit_was_met() -> None:
+    def run(dtype: str, scale: float) -> tuple[torch.Tensor, bool]:
+        x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4) + 0.01
+        with Stochastic(dtype, UNIT_ROUNDOFF, seed=3) as stochastic:
+            return torch.softmax((x @ x.T).tanh(), -1) * scale, stochastic.met_limits
+
+    for scale, meets in ((1e-20, False), (1e-36, True)):
+        (narrow, narrow_meets), (wide, wide_meets) = run("float32", scale), run("float64", scale)
+        assert (narrow_meets, wide_meets) == (meets, False)
+        assert torch.equal(narrow, wide) != meets
+    # As many digits as whole numbers have are a limit too.
+    large = torch.tensor([2.0**30, 3.0], dtype=torch.float64)
+    for dtype, meets in (("float32", True), ("float64", False)):
+        with Stochastic(dtype, UNIT_ROUNDOFF, seed=3) as stochastic:
+            _ = large + 1.0
+        assert stochastic.met_limits == meets

@@ -33,6 +33,7 @@ MOST_REACH, MOST_REACH_OF_SLICES = 3.0, 10.0
 
 Values = dict[str, np.ndarray]
 Json = TypeVar("Json")
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def _reach(by_run: np.ndarray, floor: np.ndarray, most: float) -> float:
     return float(np.clip(np.max(ratios, initial=1.0), 1.0, most))
 
 
-def run_all(run: Callable[[int], Distances], at_once: int) -> list[Distances]:
+def run_all(run: Callable[[int], Run], at_once: int) -> list[Run]:
     """What every stochastic run finds, by its number; runs that take long go side by side, `at_once` of them.
 
     Short ones would only wait for each other, as they are mostly Python. The first one tells.

@@ -34,6 +34,7 @@ from faceoff.agreement.quantities import (
     LOSS,
     Detail,
     built_quantities,
+    disturbed_quantities,
     is_output,
     named_outputs,
     offered,
@@ -75,6 +76,8 @@ class OwnExpected(Expected):
         self._centre: dict[str, Values] = {}
         self._spread: dict[str, dict[str, Noise]] = {}
         self._whole: set[str] = set()
+        self._met_limits = False
+        self._wide_runs: list[dict[str, Distances]] = []
         self._built: tuple[int, str] | None = None
         self._layers: dict[tuple[str, bool, object], dict[str, Call]] = {}
         self._layer_runs: dict[tuple[str, bool, object], list[Distances]] = {}
@@ -108,6 +111,10 @@ class OwnExpected(Expected):
             return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
+        if dtype in WIDE_DTYPES and not alike and times == 1:
+            runs = self._in_float32()
+            if dtype == "float32" or not (self._met_limits or self._whole):
+                return noise_from(self.values(dtype), [run[dtype] for run in runs], dtype)
         if dtype in WIDE_DTYPES:
             unit, scale = SMALL, times * UNIT_ROUNDOFF[dtype] / SMALL
         else:
@@ -119,6 +126,28 @@ class OwnExpected(Expected):
             return distances(exact, {name: enlarge(name, value, values[name], scale) for name, value in exact.items()})
 
         return noise_from(exact, run_all(run, 1), dtype)
+
+    def _in_float32(self) -> list[dict[str, Distances]]:
+        """How far each run with small roundings in the range of float32 is off, scaled to each wide dtype.
+
+        Where that range does not matter, and nothing is cast, runs in the range of float64 would be the same ones.
+        """
+        exact = self.values("float32")
+
+        def run(number: int) -> dict[str, Distances]:
+            values = self._run("float32", SMALL, number + 1, alike=False)
+            return {
+                dtype: distances(
+                    exact,
+                    {n: enlarge(n, x, values[n], UNIT_ROUNDOFF[dtype] / SMALL) for n, x in exact.items()},
+                )
+                for dtype in WIDE_DTYPES
+            }
+
+        if not self._wide_runs:
+            self._met_limits = False
+            self._wide_runs = run_all(run, 1)
+        return self._wide_runs
 
     def settle(
         self, quantities: Sequence[Quantity], got: Values, dtype: str, noise: Mapping[str, Noise]
@@ -285,8 +314,13 @@ class OwnExpected(Expected):
         task, detail = (other or self.task).rounded(dtype), "whole" if other else self.detail
         with _told_as_the_reference():
             worker = self._ready(task, dtype, unit_roundoff, seed, alike)
-            found = built_quantities(worker, task, "float64", detail)
-            self._whole.update(worker.request("left_whole")["operations"])
+            if unit_roundoff:
+                found = disturbed_quantities(worker, task, detail)
+            else:
+                found = built_quantities(worker, task, "float64", detail)
+            left = worker.request("left_whole")
+            self._whole.update(left["operations"])
+            self._met_limits |= left["met_limits"]
         return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
 
     def _ready(self, task: Task, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Worker:

@@ -306,6 +306,39 @@ def built_quantities(
     ).named(starting)
 
 
+def disturbed_quantities(worker: Worker, task: Task, detail: Detail = "whole") -> Values:
+    """All quantities of `task` by a reference side of a user's own that is disturbed; its model is built, and reset.
+
+    That it remembers nothing is known from its undisturbed run. So everything is computed once, as in
+    `reference_quantities`: the first of the training steps is the step after a reset, too.
+    """
+    _, batches = task.cast("float64")
+    worker.request("load", batches=[batch.to_json() for batch in batches])
+    outputs = worker.request("forward", indices=[0])["outputs"][0]
+    gradients = worker.request("gradients", index=0)
+    fresh = _held(worker, trains=True)
+    losses, held = [], {}
+    for step in range(1, len(batches) + 1):
+        losses.append(worker.request("train", indices=[step - 1])["losses"])
+        if detail == "steps" or step in (1, len(batches)):
+            held[step] = _held(worker, trains=True)
+    return Found(
+        layers={},
+        outputs=outputs,
+        gradients=gradients,
+        unchanged=fresh.weights,
+        trained=Trained(
+            losses=np.concatenate(losses),
+            held=held if detail == "steps" else {len(batches): held[len(batches)]},
+            outputs=worker.request("forward", indices=[0])["outputs"][0],
+            stepped=held[1].weights,
+        ),
+        reset=fresh,
+        reset_outputs=outputs,
+        reset_gradients=gradients,
+    ).named(fresh.weights)
+
+
 def traced(worker: Worker, training: bool, fine: bool = False) -> Values:
     """The outputs of a contender's layers on the first batch; with `fine` those of their parts too."""
     return dict(worker.request("trace", index=0, training=training, **({"fine": True} if fine else {}))["values"])

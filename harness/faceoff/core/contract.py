@@ -169,6 +169,13 @@ class Model(ABC):
         """How often each operation could not be taken apart since the model was disturbed, and got one rounding."""
         return {}
 
+    def met_limits(self) -> bool:
+        """Whether the range of the dtype mattered to any number since the model was disturbed.
+
+        Where not, roundings of the same size would have been the same in any wider dtype. True where that is not known.
+        """
+        return True
+
     def operations(self, step: str, batch: Any) -> Optional[int]:
         """Multiplications and additions in the matrix products and convolutions of a call of `step`.
 

@@ -153,8 +153,8 @@ class Server:
         return {}
 
     def do_left_whole(self) -> Dict[str, Any]:
-        """See `Model.left_whole`."""
-        return {"operations": self.model.left_whole()}
+        """See `Model.left_whole` and `Model.met_limits`."""
+        return {"operations": self.model.left_whole(), "met_limits": self.model.met_limits()}
 
     def do_operations(self, step: str) -> Dict[str, Any]:
         """See `Model.operations`; of the first batch."""

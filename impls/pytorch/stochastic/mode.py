@@ -122,6 +122,11 @@ class Stochastic(TorchDispatchMode):
         self.seen: dict[str, int] = {}
         self.whole: dict[str, int] = {}
 
+    @property
+    def met_limits(self) -> bool:
+        """Whether numbers were met for which the range of the dtype mattered: in a wider one they round otherwise."""
+        return self._rounding.met_limits
+
     def __enter__(self) -> Stochastic:
         """Begins; attention is no longer one operation, and numbers are made in float64, until it ends."""
         with contextlib.ExitStack() as stack:

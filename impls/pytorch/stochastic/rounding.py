@@ -24,6 +24,7 @@ class Rounding:
     Attributes:
         unit_roundoff: as above, u.
         below_one: the largest number of the dtype below one.
+        met_limits: whether a number was met for which the range of the dtype mattered, or how many digits it has.
         rng: for whatever else is drawn.
     """
 
@@ -31,7 +32,7 @@ class Rounding:
         limits = torch.finfo(getattr(torch, dtype))
         own = limits.eps / 2
         self.unit_roundoff = own if unit_roundoff is None else unit_roundoff
-        self.below_one = 1 - own
+        self.below_one, self.met_limits = 1 - own, False
         # Float16's results are rounded to its finest spacing; other dtypes' small ones may be taken for zero.
         self._rounds_small = dtype == "float16"
         least = 2.0**-25 if self._rounds_small else limits.smallest_normal
@@ -130,17 +131,22 @@ class Rounding:
         if not first.is_integer():
             return None
         size = values.abs()
-        return (size == size.floor()) & (size > 0) & (size <= self._whole_up_to)
+        held = size <= self._whole_up_to
+        self.met_limits |= not bool(held.all())
+        return (size == size.floor()) & (size > 0) & held
 
     def _is_ordinary(self, values: torch.Tensor, terms: float = 1.0) -> bool:
         """Whether the range of the dtype does not matter to sums of so many terms."""
         if self._rounds_small:
+            self.met_limits = True
             return False  # It has so few exponents that values of everyday size meet its smallest number.
         size = values.abs()
         smallest, largest = (float(value) for value in torch.aminmax(size))
         if smallest == 0 and largest > 0:
             smallest = float(torch.where(size > 0, size, math.inf).min())
-        return largest <= self._largest and (largest == 0 or smallest >= self._near * max(1.0, terms))
+        ordinary = largest <= self._largest and (largest == 0 or smallest >= self._near * max(1.0, terms))
+        self.met_limits |= not ordinary
+        return ordinary
 
 
 def relative_squares(x: torch.Tensor, narrow: bool = True) -> tuple[torch.Tensor, float]:
