@@ -109,6 +109,32 @@ def test_what_rounding_or_flips_may_explain_is_looked_at_again(expected, name, b
         expected.judge(off(expected, name, by), "float64", Offer())
 
 
+def test_larger_roundings_are_really_larger_and_runs_in_float32_serve_float64(expected, monkeypatch):
+    asked, exact = [], expected.values("float64")
+
+    def run(dtype: str, unit: float, seed: int, alike: bool) -> Values:
+        asked.append((dtype, unit))
+        rng = np.random.default_rng(seed)
+        return {name: value * (1 + unit * rng.standard_normal(value.shape)) for name, value in exact.items()}
+
+    monkeypatch.setattr(expected, "_run", run)
+    expected._noise.clear()
+    plain = {dtype: expected.noise(dtype) for dtype in ("float32", "float64")}
+    assert set(asked) == {("float32", 2.0**-40)}
+    # Of float64, what is scaled down is rounded to its own grid.
+    for name in exact:
+        assert plain["float32"][name].rms == pytest.approx(2.0**29 * plain["float64"][name].rms, rel=0.5)
+    asked.clear()
+    expected._noise_of("float32", alike=False, times=16.0)
+    assert set(asked) == {("float32", 16 * 2.0**-24)}
+    # Numbers that met the limits of float32 would round otherwise in float64.
+    asked.clear()
+    expected._noise.clear()
+    expected._met_limits = True
+    expected.noise("float64")
+    assert set(asked) == {("float64", 2.0**-40)}
+
+
 def test_runs_are_kept_apart_by_which_values_are_forced():
     value = np.ones(2)
     whole = {"a": {"inputs": [value, value], "outputs": [value]}}
