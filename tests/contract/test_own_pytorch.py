@@ -173,6 +173,18 @@ def test_a_fault_stands_far_above_the_noise_and_one_below_float32_is_named(
         assert failing[0].noise_units > 1e6
 
 
+def test_several_tasks_may_take_turns_with_one_reference(pools: tuple[Pool, Pool], port: Port) -> None:
+    def expected(optimiser: str) -> OwnExpected:
+        task = Task.seeded(Workload(port.spec, 6, step="training", optimiser=Optimiser(optimiser)), 0)
+        return OwnExpected(task, 0, lambda: pools[1].worker(EAGER), "eager")
+
+    alone, first, second = expected("sgd"), expected("sgd"), expected("adam")
+    first.noise("float32")
+    assert second.noise("float32").keys() > first.noise("float32").keys()
+    found, wanted = first.larger_noise("float32"), alone.larger_noise("float32")
+    assert {name: noise.rms for name, noise in found.items()} == {name: noise.rms for name, noise in wanted.items()}
+
+
 def test_the_program_is_taken_apart_whole(pools: tuple[Pool, Pool], port: Port) -> None:
     task = Task.seeded(Workload(port.spec, 6, step="training", optimiser=Optimiser("adam")), 0)
     expected = OwnExpected(task, 0, lambda: pools[1].worker(EAGER), "eager")

@@ -78,7 +78,6 @@ class OwnExpected(Expected):
         self._whole: set[str] = set()
         self._met_limits = False
         self._wide_runs: list[dict[str, Distances]] = []
-        self._built: tuple[int, str] | None = None
         self._layers: dict[tuple[str, bool, object], dict[str, Call]] = {}
         self._layer_runs: dict[tuple[str, bool, object], list[Distances]] = {}
         self._layer_noise: dict[object, dict[str, Noise]] = {}
@@ -326,13 +325,11 @@ class OwnExpected(Expected):
     def _ready(self, task: Task, dtype: str, unit_roundoff: float, seed: int, alike: bool) -> Worker:
         """The reference side's process, with the model and the starting weights of a task, disturbed."""
         worker, weights = self._reference(), task.cast_weights("float64")
-        wanted = worker.process_id, task.workload.name
-        if self._built == wanted:
+        workload = task.workload.replace(dtype="float64").to_json()
+        if worker.holds(workload, self._mode):
             worker.request("reset", weights=weights)
         else:
-            workload = task.workload.replace(dtype="float64").to_json()
             worker.request("build", workload=workload, mode=self._mode, weights=weights)
-            self._built = wanted
         worker.request("disturb", dtype=dtype, unit_roundoff=unit_roundoff, seed=self._seed * 1000 + seed, alike=alike)
         return worker
 

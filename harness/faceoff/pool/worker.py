@@ -53,6 +53,7 @@ class Worker:
         self._kills = 0
         self._given_up = False
         self._taught: set[str] = set()
+        self._built: tuple[object, ...] | None = None
 
     @property
     def process_id(self) -> int:
@@ -76,11 +77,15 @@ class Worker:
         """
         limit_s = timeout_s or self._timeout_s
         if kind == "build":
+            self._built = None
             self._teach(body["workload"])
         self._kills = out_of_memory_kills()
         try:
             self._channel.send(Message(kind, body), limit_s)
-            return self._reply(kind, limit_s)
+            reply = self._reply(kind, limit_s)
+            if kind == "build":
+                self._built = body["workload"], body["mode"]
+            return reply
         except ChannelTimeoutError:
             self.timed_out = True
             self.kill()
@@ -89,6 +94,10 @@ class Worker:
             ) from None
         except MessageError:
             raise self.death(f"during `{kind}`") from None
+
+    def holds(self, workload: dict[str, Any], mode: str) -> bool:
+        """Whether the last model that was built, whoever asked for it, is this one; its weights may be others."""
+        return self._built == (workload, mode)
 
     def _teach(self, workload: dict[str, Any]) -> None:
         """Tells it what is known of a user's own model, before it meets that for the first time."""

@@ -47,6 +47,9 @@ class Failing:
 
     process_id = 0
 
+    def holds(self, workload: object, mode: str) -> bool:
+        return False
+
     def request(self, kind: str, **_: object) -> dict[str, object]:
         if kind == "gradients":
             said = "cannot be differentiated"
