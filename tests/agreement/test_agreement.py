@@ -6,6 +6,8 @@ for each optimiser took as long as the checks themselves. `tests/contract/test_r
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -44,39 +46,44 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def agreements(
-    request: pytest.FixtureRequest, every_worker: Pool, tmp_path_factory: pytest.TempPathFactory
-) -> list[Agreement]:
-    """All checks of a set of contenders with one optimiser."""
-    optimiser, contenders = SETS[request.param]
-    # A layer's output has nothing to do with the optimiser: once is enough. `bench` compares no layers.
-    options = make_options(
-        "agree" if optimiser == "sgd" else "bench",
-        preset="small",
-        optimiser=optimiser,
-        contenders=[str(contender) for contender in contenders],
-        seed=11,
-        out=tmp_path_factory.mktemp(optimiser),
-        threads=THREADS,
-        quiet=True,
-    )
-    options = replace(options, dtypes=DTYPES[optimiser])
-    result = blank_result(options)
-    with Reporter(1.0, quiet=True) as reporter:
-        engine = Engine(options, every_worker, reporter, result)
-        for workload in options.workloads:
-            engine.check(workload, timed=False)
-    return result.agreements
+def agreements_of(every_worker: Pool, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Agreement]]:
+    """All checks of a set of `SETS`, made once."""
+
+    @functools.cache
+    def check(number: int) -> list[Agreement]:
+        optimiser, contenders = SETS[number]
+        # A layer's output has nothing to do with the optimiser: once is enough. `bench` compares no layers.
+        options = make_options(
+            "agree" if optimiser == "sgd" else "bench",
+            preset="small",
+            optimiser=optimiser,
+            contenders=[str(contender) for contender in contenders],
+            seed=11,
+            out=tmp_path_factory.mktemp(optimiser),
+            threads=THREADS,
+            quiet=True,
+        )
+        options = replace(options, dtypes=DTYPES[optimiser])
+        result = blank_result(options)
+        with Reporter(1.0, quiet=True) as reporter:
+            engine = Engine(options, every_worker, reporter, result)
+            for workload in options.workloads:
+                engine.check(workload, timed=False)
+        return result.agreements
+
+    return check
 
 
-@pytest.mark.parametrize(("agreements", "contender", "model"), CASES, indirect=["agreements"])
+@pytest.mark.parametrize(("number", "contender", "model"), CASES)
 def test_a_contender_agrees_with_the_reference(
-    agreements: list[Agreement], every_worker: Pool, contender: Contender, model: str
+    agreements_of: Callable[[int], list[Agreement]], every_worker: Pool, number: int, contender: Contender, model: str
 ) -> None:
     error = every_worker.failures.get(contender)
     if error and error.outcome == "missing":
         pytest.skip(str(error))
-    checks = [a for a in agreements if a.contender == str(contender) and a.workload["model"]["kind"] == model]
+    checks = [
+        a for a in agreements_of(number) if a.contender == str(contender) and a.workload["model"]["kind"] == model
+    ]
     assert tuple(check.workload["dtype"] for check in checks) == DTYPES[checks[0].workload["optimiser"]["kind"]]
     for check in checks:
         assert check.outcome == "ok", check.message or check.reason
