@@ -176,6 +176,36 @@ def open_pool(contenders: Sequence[Contender], logs: str) -> Pool:
     )  # fmt: skip
 
 
+def tell(found: Agreement) -> int:
+    """Prints what one comparison found; 1 if it accuses."""
+    worst = found.worst
+    figure = "" if worst is None else f", at most {worst.noise_units} units, {worst.name} {worst.problem}"
+    print(found.message or f"{found.outcome}{figure} {found.reason}")
+    return int(found.outcome == "disagrees")
+
+
+def tell_progress(console: Console, piece: Piece) -> None:
+    """Prints a line on a finished piece."""
+    alarms = sum(comparison["outcome"] == "disagrees" for comparison in piece["comparisons"])
+    console.print(
+        f"{piece['name']} {piece['model']}: {len(piece['comparisons'])} comparisons, {alarms} alarms, "
+        f"{len(piece['refused'])} refused, {piece['seconds']:.0f} s",
+        highlight=False,
+    )
+
+
+def publish(asked: argparse.Namespace, pieces: Pieces, versions: dict[str, dict[str, str]]) -> int:
+    """Writes the figures of all finished pieces, and says the main one; 1 above the largest rate."""
+    result = summarise(pieces.all()) | {"seed": asked.seed, "versions": versions, "machine": describe_machine()}
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        f"{result['false_alarms']} false alarms in {result['comparisons']} comparisons of {result['models']} models; "
+        f"written to {asked.out}"
+    )
+    return int(result["false_alarms"] > LARGEST_RATE * max(result["comparisons"], 1 / LARGEST_RATE))
+
+
 def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> dict[str, dict[str, str]]:
     """Goes on with what is left; returns the versions of the frameworks."""
     cases = ((f"{asked.seed}/{number}", number) for number in range(asked.models) if kind_of(number) in asked.kinds)
@@ -184,17 +214,12 @@ def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> d
         os.environ["XDG_CACHE_HOME"] = folder
         with threadpool_limits(1), open_pool(all_contenders(), folder) as pool:
             list(pool.start())
-            for done, (name, number) in enumerate(pieces.left(cases, asked.minutes)):
+            for done, (_, number) in enumerate(pieces.left(cases, asked.minutes)):
                 if done and done % MODELS_PER_WORKER == 0:
                     pool.release()
                 piece = study(draw(asked.seed, number, asked.tasks), pool)
                 pieces.add(piece)
-                alarms = sum(comparison["outcome"] == "disagrees" for comparison in piece["comparisons"])
-                console.print(
-                    f"{name} {piece['model']}: {len(piece['comparisons'])} comparisons, {alarms} alarms, "
-                    f"{len(piece['refused'])} refused, {piece['seconds']:.0f} s",
-                    highlight=False,
-                )
+                tell_progress(console, piece)
             return {name: installation.versions for name, installation in pool.installations.items()}
 
 
@@ -215,10 +240,7 @@ def repeat(case: str) -> int:
     ):
         list(pool.start())
         found = judge(pool, contender, task.workload, expected_of(task, situation, int(task_seed)), case, built=False)
-    worst = found.worst
-    figure = "" if worst is None else f", at most {worst.noise_units} units, {worst.name} {worst.problem}"
-    print(found.message or f"{found.outcome}{figure} {found.reason}")
-    return int(found.outcome == "disagrees")
+    return tell(found)
 
 
 def main() -> int:
@@ -238,14 +260,7 @@ def main() -> int:
     except HarnessError as error:
         print(f"false_alarms: {error}", file=sys.stderr)
         return error.exit_status
-    result = summarise(pieces.all()) | {"seed": asked.seed, "versions": versions, "machine": describe_machine()}
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        f"{result['false_alarms']} false alarms in {result['comparisons']} comparisons of {result['models']} models; "
-        f"written to {asked.out}"
-    )
-    return int(result["false_alarms"] > LARGEST_RATE * max(result["comparisons"], 1 / LARGEST_RATE))
+    return publish(asked, pieces, versions)
 
 
 if __name__ == "__main__":

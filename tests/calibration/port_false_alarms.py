@@ -14,7 +14,6 @@ the same command goes on where it was stopped, and several processes share the w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -25,24 +24,24 @@ from typing import Any
 
 from rich.console import Console
 
-from faceoff.core.errors import HarnessError, InputError, WorkerError
+from faceoff.core.errors import HarnessError, InputError
 from faceoff.core.own import Port
 from faceoff.core.spec import Contender, Workload
 from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.contenders import all_contenders
-from faceoff.machine.description import describe_machine
 from faceoff.ports.opening import open_port
 from faceoff.results.agreements import EVERYDAY, Agreement
 from faceoff.run.own_models import References
 from faceoff.workloads.task import Task
 from tests.calibration.false_alarms import (
-    LARGEST_RATE,
     MODELS_PER_WORKER,
     judge,
     open_pool,
+    publish,
     said_of,
-    summarise,
     taking_part,
+    tell,
+    tell_progress,
 )
 from tests.calibration.pieces import Piece, Pieces, add_options
 from tests.calibration.port_draw import KINDS, DrawnPort, draw_port, kind_of
@@ -153,10 +152,7 @@ def repeat(name: str) -> int:
         raise InputError("no such case", where="again", got=name, expected=expected) from None
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, Study([chosen], Path(folder), case.seed) as study:
         found = study.again(case, dtype, int(seed), chosen)
-    worst = found.worst
-    figure = "" if worst is None else f", at most {worst.noise_units} units, {worst.name} {worst.problem}"
-    print(found.message or f"{found.outcome}{figure} {found.reason}")
-    return int(found.outcome == "disagrees")
+    return tell(found)
 
 
 def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> dict[str, dict[str, str]]:
@@ -167,17 +163,12 @@ def run_pieces(asked: argparse.Namespace, pieces: Pieces, console: Console) -> d
         # Compiled code of models that nobody meets again is not kept.
         os.environ["XDG_CACHE_HOME"] = folder
         with Study(contenders, Path(folder), asked.seed) as study:
-            for done, (name, number) in enumerate(pieces.left(cases, asked.minutes)):
+            for done, (_, number) in enumerate(pieces.left(cases, asked.minutes)):
                 if done and done % MODELS_PER_WORKER == 0:
                     study.release()
                 piece = study.piece(draw_port(asked.seed, number, asked.tasks))
                 pieces.add(piece)
-                alarms = sum(comparison["outcome"] == "disagrees" for comparison in piece["comparisons"])
-                console.print(
-                    f"{name} {piece['model']}: {len(piece['comparisons'])} comparisons, {alarms} alarms, "
-                    f"{len(piece['refused'])} refused, {piece['seconds']:.0f} s",
-                    highlight=False,
-                )
+                tell_progress(console, piece)
             return study.versions
 
 
@@ -195,18 +186,10 @@ def main() -> int:
             return repeat(asked.again)
         pieces = Pieces(asked.folder, asked.part, asked.mixed)
         versions = run_pieces(asked, pieces, Console(stderr=True))
-    except (HarnessError, WorkerError) as error:
+    except HarnessError as error:
         print(f"port_false_alarms: {error}", file=sys.stderr)
         return error.exit_status
-    every = pieces.all()
-    result = summarise(every) | {"seed": asked.seed, "versions": versions, "machine": describe_machine()}
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(
-        f"{result['false_alarms']} false alarms in {result['comparisons']} comparisons of {result['models']} models; "
-        f"written to {asked.out}"
-    )
-    return int(result["false_alarms"] > LARGEST_RATE * max(result["comparisons"], 1 / LARGEST_RATE))
+    return publish(asked, pieces, versions)
 
 
 if __name__ == "__main__":
