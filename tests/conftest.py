@@ -17,7 +17,7 @@ from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool
 from faceoff.system.interrupts import SIGNALS
 
-# Two test processes share two cores; runs of the command in tests/contract use all threads.
+# Three test processes share two cores; runs of the command in tests/contract use all threads.
 THREADS = 1
 
 

@@ -6,12 +6,19 @@ from flax import nnx
 INPUTS, HIDDEN, LAYERS, CLASSES, MANY = 6, 12, 2, 5, True
 
 
+class Cell(nnx.OptimizedLSTMCell):
+    """PyTorch's cell has a second bias."""
+
+    def __init__(self, in_features: int, rngs: nnx.Rngs) -> None:
+        super().__init__(in_features, HIDDEN, rngs=rngs)
+        self.dense_i = nnx.Linear(in_features, 4 * HIDDEN, rngs=rngs)
+
+
 class Lstm(nnx.Module):
     """LSTM layers, and a class at every time step or after the last."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        sizes = [INPUTS] + [HIDDEN] * (LAYERS - 1)
-        self.layers = nnx.List(nnx.RNN(nnx.LSTMCell(size, HIDDEN, rngs=rngs)) for size in sizes)
+        self.layers = nnx.List(nnx.RNN(Cell(size, rngs)) for size in [INPUTS] + [HIDDEN] * (LAYERS - 1))
         self.head = nnx.Linear(HIDDEN, CLASSES, rngs=rngs)
 
     def __call__(self, x: jax.Array, hidden: jax.Array, cell: jax.Array) -> jax.Array:
