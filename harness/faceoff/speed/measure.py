@@ -25,7 +25,17 @@ from faceoff.pool.worker import Worker
 from faceoff.pool.workers import Pool, Seat
 from faceoff.results.records import Comparison, NoiseFloor, Process, Result, Speed, TunedSetting
 from faceoff.speed.budget import Budget
-from faceoff.speed.rounds import DISTURBED_SHARE, WAIT_SHARE, Rounds, end_rounds, find_row, run_round, run_row, warm_up
+from faceoff.speed.rounds import (
+    DISTURBED_SHARE,
+    WAIT_SHARE,
+    Rounds,
+    end_rounds,
+    find_row,
+    run_round,
+    run_row,
+    share_round,
+    warm_up,
+)
 from faceoff.speed.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
 from faceoff.speed.stopping import Question, between_contenders, undecided
 
@@ -82,10 +92,13 @@ def measure(
         find_row(worker, step, measured[seat], result_bytes)
 
     def turn(worker: Worker, seat: Seat, passes: int, with_row: bool) -> None:
-        kinds = [run_round, run_row] if with_row else [run_round]
+        own_wait_s = measured[seat].row.own_wait_s
+        kinds = [run_round, run_row] if with_row and own_wait_s is None else [run_round]
         # Whoever comes second finds threads more settled, so neither kind always does.
         for place, kind in enumerate(kinds if passes % 2 else reversed(kinds)):
             kind(worker, step, measured[seat], pool.card, paused=place == 0)
+        if with_row and own_wait_s is not None:
+            share_round(measured[seat], own_wait_s)
 
     def running() -> list[Seat]:
         return [seat for seat in seats if seat.contender not in failed]
@@ -95,8 +108,11 @@ def measure(
             attempt(seat, partial(begin, seat=seat))
         for processes in _grouped(measured, running(), question).values():
             calls = max(rounds.row.calls for rounds in processes)
+            waits_s = [rounds.row.own_wait_s for rounds in processes]
             for rounds in processes:
                 rounds.row.calls = calls
+                if None in waits_s:
+                    rounds.row.own_wait_s = None
         open_groups = {question.group(seat) for seat in seats}
         for passes in itertools.count(1):
             now = [seat for seat in running() if question.group(seat) in open_groups]

@@ -2,8 +2,8 @@
 
 There are two kinds. In a round of latency every call is waited for. In a round of throughput calls follow each other
 and only the last is waited for, which adds at most the wait of one call to so many; how many it takes until that is
-next to nothing is found once a process is warm. A framework that itself waits for every call needs no more of them
-than latency has, and then both rounds are as long and their times the same.
+next to nothing is found once a process is warm. Where a framework itself waits for every call there is nothing left to
+wait for: both rounds would be the same calls once more, and a round of latency is taken for one of throughput too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ WARMING = 0.03
 # Of a round of calls in a row, what waiting for the last one may add; and what their number is found for, as the times
 # that it is found from are those of few rounds.
 WAIT_SHARE, AIMED_WAIT_SHARE = 0.01, 0.005
+# Of one call, what is left to wait for where a framework waits by itself.
+OWN_WAIT_SHARE = 0.05
 ROUNDS_TO_FIND, FEWEST_TO_FIND = 3, 4
 # No round of calls in a row is longer, unless a single call is, and no more results are alive at once.
 LONGEST_ROW_S, MOST_ALIVE_BYTES = 0.5, 2**28
@@ -58,6 +60,7 @@ class Row:
         calls: in a round.
         limit: why there are no more of them.
         waits_s: how long the last call of each was waited for.
+        own_wait_s: what is left to wait for after a call, where the framework waits by itself; None where it does not.
     """
 
     calls: int = 1
@@ -67,6 +70,7 @@ class Row:
     taken_s: list[float] = field(default_factory=list)
     waiting_s: list[float] = field(default_factory=list)
     broken: list[bool] = field(default_factory=list)
+    own_wait_s: float | None = None
 
     @property
     def spent_s(self) -> float:
@@ -207,7 +211,7 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
     most = min(by_time, by_memory)
     limit = "each call is long" if by_time <= by_memory else f"more than {MOST_ALIVE_BYTES // 2**20} MiB at once"
     calls = min(rounds.iterations, most)
-    warmup = settling_calls(rounds)
+    warmup, own_wait_s = settling_calls(rounds), None
     while calls < most:
         found = Row(calls)
         for _ in range(ROUNDS_TO_FIND):
@@ -217,6 +221,9 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
             if found.wait_share <= WAIT_SHARE:
                 break
         if found.wait_share <= WAIT_SHARE:
+            wait_s = central.median(found.waits_s)
+            if calls == rounds.iterations and wait_s <= OWN_WAIT_SHARE * min(found.durations_s):
+                own_wait_s = wait_s
             break
         in_a_row_s = min(found.durations_s)
         needed = math.ceil(max(0.0, rounds.fastest_s - in_a_row_s) / in_a_row_s / AIMED_WAIT_SHARE)
@@ -224,7 +231,8 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
         if calls >= FEWEST_TO_FIND and needed <= calls:
             break
         calls = min(most, max(2 * calls, needed, FEWEST_TO_FIND))
-    rounds.row = Row(calls, limit if calls == most else "so few seemed enough while it was warmed up")
+    limit = limit if calls == most else "so few seemed enough while it was warmed up"
+    rounds.row = Row(calls, limit, own_wait_s=own_wait_s)
 
 
 def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused: bool = True) -> None:
@@ -261,6 +269,16 @@ def run_row(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused
     # Where every call is waited for, the device's clock counts the waiting too.
     if reply["device_s"] is not None:
         rounds.device_s.append(reply["device_s"] / rounds.row.calls)
+
+
+def share_round(rounds: Rounds, wait_s: float) -> None:
+    """Takes the last round of latency for one of throughput too, after whose last call so much was left to wait for."""
+    row = rounds.row
+    row.durations_s.append(rounds.durations_s[-1])
+    row.waits_s.append(wait_s)
+    row.taken_s.append(rounds.taken_s[-1])
+    row.waiting_s.append(rounds.waiting_s[-1])
+    row.broken.append(rounds.broken[-1])
 
 
 def _time_row(worker: Worker, step: str, row: Row, warmup: int) -> dict[str, Any]:

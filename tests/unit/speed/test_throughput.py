@@ -188,6 +188,39 @@ def test_a_framework_that_waits_by_itself_needs_no_more_calls_than_latency_has(c
     assert rounds.row.durations_s == pytest.approx([call_s] * LEAST_ROWS)
 
 
+@pytest.mark.parametrize("call_s", [1e-5, 2e-3, 0.03])
+def test_whether_a_framework_waits_by_itself_is_seen_after_one_call(call_s):
+    assert row_of(Device(0.0, call_s, waits_itself=True)).row.own_wait_s == 0.0
+    # Of many calls in a row one is little, but it is a whole one.
+    assert row_of(Device(call_s / 2, call_s / 2)).row.own_wait_s is None
+    assert row_of(Device(call_s / 500, call_s)).row.own_wait_s is None
+
+
+def test_where_a_framework_waits_by_itself_rounds_of_latency_are_those_of_throughput_too():
+    asked = []
+    ordinary = SimulatedWorker.request
+
+    class Noting(SimulatedWorker):
+        def request(self, kind, **body):
+            if kind == "time":
+                asked.append(bool(body.get("pipelined")))
+            reply = ordinary(self, kind, **body)
+            if kind == "time" and self.contender == EAGER:
+                reply["wait_ns"] = 0.04 * reply["duration_ns"] / body["iterations"]
+            return reply
+
+    _, found, _ = run({EAGER: 1e-4, JIT: 1.01e-4}, Budget(max_passes=20, precision=0.0), noise=0.2, worker=Noting)
+    for processes in found.values():
+        for rounds in processes:
+            assert rounds.row.durations_s == [rounds.durations_s[n] for n in (*range(6), 9, 14, 19)]
+    assert {rounds.row.own_wait_s > 0 for rounds in found[EAGER]} == {True}
+    # While rounds were found, and the two calls at the end.
+    assert sum(asked) <= 4 * 4
+    speed = summarise(found)[EAGER]
+    assert (speed.last_wait <= WAIT_SHARE, speed.few_calls) == (True, "")
+    assert speed.pipelined_rounds_s == [s for rounds in found[EAGER] for s in rounds.row.durations_s]
+
+
 def test_no_more_is_alive_at_once_than_may_be_and_that_is_said():
     device, size = Device(1e-3, 1e-3), MOST_ALIVE_BYTES // 3
     rounds = row_of(device, size)
@@ -224,7 +257,9 @@ def test_rounds_of_calls_in_a_row_are_spread_over_the_passes_and_take_turns_with
         def request(self, kind, **body):
             if kind == "time":
                 asked.append((self.contender, self.process_id, bool(body.get("pipelined")), body["warmup"]))
-            return ordinary(self, kind, **body)
+            reply = ordinary(self, kind, **body)
+            # A tenth of a call is left to wait for, as it does not wait by itself.
+            return {**reply, "wait_ns": 0.1 * reply["duration_ns"] / body["iterations"]} if kind == "time" else reply
 
     budget = Budget(min_passes=6, max_passes=20, precision=0.0, max_time_s=100.0)
     _, found, _ = run({EAGER: 0.01, JIT: 0.0101}, budget, noise=0.2, worker=Noting)
