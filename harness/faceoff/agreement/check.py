@@ -145,11 +145,15 @@ class Expected:
         with self._lock:
             kind = dtype, alike, times
             if kind not in self._noise:
-                settings = self.task.workload.to_json(), dtype, self._seed, self.detail, alike, times
-                key = task_key("agreement", settings, self.task.weights, self.task.batches)
-                compute = partial(self._find_noise, dtype, alike, times)
-                self._noise[kind] = remembered_noise(key, compute) if self._keep else compute()
+                self._noise[kind] = self._recall(partial(self._find_noise, dtype, alike, times), dtype, (alike, times))
             return self._noise[kind]
+
+    def _recall(self, compute: Callable[[], dict[str, Noise]], dtype: str, kind: object) -> dict[str, Noise]:
+        """Noise of a kind, from an earlier run if it is kept between runs."""
+        if not self._keep:
+            return compute()
+        settings = self.task.workload.to_json(), dtype, self._seed, self.detail, kind
+        return remembered_noise(task_key("agreement", settings, self.task.weights, self.task.batches), compute)
 
     def _find_noise(self, dtype: str, alike: bool, times: float) -> dict[str, Noise]:
         task, exact = self.task.rounded(dtype), self._exact_run(dtype)
@@ -227,7 +231,8 @@ class Expected:
         if dtype not in self._flips:
             exact, task = self._exact_run(dtype), self.task.rounded(dtype)
             whole_range = leaves_range(dtype, exact.seen)
-            self._flips[dtype] = Flips(task, dtype, self.detail, self._seed, exact.values, whole_range)
+            recall = partial(self._recall, dtype=dtype, kind="ReLUs on their own sides")
+            self._flips[dtype] = Flips(task, dtype, self.detail, self._seed, exact.values, whole_range, recall)
         return self._flips[dtype]
 
 

@@ -12,7 +12,7 @@ it is judged by the spread of runs that decide for themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,7 @@ Place = tuple[int, int]
 """A ReLU: the number of its call, and the flat position in it."""
 Group = frozenset[Place]
 """ReLUs of one call whose inputs are equal."""
+Recall = Callable[[Callable[[], dict[str, Noise]]], dict[str, Noise]]
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,17 @@ class Flips:
         seed: of the stochastic arithmetic.
         exact: the reference's quantities.
         whole_range: as of `Rounded`.
+        recall: computes noise, or remembers it from an earlier run.
     """
 
     def __init__(
-        self, task: Task, dtype: str, detail: Detail, seed: int, exact: Values, whole_range: bool = False
-    ) -> None:
+        self, task: Task, dtype: str, detail: Detail, seed: int, exact: Values, whole_range: bool = False,
+        recall: Recall = lambda compute: compute(),
+    ) -> None:  # fmt: skip
         self._task, self._dtype, self._seed = task, dtype, seed
         # No output of a layer before training follows from a gradient.
         self._detail: Detail = "steps" if detail == "steps" else "whole"
-        self._exact, self._whole_range = exact, whole_range
+        self._exact, self._whole_range, self._recall = exact, whole_range, recall
         self._near = min(1.0, NEAR * UNIT_ROUNDOFF[dtype])
         self._noise_by_call: dict[int, float] | None = None
         self._effects: dict[frozenset[Place], Values] = {}
@@ -202,10 +205,12 @@ class Flips:
     def _own_sides(self) -> dict[str, Noise]:
         """The noise of runs whose ReLUs decide for themselves."""
         if self._spread is None:
-            runs = [self._run(self._stochastic(run, Branches())) for run in range(NOISE_RUNS)]
-            exact = {name: self._exact[name] for name in runs[0]}
-            self._spread = noise_of(exact, runs, self._dtype)
+            self._spread = self._recall(self._find_spread)
         return self._spread
+
+    def _find_spread(self) -> dict[str, Noise]:
+        runs = [self._run(self._stochastic(run, Branches())) for run in range(NOISE_RUNS)]
+        return noise_of({name: self._exact[name] for name in runs[0]}, runs, self._dtype)
 
     def _stochastic(self, run: int, branches: Branches) -> Arithmetic:
         generator = noise_generator(self._seed, run)

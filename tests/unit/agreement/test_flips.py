@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceoff.agreement.check import Expected
-from faceoff.agreement.flips import Settled, _equal
+from faceoff.agreement.flips import Flips, Settled, _equal
 from faceoff.agreement.noise import Values
 from faceoff.agreement.quantities import reference_quantities, stage_of
 from faceoff.core.spec import DenseSpec, ResidualSpec, RnnSpec, Workload
@@ -193,3 +193,22 @@ def test_inputs_that_are_equal_are_turned_over_together():
     found = _equal(np.array([0.3, -0.1, 0.3, 0.3 + 1e-12, -0.1, 7.0]), 1e-15)
     assert sorted(sorted(group.tolist()) for group in found) == [[0, 2], [1, 4], [3], [5]]
     assert _equal(np.array([]), 1.0) == []
+
+
+def test_what_relus_on_their_own_sides_do_is_computed_once_and_remembered_between_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    task = Task.seeded(Workload(SPECS["residual"], 4), 3)
+    first = Expected(task, 0)._flips_in("float32")._own_sides()
+    assert any(noise.rms > 0 for noise in first.values())
+
+    def fail(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(Flips, "_find_spread", fail)
+    again = Expected(task, 0)._flips_in("float32")._own_sides()
+    assert {name: noise.rms for name, noise in again.items()} == {name: noise.rms for name, noise in first.items()}
+    for other, dtype in ((Expected(task, 1), "float32"), (Expected(task, 0), "float64")):
+        with pytest.raises(AssertionError, match="computed again"):
+            other._flips_in(dtype)._own_sides()
+    with pytest.raises(AssertionError, match="computed again"):
+        Expected(task, 0, keep=False)._flips_in("float32")._own_sides()
