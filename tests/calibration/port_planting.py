@@ -103,7 +103,8 @@ class PortPlanter(Runner):
         try:
             port = self._opened(example, edit, contender)
         except InputError as error:
-            return Verdict(REFUSED, str(error))
+            # Where the copy lies says nothing.
+            return Verdict(REFUSED, str(error).replace(f"{self._folder}/", ""))
         task = self._task(port, optimiser)
         if port.weights != right.weights:
             # What is split into other canonical weights has other quantities.
