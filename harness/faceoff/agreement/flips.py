@@ -84,9 +84,8 @@ class Flips:
     """
 
     def __init__(
-        self, task: Task, dtype: str, detail: Detail, seed: int, exact: Values, whole_range: bool = False,
-        recall: Recall = lambda compute: compute(),
-    ) -> None:  # fmt: skip
+        self, task: Task, dtype: str, detail: Detail, seed: int, exact: Values, whole_range: bool, recall: Recall
+    ) -> None:
         self._task, self._dtype, self._seed = task, dtype, seed
         # No output of a layer before training follows from a gradient.
         self._detail: Detail = "steps" if detail == "steps" else "whole"
