@@ -231,7 +231,10 @@ class Expected:
         if dtype not in self._flips:
             exact, task = self._exact_run(dtype), self.task.rounded(dtype)
             whole_range = leaves_range(dtype, exact.seen)
-            recall = partial(self._recall, dtype=dtype, kind="ReLUs on their own sides")
+
+            def recall(compute: Callable[[], dict[str, Noise]], kind: str) -> dict[str, Noise]:
+                return self._recall(compute, dtype, kind)
+
             self._flips[dtype] = Flips(task, dtype, self.detail, self._seed, exact.values, whole_range, recall)
         return self._flips[dtype]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faceoff.agreement.noise import Distance, Noise, Values, distance_of
+from faceoff.agreement.noise import Distance, Noise, Values, distance_by
 from faceoff.core.weights import STATES, carrier_dtype, round_to
 from faceoff.results.agreements import Quantity
 
@@ -30,18 +30,17 @@ def compare_quantity(name: str, got: np.ndarray | None, reference: np.ndarray, d
     """
     if got is None or got.shape != reference.shape:
         return without_value(name, _find_problem(got, reference, dtype))
-    flat = np.ones(reference.size, dtype=bool)
-    flat[list(noise.left_out)] = False
-    judged = flat.reshape(reference.shape)
-    exact = np.where(judged, reference, 0.0)
-    found = np.where(judged, np.asarray(got, dtype=np.float64), 0.0)
-    problem = _find_problem(np.where(judged, got, np.zeros_like(got)), reference, dtype)
-    difference = np.abs(found - exact)
-    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), reference.shape)
-    scale = float(np.max(np.abs(exact), initial=0.0))
-    largest = float(difference[worst])
+    if noise.left_out:
+        judged = np.ones(reference.shape, dtype=bool)
+        judged.reshape(-1)[list(noise.left_out)] = False
+        got, reference = np.where(judged, got, np.zeros_like(got)), np.where(judged, reference, 0.0)
+    problem = _find_problem(got, reference, dtype)
+    difference = np.subtract(got, reference, dtype=np.float64)
+    worst = np.unravel_index(int(np.argmax(np.abs(difference))), reference.shape)
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    largest = abs(float(difference[worst]))
     error = largest / scale if scale > 0 else (0.0 if largest == 0 else float("inf"))
-    view = max(_views(name, distance_of(exact, found), noise), key=lambda view: view.units)
+    view = max(_views(name, distance_by(difference), noise), key=lambda view: view.units)
     if view.where and not view.along:
         view = view._replace(where=f"the element {[int(i) for i in worst]}")
     units = float("nan") if problem == NOT_FINITE else view.units

@@ -43,7 +43,7 @@ Place = tuple[int, int]
 """A ReLU: the number of its call, and the flat position in it."""
 Group = frozenset[Place]
 """ReLUs of one call whose inputs are equal."""
-Recall = Callable[[Callable[[], dict[str, Noise]]], dict[str, Noise]]
+Recall = Callable[[Callable[[], dict[str, Noise]], str], dict[str, Noise]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Flips:
         seed: of the stochastic arithmetic.
         exact: the reference's quantities.
         whole_range: as of `Rounded`.
-        recall: computes noise, or remembers it from an earlier run.
+        recall: computes noise of a kind, or remembers it from an earlier run.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Flips:
         self._exact, self._whole_range, self._recall = exact, whole_range, recall
         self._near = min(1.0, NEAR * UNIT_ROUNDOFF[dtype])
         self._noise_by_call: dict[int, float] | None = None
+        self._ways: dict[frozenset[Place], tuple[Values, NearZero]] = {}
         self._effects: dict[frozenset[Place], Values] = {}
         self._spread: dict[str, Noise] | None = None
 
@@ -147,10 +148,13 @@ class Flips:
             turned: against their own sides.
             last: the one training step that counts; empty for all.
         """
-        near = NearZero(self._near, _by_call(turned))
-        values = self._run(Observed(near))
+        if turned not in self._ways:
+            near = NearZero(self._near, _by_call(turned))
+            self._ways[turned] = self._run(Observed(near)), near
+        values, near = self._ways[turned]
         if self._noise_by_call is None:
-            self._noise_by_call = self._find_noise(near)
+            by_call = self._recall(lambda: self._find_noise(near), "inputs of ReLUs near zero")
+            self._noise_by_call = {int(call): noise.rms for call, noise in by_call.items()}
         groups: list[Group] = []
         for call, positions in near.near.items():
             part, noise = near.part_of(call), self._noise_by_call[call]
@@ -160,8 +164,8 @@ class Flips:
                     groups.append(frozenset((call, int(position)) for position in positions[close][alike]))
         return values, groups
 
-    def _find_noise(self, near: NearZero) -> dict[int, float]:
-        """The rms noise of each call's inputs near zero."""
+    def _find_noise(self, near: NearZero) -> dict[str, Noise]:
+        """The noise of each call's inputs near zero, by its number."""
         squares = {call: np.zeros(len(places)) for call, places in near.near.items()}
         runs = FEW_RUNS if sum(map(len, near.near.values())) >= MANY_NEAR else NOISE_RUNS
         for run in range(runs):
@@ -169,7 +173,9 @@ class Flips:
             self._run(self._stochastic(run, branches))
             for call in squares:
                 squares[call] += np.square(branches.seen[call] - near.seen[call]) / runs
-        return {call: float(np.sqrt(np.mean(square))) if len(square) else 0.0 for call, square in squares.items()}
+        return {
+            str(call): Noise(float(np.sqrt(square.mean())) if len(square) else 0.0) for call, square in squares.items()
+        }
 
     def _choose(
         self,
@@ -204,7 +210,7 @@ class Flips:
     def _own_sides(self) -> dict[str, Noise]:
         """The noise of runs whose ReLUs decide for themselves."""
         if self._spread is None:
-            self._spread = self._recall(self._find_spread)
+            self._spread = self._recall(self._find_spread, "ReLUs on their own sides")
         return self._spread
 
     def _find_spread(self) -> dict[str, Noise]:

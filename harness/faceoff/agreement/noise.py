@@ -164,13 +164,20 @@ class Distance:
 
 def distance_of(exact: np.ndarray, got: np.ndarray) -> Distance:
     """How far `got` is from `exact`, of the same shape; elements without a finite difference are left out."""
-    difference = np.asarray(got - exact, dtype=np.float64)
+    return distance_by(np.asarray(got - exact, dtype=np.float64))
+
+
+def distance_by(difference: np.ndarray) -> Distance:
+    """How far two arrays are apart, by their difference, float64; elements of it that are not finite are left out."""
     left_out = np.array([], dtype=int)
-    if not np.isfinite(difference).all():
+    largest = float(np.max(np.abs(difference), initial=0.0))
+    if not np.isfinite(largest):
         left_out = np.flatnonzero(~np.isfinite(difference))
         difference = np.where(np.isfinite(difference), difference, 0.0)
-    largest = float(np.max(np.abs(difference), initial=0.0))
-    return Distance(rms(difference), largest, rms_of_slices(difference), left_out)
+        largest = float(np.max(np.abs(difference), initial=0.0))
+    slices = rms_of_slices(difference)
+    # Slices along an axis hold as many elements each.
+    return Distance(rms(slices[0] if slices else difference), largest, slices, left_out)
 
 
 Distances = dict[str, Distance]
@@ -311,6 +318,7 @@ def _source() -> str:
     names = (
         "agreement/noise.py",
         "agreement/check.py",
+        "agreement/flips.py",
         "agreement/quantities.py",
         "agreement/training.py",
         "agreement/gradient_norms.py",

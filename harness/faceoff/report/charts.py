@@ -374,7 +374,8 @@ def finish(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
     sized = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )
-    spec: Spec = sized.to_dict()
+    # Whether it is valid does not depend on the figures, and the check takes as long as all the rest: tests make it.
+    spec: Spec = sized.to_dict(validate=False)
     # Altair's own default look stands in every chart; the page gives one configuration to all.
     spec.pop("config", None)
     return spec

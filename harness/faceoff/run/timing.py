@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from faceoff.agreement.timed_check import TimedExpected, timed_values
 from faceoff.core.errors import WorkerError
@@ -20,6 +21,9 @@ from faceoff.speed.rounds import Rounds
 from faceoff.speed.seen_before import find_remembered
 from faceoff.speed.stopping import between_contenders
 from faceoff.workloads.work import counted_bytes, counted_flops, result_bytes
+
+# What timed calls returned is asked of so many contenders at once: one computes while another's values are compared.
+AT_ONCE = 2
 
 
 class Timing:
@@ -39,6 +43,8 @@ class Timing:
         # The process that holds a model built for timing, and that model's workload.
         self._built: dict[Seat, tuple[int, Workload]] = {}
         self.budget = options.budget
+        # A card is shared by all of them as it is.
+        self._judged_at_once = 1 if options.device == "gpu" else min(AT_ONCE, options.threads)
         self._processes = options.budget.processes_for(len(options.contenders))
 
     def holds(self, contender: Contender, worker: Worker, workload: Workload) -> None:
@@ -162,36 +168,57 @@ class Timing:
         expected: Callable[[], TimedExpected],
     ) -> dict[Contender, list[Rounds]]:
         """The rounds of the contenders whose every process returned what is right; the others' cases are ended."""
-        right = {}
+        timed: dict[Contender, list[Rounds]] = {}
         for contender, found in measured.items():
-            case = results[contender]
             if isinstance(found, WorkerError):
-                end_case(case, found)
-                continue
+                end_case(results[contender], found)
+            else:
+                timed[contender] = found
+        for find in (self._find_wrong_value, self._find_remembered):
+            # Nothing is timed by the first, so some do it at a time, all others being paused.
+            at_once = self._judged_at_once if find == self._find_wrong_value else 1
+            executor = ThreadPoolExecutor(at_once)
             try:
-                for number, rounds in enumerate(found):
-                    problem = self._find_problem(Seat(contender, number), workload, rounds, expected())
-                    if problem and case.outcome == "ok":
-                        case.outcome, case.reason = "disagrees", problem
-                        break
-            except WorkerError as error:
-                end_case(case, error)
-            except MemoryError as error:
-                end_case(case, as_outcome(error))
-            if case.outcome == "ok":
-                right[contender] = found
+                with self._pool.quiet():
+                    left = [contender for contender in timed if results[contender].outcome == "ok"]
+                    jobs = {c: executor.submit(find, c, workload, timed[c], expected) for c in left}
+                    for contender, job in jobs.items():
+                        _end_if_wrong(results[contender], job)
+            finally:
+                # Threads that wait for a worker end when it does.
+                executor.shutdown(wait=False, cancel_futures=True)
         # In the order of the report, whatever failed on the way.
-        return {contender: right[contender] for contender in results if contender in right}
+        return {c: timed[c] for c in results if c in timed and results[c].outcome == "ok"}
 
-    def _find_problem(self, seat: Seat, workload: Workload, rounds: Rounds, expected: TimedExpected) -> str:
-        """What is wrong with what a process returned when it was timed; empty when nothing is."""
+    def _find_wrong_value(
+        self, contender: Contender, workload: Workload, found: Sequence[Rounds], expected: Callable[[], TimedExpected]
+    ) -> str:
+        """What is wrong with what the processes of a contender returned when they were timed; empty if nothing is."""
         step, dtype = workload.step, workload.dtype
-        with self._pool.quiet(), self._pool.awake(seat) as worker:
-            problem = expected.problem(step, timed_values(worker, step, expected.task, dtype), dtype)
-            # All processes of a contender run the same code.
-            if not problem and not seat.process:
-                problem = find_remembered(worker, step, rounds, expected, dtype)
-        return problem
+        for number in range(len(found)):
+            with self._pool.awake(Seat(contender, number)) as worker:
+                values = timed_values(worker, step, expected().task, dtype)
+            if problem := expected().problem(step, values, dtype):
+                return problem
+        return ""
+
+    def _find_remembered(
+        self, contender: Contender, workload: Workload, found: Sequence[Rounds], expected: Callable[[], TimedExpected]
+    ) -> str:
+        """What tells that a contender remembers results; all its processes run the same code, so one is asked."""
+        with self._pool.awake(Seat(contender)) as worker:
+            return find_remembered(worker, workload.step, found[0], expected(), workload.dtype)
+
+
+def _end_if_wrong(case: CaseResult, job: Future[str]) -> None:
+    """The case ends by what a check found, or by how the check itself ended."""
+    try:
+        if problem := job.result():
+            case.outcome, case.reason = "disagrees", problem
+    except WorkerError as error:
+        end_case(case, error)
+    except MemoryError as error:
+        end_case(case, as_outcome(error))
 
 
 def hung_in(result: Result, workload: Workload, contender: Contender) -> str:

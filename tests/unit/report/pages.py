@@ -6,6 +6,8 @@ import functools
 import json
 from typing import Any
 
+import altair as alt
+
 from faceoff.report import render
 from faceoff.results.records import Result
 from tests.unit.report.html_tree import Element, parse
@@ -36,8 +38,11 @@ def hostile_page() -> Element:
 
 
 def charts_of(page: Element) -> dict[str, Any]:
-    """The chart specifications embedded in a page."""
-    return dict(json.loads(page.by_id("charts").raw_text)["charts"])
+    """The chart specifications embedded in a page, each of them valid."""
+    charts = dict(json.loads(page.by_id("charts").raw_text)["charts"])
+    for spec in charts.values():
+        alt.Chart.from_dict(spec)
+    return charts
 
 
 def chart_rows(spec: dict[str, Any]) -> list[dict[str, Any]]:
