@@ -20,6 +20,7 @@ from faceoff.core.errors import InputError, UnsupportedError
 from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.weights import STATISTICS
 
+from .masks import masking
 from .own_layers import Place, part_of, place_of
 
 Arrays = dict[str, Any]
@@ -35,8 +36,8 @@ class Network:
         values: what they were made with, by path.
         statistics: paths of those that the model itself moves.
         call: of arrays by path, inputs in order, and whether batch statistics are to be used, to the outputs and the
-            moved statistics by path. A last argument, if given, is entered with the module, if there is one, and the
-            inputs meanwhile.
+            moved statistics by path. `watch`, if given, is entered with the module, if there is one, and the inputs
+            meanwhile. `masks` are those of dropout layers, by path, and `dropouts` takes the calls of these.
         has_layers: whether there are modules that can be watched so.
     """
 
@@ -115,14 +116,19 @@ def _of_module(module: nnx.Module, dtype: Any, file: str) -> Network:
         _require_float(variables[path].get_value(), f"{file}: {name}")
 
     def call(
-        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None
-    ) -> tuple[Any, Arrays]:
+        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None,
+        masks: Mapping[str, Any] | None = None, dropouts: list[dict[str, Any]] | None = None,
+    ) -> tuple[Any, Arrays]:  # fmt: skip
         held = nnx.from_flat_state([(path, variables[path].replace(arrays[name])) for name, path in paths.items()])
         made = nnx.merge(graph, held, kept, copy=True)
-        # Drop-out stays off, as frameworks draw differently; only batch norm is told.
+        # Frameworks draw differently, so dropout draws nothing; only batch norm is told.
         made.eval()
         made.set_attributes(use_running_average=not training, raise_if_not_found=False)
-        with watch(made, inputs) if watch else contextlib.nullcontext():
+        masked = training and (masks or dropouts is not None)
+        with (
+            masking(made, masks or {}, dropouts) if masked else contextlib.nullcontext(),
+            watch(made, inputs) if watch else contextlib.nullcontext(),
+        ):
             outputs = _call(made, inputs, training)
         found = dict(nnx.to_flat_state(nnx.state(made, nnx.BatchStat)))
         return outputs, {name: found[path][...] for name, path in paths.items() if path in statistics}
@@ -146,7 +152,7 @@ def _of_function(parameters: Any, function: Callable[..., Any], dtype: Any, file
     places = {name: trained[keys[path]] for name, path in paths.items()}
 
     def call(
-        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None
+        arrays: Mapping[str, Any], inputs: Sequence[Any], training: bool, watch: Watch | None = None, **_: Any
     ) -> tuple[Any, Arrays]:
         filled = list(leaves)
         for name, at in places.items():

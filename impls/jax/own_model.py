@@ -38,6 +38,7 @@ class OwnModel(JaxModel):
         self._network = open_network(self._side.file, dtype)
         self._ledger = {"kernel": "the user's own", "file": self._side.file}
         self._draws: bool | None = None
+        self._noting: list[dict[str, Any]] | None = None
         self._noisy_layers: Disturbance | None = None
         self._calls: dict[Any, list[dict[str, Any]]] = {}
         self._check_places()
@@ -92,6 +93,14 @@ class OwnModel(JaxModel):
         self._calls[training, jax.tree.structure(forced)] = recorder.calls
         return outputs, recorder.arrays
 
+    def dropouts(self, batch: PlacedBatch) -> list[dict[str, Any]]:
+        self._noting = []
+        try:
+            jax.eval_shape(lambda: self._outputs(self._trained, self._statistics, batch[0], training=True))
+            return self._noting
+        finally:
+            self._noting = None
+
     def operations(self, step: str, batch: PlacedBatch) -> int | None:
         # Not before it is wanted: importing it takes time that a cold start need not spend.
         from .counting import count_products
@@ -141,10 +150,12 @@ class OwnModel(JaxModel):
         zeros = {path: jnp.zeros_like(self._network.values[path]) for path in self._side.zeros}
         arrays = {**self._narrow({**trained, **zeros}), **statistics}
         narrow = self._narrow(inputs)
-        given = [self._turned(own.name, narrow[own.name]) for own in self._port.inputs]
+        turned = {own.name: self._turned(own.name, narrow[own.name]) for own in self._port.inputs}
+        given = [value for name, value in turned.items() if name not in self._side.dropouts]
+        masks = {path: turned[name] for name, path in self._side.dropouts.items()}
         if training:
             self._require_no_draws(arrays, given)
-        outputs, moved = self._network.call(arrays, given, training, watch)
+        outputs, moved = self._network.call(arrays, given, training, watch, masks, self._noting)
         named_leaves(outputs, is_numbers, self._side.file)
         return outputs, moved
 
@@ -156,12 +167,12 @@ class OwnModel(JaxModel):
         """Raises UnsupportedError where training draws random numbers: no other framework draws the same."""
         if self._draws is None:
             shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, given))
-            program = jax.make_jaxpr(lambda arrays, given: self._network.call(arrays, given, True))(*shapes)
+            program = jax.make_jaxpr(lambda arrays, given: self._network.call(arrays, given, training=True))(*shapes)
             self._draws = _draws(program.jaxpr)
         if self._draws:
             raise UnsupportedError(
                 "draws random numbers in training, which no other framework follows", where=self._side.file,
-                next_step="let `build()` make the model without drop-out",
+                next_step="draw with nnx.Dropout, or let `build()` make the model without dropout",
             )  # fmt: skip
 
     def _require_comparable(self, outputs: jax.Array, targets: jax.Array) -> None:

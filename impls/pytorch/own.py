@@ -16,6 +16,7 @@ from faceoff.core.own import Port, port_of
 from faceoff.core.side_file import has_loss, load_build, load_loss
 from faceoff.core.spec import ModelSpec
 
+from .masks import Dropouts
 from .tracing import to_numpy
 
 LEDGER = {"layout": "the user's own module"}
@@ -67,24 +68,19 @@ class Network(nn.Module):
         super().__init__()
         port = port_of(spec)
         side = port.side("pytorch")
-        self.model = without_dropout(build_module(side.file))
-        self._names = [given.name for given in port.inputs]
+        self.model = build_module(side.file)
+        self.dropouts = Dropouts(self.model, side.dropouts)
+        self._names = [given.name for given in port.inputs if given.name not in side.dropouts]
+        self._masks = list(side.dropouts)
         self._axes = side.inputs
 
     def forward(self, **inputs: torch.Tensor) -> Any:
         """The outputs, as the module returns them."""
-        given = [inputs[name].permute(self._axes[name]) if name in self._axes else inputs[name] for name in self._names]
-        return self.model(*given)
-
-
-def without_dropout(module: nn.Module) -> nn.Module:
-    """The same module, whose dropout does nothing in training either: each framework draws other masks."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-        elif isinstance(part, (nn.RNNBase, nn.MultiheadAttention)):
-            part.dropout = 0.0
-    return module
+        turned = {
+            name: value.permute(self._axes[name]) if name in self._axes else value for name, value in inputs.items()
+        }
+        self.dropouts.give({name: turned[name] for name in self._masks})
+        return self.model(*(turned[name] for name in self._names))
 
 
 def weight_map(spec: ModelSpec) -> dict[str, tuple[str, tuple[int, ...]]]:

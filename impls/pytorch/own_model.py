@@ -47,6 +47,7 @@ class OwnModel(PyTorchModel):
         # Its running variances are what PyTorch means by them.
         self._variances = None
         self._inputs = float_inputs(workload.model)
+        self._whole_numbers = {given.name for given in self._port.inputs if given.dtype == "int64"}
         self._norms = [part for part in self._network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         # Several canonical weights may share one parameter.
         trained = {self._side.weights[name].path for name in trainable_names(workload.model)}
@@ -73,6 +74,18 @@ class OwnModel(PyTorchModel):
         with self._disturbance or nullcontext(), torch.no_grad(), self._precision(), recorder.recording():
             outputs = self._network(**batch.inputs)
         return {"outputs": outputs, "layers": recorder.layers()}
+
+    def dropouts(self, batch: PlacedBatch) -> list[dict[str, Any]]:
+        calls: list[dict[str, Any]] = []
+        self._enter("gradients", len(batch.targets))
+        hooks = self._network.dropouts.recording(calls)
+        try:
+            with torch.no_grad():
+                self._network(**batch.inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return calls
 
     def operations(self, step: str, batch: PlacedBatch) -> int | None:
         # Not before it is wanted: importing it takes time that a cold start need not spend.
@@ -146,7 +159,7 @@ class OwnModel(PyTorchModel):
     def _kernels(self) -> dict[str, int]:
         self._enter("inference")
         inputs = {
-            name: torch.zeros(shape, dtype=self._trained[0].dtype if name in self._inputs else torch.int64)
+            name: torch.zeros(shape, dtype=torch.int64 if name in self._whole_numbers else self._trained[0].dtype)
             # As many examples as it is run with: one alone may be none that it takes.
             for name, shape in input_shapes(self._workload.model, self._workload.batch_size).items()
         }

@@ -30,6 +30,10 @@ RATES: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (layers.GaussianNoise, ("stddev",)),
     (DropoutRNNCell, ("dropout", "recurrent_dropout")),
 )
+# Of those, the ones that a layer of its own has.
+DROPPING = (("rate",), ("stddev",))
+# Channels come after places, in arrays of that many axes and more.
+WITH_PLACES = 4
 
 
 def open_side(file: str, seed: int) -> dict[str, Any]:
@@ -52,6 +56,7 @@ class Network:
         storage: the dtype of its weights; that dtype, unless told.
         names: of its inputs, in order.
         axes: the permutation of axes in which it takes an input that is not as given.
+        dropouts: paths of dropout layers that are given masks, by the names of these.
 
     Raises:
         InputError: the file, or what it returns, cannot be used.
@@ -60,7 +65,7 @@ class Network:
 
     def __init__(
         self, file: str, dtype: str, storage: str = "", names: Sequence[str] = (),
-        axes: Mapping[str, Sequence[int]] | None = None,
+        axes: Mapping[str, Sequence[int]] | None = None, dropouts: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._file, self._policy, self._floats = file, dtype, storage or dtype
         self._names, self._axes = names, axes or {}
@@ -89,7 +94,12 @@ class Network:
                     f"a weight in {place.variable.dtype} where all is computed in {self._floats}",
                     where=f"{file}: {path}", next_step="leave the layer's dtype to Keras' policy",
                 )  # fmt: skip
-        _leave_out_dropout(model, file)
+        self._dropping = _leave_out_dropout(model, file)
+        self._notes: list[dict[str, Any]] | None = None
+        self._masks: dict[str, tf.Tensor] = {}
+        self._paths = dropouts or {}
+        for path in self._paths.values():
+            self._give_masks(path)
 
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
@@ -98,14 +108,44 @@ class Network:
 
     def __call__(self, training: bool, **inputs: tf.Tensor) -> Any:
         """The outputs, as the model returns them; raises InputError where they are no tensors of real numbers."""
-        given = {
-            name: tf.transpose(inputs[name], self._axes[name]) if name in self._axes else inputs[name]
-            for name in self._names
+        turned = {
+            name: tf.transpose(value, self._axes[name]) if name in self._axes else value
+            for name, value in inputs.items()
         }
+        self._masks = {path: turned[name] for name, path in self._paths.items()}
+        given = {name: turned[name] for name in self._names}
         with self._in_force():
             outputs = self.model(*self._arguments(given), training=training)
         named_leaves(outputs, is_numbers, self._file)
         return outputs
+
+    def dropouts(self, **inputs: tf.Tensor) -> list[dict[str, Any]]:
+        """See `Model.dropouts`."""
+        for path, (layer, _) in self._dropping.items():
+            if type(layer) is not layers.Dropout:
+                raise UnsupportedError("dropout of another kind", where=path, got=type(layer).__name__)
+            self._give_masks(path)
+        self._notes = []
+        try:
+            self(training=True, **inputs)
+            return self._notes
+        finally:
+            self._notes = None
+
+    def _give_masks(self, path: str) -> None:
+        """Lets a layer multiply by its mask in training; without one it does nothing."""
+        layer, rate = self._dropping[path]
+
+        def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+            if self._notes is not None:
+                shape = inputs.shape.as_list()
+                channels = len(shape) - 1 if len(shape) >= WITH_PLACES else None
+                self._notes.append({"layer": path, "shape": shape, "rate": rate, "channels": channels})
+            if not training or path not in self._masks:
+                return inputs
+            return inputs * tf.cast(self._masks[path], inputs.dtype)
+
+        layer.call = call
 
     @cached_property
     def _loss_of_file(self) -> Callable[[Any, Any], Any]:
@@ -163,11 +203,22 @@ def ledger(spec: ModelSpec, mode: str) -> dict[str, str]:
     return {"kernel": "the user's own", "layout": "the user's own", "file": port_of(spec).side("tensorflow").file}
 
 
-def _leave_out_dropout(model: keras.Model, file: str) -> None:
-    """Each framework draws other masks. A loss that a layer adds itself is refused: no other side adds it."""
-    for layer in model._flatten_layers():
+def _leave_out_dropout(model: keras.Model, file: str) -> dict[str, tuple[keras.Layer, float]]:
+    """Switches dropout off, as each framework draws other masks; returns its layers and their rates, by path.
+
+    Attention and recurrent layers drop out by themselves, which is no layer. A loss that a layer adds itself is
+    refused: no other side adds it.
+    """
+    found = {}
+    all_layers = model._flatten_layers()
+    inner = {id(layer._dropout_layer) for layer in all_layers if isinstance(layer, layers.MultiHeadAttention)}
+    for layer in all_layers:
         for kinds, rates in RATES:
             if isinstance(layer, kinds):
+                if rates in DROPPING and id(layer) not in inner and getattr(layer, rates[0]):
+                    # Two may be called alike in parts that users name.
+                    name = layer.name if layer.name not in found else f"{layer.name}, number {len(found) + 1}"
+                    found[name] = layer, float(getattr(layer, rates[0]))
                 for rate in rates:
                     setattr(layer, rate, 0.0)
         if layer.activity_regularizer is not None:
@@ -175,3 +226,4 @@ def _leave_out_dropout(model: keras.Model, file: str) -> None:
                 "a layer that adds a loss of its own, which the other sides know nothing of",
                 where=f"{file}: {layer.name}", next_step="let `build()` make it without its regulariser",
             )  # fmt: skip
+    return found

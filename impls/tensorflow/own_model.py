@@ -73,11 +73,16 @@ class OwnModel(TensorFlowModel):
             outputs = self._network(training=training, **batch.inputs)
         return {"outputs": outputs, "layers": recorder.calls}
 
+    def dropouts(self, batch: PlacedBatch) -> list[dict[str, Any]]:
+        with self._scope(self._read()):
+            return self._network.dropouts(**batch.inputs)
+
     def _make_network(self, spec: ModelSpec) -> Network:
         storage = self._workload.storage_dtype
         policy = "mixed_bfloat16" if self._workload.dtype == "mixed_bfloat16" else storage
-        names = [given.name for given in self._port.inputs]
-        return Network(self._side.file, policy, storage, names, self._side.inputs)
+        side = self._side
+        names = [given.name for given in self._port.inputs if given.name not in side.dropouts]
+        return Network(side.file, policy, storage, names, side.inputs, side.dropouts)
 
     def _hold(self) -> None:
         places, side = self._network.places, self._side

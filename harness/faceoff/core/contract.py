@@ -11,7 +11,7 @@ there for frameworks that reach it.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -222,6 +222,20 @@ class Model(ABC):
             that rise from event to event; `inputs` and `outputs`, its arrays, each once, NumPy, in the side's layout.
         """
         raise UnsupportedError("its layers cannot be recorded", where=type(self).__name__)
+
+    def dropouts(self, batch: Any) -> List[Dict[str, Any]]:
+        """The calls of dropout layers in one run of a user's own model in training mode, in their order.
+
+        Layers with a rate of zero, and dropout inside attention and recurrent layers, which stays off, are none.
+
+        Returns:
+            Of each call `layer`, its path; `shape` of what it is given; `rate`, the share that it leaves out; and
+            `channels`, the axis of channels where the layout has one, or None.
+
+        Raises:
+            UnsupportedError: one of them does more than leave elements out.
+        """
+        raise UnsupportedError("dropout cannot be told masks", where=type(self).__name__)
 
     @abstractmethod
     def describe(self) -> Dict[str, Any]:

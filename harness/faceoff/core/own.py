@@ -27,9 +27,11 @@ class Input:
     Args:
         name: as the sides take it.
         shape: of one example, without the batch's axis, which comes first.
-        dtype: `float`, in whatever is being computed in, or `int64`.
+        dtype: `float`, in whatever is being computed in, or `int64`, or `mask`: of a dropout, 0 for what it leaves out
+            and 1 over the kept share for the rest.
         below: of whole numbers: they are drawn from 0 to this one, exclusive.
         scale: of the others: the standard deviation of what is drawn.
+        kept: of a mask: the share that is kept.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Input:
     dtype: str = "float"
     below: int = 0
     scale: float = 1.0
+    kept: float = 1.0
 
     @property
     def is_float(self) -> bool:
@@ -104,6 +107,7 @@ class PortSide:
             to the first).
         layers: the reference's layers and this side's that are the same, by path, where the user says so. An empty path
             means none.
+        dropouts: paths of the dropout layers that are given masks, by the names of these inputs.
     """
 
     file: str
@@ -111,6 +115,7 @@ class PortSide:
     inputs: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
     zeros: Tuple[str, ...] = ()
     layers: Dict[str, str] = field(default_factory=dict)
+    dropouts: Dict[str, str] = field(default_factory=dict)
 
     def to_side(self, values: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Canonical arrays as the side has them, by path, put together where several share one; without `zeros`."""
@@ -237,7 +242,7 @@ class Port:
         """As plain JSON values, without the numbers."""
         return {
             "name": self.name,
-            "inputs": [[i.name, list(i.shape), i.dtype, i.below, i.scale] for i in self.inputs],
+            "inputs": [[i.name, list(i.shape), i.dtype, i.below, i.scale, i.kept] for i in self.inputs],
             "targets": [list(self.targets.shape), self.targets.classes, self.targets.scale, self.targets.ignored],
             "loss": self.loss,
             "class_axis": self.class_axis,
@@ -250,6 +255,7 @@ class Port:
                     "inputs": {name: list(axes) for name, axes in side.inputs.items()},
                     "zeros": list(side.zeros),
                     "layers": dict(side.layers),
+                    "dropouts": dict(side.dropouts),
                 }
                 for framework, side in self.sides.items()
             },
@@ -264,7 +270,7 @@ class Port:
         shape, *targets = data["targets"]
         return Port(
             name=data["name"],
-            inputs=tuple(Input(n, tuple(s), dtype, below, scale) for n, s, dtype, below, scale in data["inputs"]),
+            inputs=tuple(Input(name, tuple(shape), *told) for name, shape, *told in data["inputs"]),
             targets=Targets(tuple(shape), *targets),
             loss=data["loss"],
             class_axis=data["class_axis"],
@@ -277,6 +283,7 @@ class Port:
                     {name: tuple(axes) for name, axes in side["inputs"].items()},
                     tuple(side["zeros"]),
                     dict(side["layers"]),
+                    dict(side.get("dropouts", {})),
                 )
                 for framework, side in data["sides"].items()
             },

@@ -341,6 +341,9 @@ def seeded_batch(workload: Workload, seed: int, index: int = 0) -> Batch:
     inputs: Dict[str, np.ndarray] = {}
     for name, shape in input_shapes(spec, workload.batch_size).items():
         rng = _generator(seed, f"input.{name}.{index}")
+        if name in own and own[name].dtype == "mask":
+            inputs[name] = _exact_in_float32((rng.random(shape) < own[name].kept) / own[name].kept)
+            continue
         if name in own and not own[name].is_float:
             inputs[name] = rng.integers(0, own[name].below, shape, dtype=np.int64)
             continue

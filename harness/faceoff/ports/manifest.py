@@ -42,6 +42,7 @@ _EXPECTED = {
     "to": 'a canonical name, or several in their order, as in ["a.query.weight", "a.key.weight"]',
     "along": "an axis of the side's array",
     "zero": "true or false",
+    "dropout": "true or false",
 }
 
 
@@ -105,13 +106,17 @@ class SideTable(_Part):
 
 
 class PortManifest(_Part):
-    """A user's model as its manifest has it; `path` and `folder` are where that lies."""
+    """A user's model as its manifest has it; `path` and `folder` are where that lies.
+
+    With `dropout`, training leaves elements out, all sides by the same masks (`faceoff.ports.dropout`).
+    """
 
     name: str = ""
     reference: str = ""
     loss: Literal["cross-entropy", "squared-error", "binary-cross-entropy", "own"]
     class_axis: int = -1
     output: str = ""
+    dropout: bool = False
     inputs: Annotated[dict[str, InputTable], Field(min_length=1)]
     targets: TargetsTable = TargetsTable()
     sides: Annotated[dict[str, SideTable], Field(min_length=1)]

@@ -15,6 +15,7 @@ from faceoff.core.errors import InputError, WorkerError
 from faceoff.core.own import OWN_LOSS, Port, PortSide
 from faceoff.core.side_file import LOSS_FORM, NEEDS_MODULE
 from faceoff.pool.worker import Worker
+from faceoff.ports.dropout import with_masks
 from faceoff.ports.manifest import PortManifest, read_port
 from faceoff.ports.mapping import Mapped, map_sides
 
@@ -75,7 +76,8 @@ def open_port(
     for framework, how in mapped.how.items():
         if count := sum(reason == "order" for reason in how.values()):
             notify(f"{manifest.path}: sides.{framework}: {count} of {len(how)} weights are paired by their order alone")
-    return _port(path, manifest, mapped, replies)
+    port = _port(path, manifest, mapped, replies)
+    return with_masks(port, pool_of, seed, str(manifest.path)) if manifest.dropout else port
 
 
 def _not_opened(manifest: PortManifest, framework: str, error: WorkerError) -> InputError:

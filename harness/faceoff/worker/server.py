@@ -160,6 +160,10 @@ class Server:
         """See `Model.operations`; of the first batch."""
         return {"operations": self.model.operations(step, self._batches[0])}
 
+    def do_dropouts(self) -> Dict[str, Any]:
+        """See `Model.dropouts`; of the first batch."""
+        return {"calls": self.model.dropouts(self._batches[0])}
+
     def do_load(self, batches: List[Dict[str, Any]]) -> Dict[str, Any]:
         self._timed = None
         self._batches = [self.runtime.place(Batch.from_json(batch), self._dtype) for batch in batches]
