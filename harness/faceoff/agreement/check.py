@@ -166,7 +166,7 @@ class Expected:
             arithmetic = stochastic(dtype, generator, times, Branches(follow), whole_range, alike)
             return distances(exact.values, reference_quantities(task, arithmetic, self.detail))
 
-        return noise_from(exact.values, run_all(run, passes_at_once(self.task.workload)), dtype)
+        return noise_from(exact.values, run_all(run, partial(passes_at_once, self.task.workload)), dtype)
 
     def judge(self, got: Values, dtype: str, offer: Offer = EVERYTHING) -> tuple[list[Quantity], str]:
         """Every quantity against the reference's, and what has to be known of an agreement that holds.

@@ -189,18 +189,24 @@ def distances(exact: Values, run: Values) -> Distances:
         return {name: distance_of(value, run[name]) for name, value in exact.items()}
 
 
-def enlarge(name: str, exact: np.ndarray, run: np.ndarray, times: float) -> np.ndarray:
-    """What a run would give whose roundings were so many times as large: as many times as far from the exact value.
+def enlarged(exact: Values, run: Values, times: Sequence[float]) -> list[Distances]:
+    """How far a run would be off whose roundings were so many times as large, for each of several times.
 
-    A second moment is a square. That of a gradient which is zero but for rounding grows with the square of the
-    roundings, so it is the root that is moved.
+    As many times as far. But a second moment is a square: that of a gradient which is zero but for rounding grows with
+    the square of the roundings, so it is the root that is moved.
     """
-    if not name.startswith("second moment"):
-        moved: np.ndarray = exact + (run - exact) * times
-        return moved
-    root, other = (np.sqrt(np.maximum(value, 0.0)) for value in (exact, run))
-    squared: np.ndarray = np.square(root + (other - root) * times)
-    return squared
+    found: list[Distances] = [{} for _ in times]
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name, value in exact.items():
+            if name.startswith("second moment"):
+                root, other = (np.sqrt(np.maximum(values, 0.0)) for values in (value, run[name]))
+                each = [distance_of(value, np.square(root + (other - root) * factor)) for factor in times]
+            else:
+                off = distance_of(value, run[name])
+                each = [off.times(factor) for factor in times]
+            for distances_then, distance in zip(found, each, strict=True):
+                distances_then[name] = distance
+    return found
 
 
 def noise_of(exact: Values, runs: Iterable[Values], dtype: str) -> dict[str, Noise]:
@@ -263,16 +269,21 @@ def _reach(by_run: np.ndarray, floor: np.ndarray, most: float) -> float:
     return float(np.clip(np.max(ratios, initial=1.0), 1.0, most))
 
 
-def run_all(run: Callable[[int], Run], at_once: int) -> list[Run]:
-    """What every stochastic run finds, by its number; runs that take long go side by side, `at_once` of them.
+def run_all(run: Callable[[int], Run], at_once: Callable[[], int], long_s: float = LONG_RUN_S) -> list[Run]:
+    """What every stochastic run finds, by its number; runs that take long go side by side.
 
-    Short ones would only wait for each other, as they are mostly Python. The first one tells.
+    The first one tells: short ones would only wait for each other, as they are mostly Python.
+
+    Args:
+        run: makes the run of a number.
+        at_once: how many can go side by side, asked after the first.
+        long_s: what is long.
     """
     began_s = time.monotonic()
     first = run(0)
-    if at_once == 1 or time.monotonic() - began_s < LONG_RUN_S:
+    if time.monotonic() - began_s < long_s or (count := at_once()) == 1:
         return [first, *(run(number) for number in range(1, NOISE_RUNS))]
-    with ThreadPoolExecutor(at_once) as executor:
+    with ThreadPoolExecutor(count) as executor:
         return [first, *executor.map(run, range(1, NOISE_RUNS))]
 
 

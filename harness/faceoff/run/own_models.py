@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
@@ -141,8 +142,8 @@ class References:
 
     def __init__(self, configuration: Configuration, seed: int, logs: Path) -> None:
         self._configuration, self._seed, self._logs = configuration, seed, logs
-        self._pools: dict[str, Pool] = {}
-        self._starting: dict[str, threading.Lock] = {}
+        self._pools: dict[tuple[str, int], Pool] = {}
+        self._starting: dict[tuple[str, int], threading.Lock] = {}
 
     def __enter__(self) -> References:
         return self
@@ -160,7 +161,8 @@ class References:
         if not isinstance(task.workload.model, OwnSpec):
             return Expected(task, seed, detail=detail)
         framework = port_of(task.workload.model).reference
-        return OwnExpected(task, seed, lambda: self.worker(framework), _plain(framework).mode, detail)
+        first, second = (functools.partial(self.worker, framework, number) for number in (0, 1))
+        return OwnExpected(task, seed, first, _plain(framework).mode, detail, second)
 
     def timed(self, workload: Workload, part: Expected) -> TimedExpected:
         """What timed calls have to return, judged by what is expected of a task with the examples that are compared."""
@@ -168,15 +170,15 @@ class References:
             return OwnTimedExpected(workload, part, self._seed)
         return TimedExpected(workload, part, self._seed)
 
-    def worker(self, framework: str) -> Worker:
-        """The live process of a framework's side; raises WorkerError."""
-        contender = _plain(framework)
+    def worker(self, framework: str, number: int = 0) -> Worker:
+        """A live process of a framework's side; raises WorkerError."""
+        contender, key = _plain(framework), (framework, number)
         # Several threads may ask: sides start side by side, and each of them once.
-        with self._starting.setdefault(framework, threading.Lock()):
-            if framework not in self._pools:
-                self._pools[framework] = pool = Pool(
+        with self._starting.setdefault(key, threading.Lock()):
+            if key not in self._pools:
+                self._pools[key] = pool = Pool(
                     [contender], device="cpu", threads=1, seed=self._seed, log_directory=self._logs,
                     configuration=self._configuration,
                 )  # fmt: skip
                 list(pool.start())
-            return self._pools[framework].worker(contender)
+            return self._pools[key].worker(contender)

@@ -66,29 +66,27 @@ def test_what_was_kept_is_what_would_be_computed(folder):
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_every_stochastic_run_is_made_once_and_keeps_its_number(at_once, monkeypatch):
-    monkeypatch.setattr(noise, "LONG_RUN_S", 0.0)
+def test_every_stochastic_run_is_made_once_and_keeps_its_number(at_once):
     made = []
 
     def run(number):
         made.append(number)
         return {"x": float(number)}
 
-    assert noise.run_all(run, at_once) == [{"x": float(number)} for number in range(noise.NOISE_RUNS)]
+    assert noise.run_all(run, lambda: at_once, 0.0) == [{"x": float(number)} for number in range(noise.NOISE_RUNS)]
     assert sorted(made) == list(range(noise.NOISE_RUNS))
 
 
-def test_long_runs_go_side_by_side_and_short_ones_do_not(monkeypatch):
-    def threads_used():
+def test_long_runs_go_side_by_side_and_short_ones_do_not():
+    def threads_used(long_s):
         used = set()
 
         def run(number):
             used.add(threading.get_ident())
             return {}
 
-        noise.run_all(run, 4)
+        noise.run_all(run, lambda: 4, long_s)
         return used
 
-    assert threads_used() == {threading.get_ident()}
-    monkeypatch.setattr(noise, "LONG_RUN_S", 0.0)
-    assert len(threads_used()) > 1
+    assert threads_used(long_s=60.0) == {threading.get_ident()}
+    assert len(threads_used(long_s=0.0)) > 1

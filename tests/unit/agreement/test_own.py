@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceoff.agreement.noise import Values, distances, enlarge, noise_from
+from faceoff.agreement.noise import Values, distances, enlarged, noise_from
 from faceoff.agreement.own import OwnExpected, places_of
 from faceoff.agreement.quantities import LOSS, OUTPUTS
 from faceoff.core.errors import WorkerError
@@ -149,7 +149,10 @@ def test_runs_are_kept_apart_by_which_values_are_forced():
 def test_a_second_moment_of_nothing_but_rounding_grows_with_the_square_of_the_roundings():
     gradient, exact = np.array([3e-12, -1e-12]), np.zeros(2)
     once, name = 1e-3 * gradient**2, "second moment of 'a' after 3 training steps"
-    np.testing.assert_allclose(enlarge(name, exact, once, 2.0**16), 1e-3 * (2.0**16 * gradient) ** 2, rtol=1e-12)
-    np.testing.assert_allclose(enlarge("first moment of 'a'", exact, gradient, 8.0), 8 * gradient, rtol=1e-12)
+    other = "first moment of 'a'"
+    few, many = enlarged({name: exact, other: exact}, {name: once, other: gradient}, [8.0, 2.0**16])
+    assert few[other].largest == pytest.approx(8 * 3e-12, rel=1e-12)
+    assert many[name].largest == pytest.approx(1e-3 * (2.0**16 * 3e-12) ** 2, rel=1e-12)
     # Beside a gradient that is something it grows as everything else does.
-    np.testing.assert_allclose(enlarge(name, np.ones(2), np.ones(2) + 1e-9, 100.0), 1 + 1e-7, rtol=1e-12)
+    (grown,) = enlarged({name: np.ones(2)}, {name: np.ones(2) + 1e-9}, [100.0])
+    assert grown[name].largest == pytest.approx(1e-7, rel=1e-6)
