@@ -155,7 +155,7 @@ class OwnModel(JaxModel):
         masks = {path: turned[name] for name, path in self._side.dropouts.items()}
         if training:
             self._require_no_draws(arrays, given)
-        outputs, moved = self._network.call(arrays, given, training, watch, masks, self._noting)
+        outputs, moved = self._network.call(arrays, given, training, watch, masks=masks, dropouts=self._noting)
         named_leaves(outputs, is_numbers, self._side.file)
         return outputs, moved
 

@@ -171,13 +171,15 @@ class References:
         return TimedExpected(workload, part, self._seed)
 
     def worker(self, framework: str, number: int = 0) -> Worker:
-        """A live process of a framework's side; raises WorkerError."""
+        """A live process of a framework's side, the first or one more; raises WorkerError."""
         contender, key = _plain(framework), (framework, number)
         # Several threads may ask: sides start side by side, and each of them once.
         with self._starting.setdefault(key, threading.Lock()):
             if key not in self._pools:
+                # Each writes logs of the same names.
+                logs = self._logs / f"process-{number}" if number else self._logs
                 self._pools[key] = pool = Pool(
-                    [contender], device="cpu", threads=1, seed=self._seed, log_directory=self._logs,
+                    [contender], device="cpu", threads=1, seed=self._seed, log_directory=logs,
                     configuration=self._configuration,
                 )  # fmt: skip
                 list(pool.start())
