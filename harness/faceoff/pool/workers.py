@@ -22,6 +22,7 @@ from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.installations import Installation, find_installation
 from faceoff.frameworks.registry import FRAMEWORKS, hidden_modules
 from faceoff.machine.cards import open_card
+from faceoff.machine.processor import usable_cores
 from faceoff.pool.compile_cache import remove_damaged
 from faceoff.pool.environment import worker_environment
 from faceoff.pool.needs import find_lack
@@ -58,6 +59,8 @@ class Pool:
         log_directory: where their logs go.
         configuration: interpreters and time limit.
         timeout_s: longest time one request may take; overrides the configuration.
+        pinned: each process is kept on as many cores as it has threads, all on the same ones, as what is timed has to
+            be. Others go to whichever core is free.
     """
 
     def __init__(
@@ -71,10 +74,12 @@ class Pool:
         configuration: Configuration,
         timeout_s: float | None = None,
         number_of_card: int = 0,
+        pinned: bool = True,
     ) -> None:
         self.contenders = tuple(contenders)
         self.failures: dict[Contender, WorkerError] = {}
         self._device, self._number_of_card, self.threads, self._seed = device, number_of_card, threads, seed
+        self._cores = threads if pinned else usable_cores()
         self._log_directory = log_directory
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S[device]
         self._workers: dict[Seat, Worker] = {}
@@ -301,7 +306,7 @@ class Pool:
         with theirs, log_path.open("wb") as log:
             arguments = [str(theirs.fileno()), str(framework.folder.absolute()), str(os.getpid()), str(monotonic_ns())]
             process = subprocess.Popen(
-                [installation.python, "-m", "faceoff.worker", *arguments, str(self.threads), others],
+                [installation.python, "-m", "faceoff.worker", *arguments, str(self._cores), others],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

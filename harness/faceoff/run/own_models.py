@@ -180,7 +180,7 @@ class References:
                 logs = self._logs / f"process-{number}" if number else self._logs
                 self._pools[key] = pool = Pool(
                     [contender], device="cpu", threads=1, seed=self._seed, log_directory=logs,
-                    configuration=self._configuration,
+                    configuration=self._configuration, pinned=False,
                 )  # fmt: skip
                 list(pool.start())
             return self._pools[key].worker(contender)

@@ -35,11 +35,11 @@ def go_first_when_memory_runs_out() -> None:
         return  # Not Linux, or a system that does not let it.
 
 
-def use_cores(threads: int) -> None:
-    """Keeps this process on as many cores as it has threads: some thread pools follow only that."""
+def use_cores(count: int) -> None:
+    """Keeps this process on so many cores: some thread pools follow that alone, whatever they are told of threads."""
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[:threads])
+        os.sched_setaffinity(0, allowed[:count])
 
 
 class HiddenModules(Loader):
@@ -67,10 +67,10 @@ class HiddenModules(Loader):
 def main() -> None:
     """Serves requests on the socket that the parent passed until it closes."""
     started_ns = monotonic_ns()
-    descriptor, folder, parent_pid, parent_start_ns, threads, others = sys.argv[1:7]
+    descriptor, folder, parent_pid, parent_start_ns, cores, others = sys.argv[1:7]
     die_with_parent(int(parent_pid))
     go_first_when_memory_runs_out()
-    use_cores(int(threads))
+    use_cores(int(cores))
     sys.meta_path.insert(0, HiddenModules(others.split(",")))
     # Ctrl-C reaches the whole terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
