@@ -48,10 +48,10 @@ class Dropouts:
         for name, path in masked.items():
             module.set_submodule(path, self._masked[name])
 
-    def give(self, masks: Mapping[str, torch.Tensor]) -> None:
-        """Takes the masks of the next call, by name."""
+    def give(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Takes the masks of the next call from among its inputs."""
         for name, masked in self._masked.items():
-            masked.mask = masks[name]
+            masked.mask = inputs[name]
 
     def recording(self, calls: list[dict[str, Any]]) -> list[Any]:
         """Hooks, to be removed, that note each call of a layer; see `Model.dropouts`.

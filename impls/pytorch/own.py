@@ -71,7 +71,6 @@ class Network(nn.Module):
         self.model = build_module(side.file)
         self.dropouts = Dropouts(self.model, side.dropouts)
         self._names = [given.name for given in port.inputs if given.name not in side.dropouts]
-        self._masks = list(side.dropouts)
         self._axes = side.inputs
 
     def forward(self, **inputs: torch.Tensor) -> Any:
@@ -79,7 +78,7 @@ class Network(nn.Module):
         turned = {
             name: value.permute(self._axes[name]) if name in self._axes else value for name, value in inputs.items()
         }
-        self.dropouts.give({name: turned[name] for name in self._masks})
+        self.dropouts.give(turned)
         return self.model(*(turned[name] for name in self._names))
 
 

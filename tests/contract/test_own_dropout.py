@@ -110,8 +110,8 @@ def check(folder: Path, *more: str, status: int = 0) -> list[Agreement]:
     return load(folder / "out" / "result.json").agreements
 
 
-def refused(folder: Path, *more: str) -> str:
-    done = faceoff(folder, "agree", "--models", "./mine", "--out", "out", "--quiet", *more)
+def refused(folder: Path) -> str:
+    done = faceoff(folder, "agree", "--models", "./mine", "--out", "out", "--quiet")
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "port.toml" in line]
     return line

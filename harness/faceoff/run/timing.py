@@ -174,9 +174,8 @@ class Timing:
                 end_case(results[contender], found)
             else:
                 timed[contender] = found
-        for find in (self._find_wrong_value, self._find_remembered):
-            # Nothing is timed by the first, so some do it at a time, all others being paused.
-            at_once = self._judged_at_once if find == self._find_wrong_value else 1
+        # Nothing is timed by the first, so some do it at a time, all others being paused.
+        for find, at_once in ((self._find_wrong_value, self._judged_at_once), (self._find_remembered, 1)):
             executor = ThreadPoolExecutor(at_once)
             try:
                 with self._pool.quiet():
