@@ -103,7 +103,7 @@ def test_a_worker_serves_every_request(old_numpy, tmp_path):
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / PACKAGE.name).symlink_to(PACKAGE)
     ours, theirs = socket.socketpair()
-    arguments = [str(theirs.fileno()), str(made_up), str(os.getpid()), str(monotonic_ns()), "1", "jax"]
+    arguments = [str(theirs.fileno()), str(made_up), str(os.getpid()), str(monotonic_ns()), "", "jax"]
     with theirs, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [python, "-m", "faceoff.worker", *arguments],

@@ -31,6 +31,9 @@ def switches(info: ContenderInfo) -> dict[str, str]:
     found = {**(versions if isinstance(versions, dict) else {}), **info.versions}
     for key, value in settings.items():
         found.update(value if isinstance(value, dict) else {key: value})
+    # Older files say which cores.
+    cores = found.get("cores")
+    found.update({"cores": len(cores)} if isinstance(cores, list) else {})
     return {key: value for key, value in found.items() if "cache" not in key.lower()}
 
 

@@ -22,6 +22,7 @@ from faceoff.frameworks.configuration import Configuration
 from faceoff.frameworks.installations import Installation, find_installation
 from faceoff.frameworks.registry import FRAMEWORKS, hidden_modules
 from faceoff.machine.cards import open_card
+from faceoff.machine.cores import held_cores
 from faceoff.machine.processor import usable_cores
 from faceoff.pool.compile_cache import remove_damaged
 from faceoff.pool.environment import worker_environment
@@ -60,7 +61,7 @@ class Pool:
         configuration: interpreters and time limit.
         timeout_s: longest time one request may take; overrides the configuration.
         pinned: each process is kept on as many cores as it has threads, all on the same ones, as what is timed has to
-            be. Others go to whichever core is free.
+            be; another run beside this one takes others, if there are any. Else they go to whichever core is free.
     """
 
     def __init__(
@@ -79,7 +80,6 @@ class Pool:
         self.contenders = tuple(contenders)
         self.failures: dict[Contender, WorkerError] = {}
         self._device, self._number_of_card, self.threads, self._seed = device, number_of_card, threads, seed
-        self._cores = threads if pinned else usable_cores()
         self._log_directory = log_directory
         self._timeout_s = timeout_s or configuration.timeout_s or DEFAULT_TIMEOUT_S[device]
         self._workers: dict[Seat, Worker] = {}
@@ -96,6 +96,7 @@ class Pool:
         self._open, self._scratch = ExitStack(), ExitStack()
         self._temporary = self._scratch.enter_context(scratch_folder())
         self.card = self._open.enter_context(open_card(device, number_of_card))
+        self._cores = self._open.enter_context(held_cores(threads if pinned else usable_cores()))
 
     def __enter__(self) -> Pool:
         return self
@@ -302,11 +303,12 @@ class Pool:
         framework = FRAMEWORKS[contender.framework]
         environment["PYTHONPATH"] = os.pathsep.join([str(self._import_root()), *paths])
         others = ",".join(hidden_modules(contender.framework))
+        cores = ",".join(map(str, self._cores))
         ours, theirs = socket.socketpair()
         with theirs, log_path.open("wb") as log:
             arguments = [str(theirs.fileno()), str(framework.folder.absolute()), str(os.getpid()), str(monotonic_ns())]
             process = subprocess.Popen(
-                [installation.python, "-m", "faceoff.worker", *arguments, str(self._cores), others],
+                [installation.python, "-m", "faceoff.worker", *arguments, cores, others],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Entry of a worker process: `python -m faceoff.worker FD FOLDER PARENT_PID START_NS THREADS OTHERS`.
+"""Entry of a worker process: `python -m faceoff.worker FD FOLDER PARENT_PID START_NS CORES OTHERS`.
 
 The parent has set the environment (threads, switches) before this interpreter started. Here exactly one framework is
 imported, from its folder.
@@ -35,11 +35,10 @@ def go_first_when_memory_runs_out() -> None:
         return  # Not Linux, or a system that does not let it.
 
 
-def use_cores(count: int) -> None:
-    """Keeps this process on so many cores: some thread pools follow that alone, whatever they are told of threads."""
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[:count])
+def use_cores(numbers: List[int]) -> None:
+    """Keeps this process on these cores: some thread pools follow that alone, whatever they are told of threads."""
+    if numbers:
+        os.sched_setaffinity(0, numbers)
 
 
 class HiddenModules(Loader):
@@ -70,7 +69,7 @@ def main() -> None:
     descriptor, folder, parent_pid, parent_start_ns, cores, others = sys.argv[1:7]
     die_with_parent(int(parent_pid))
     go_first_when_memory_runs_out()
-    use_cores(int(cores))
+    use_cores([int(number) for number in cores.split(",") if number])
     sys.meta_path.insert(0, HiddenModules(others.split(",")))
     # Ctrl-C reaches the whole terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -122,7 +122,7 @@ class Server:
         """What the framework says is in force, and what is the same for every framework's process."""
         process: Dict[str, Any] = {"garbage collector": "rests while calls are timed"}
         if hasattr(os, "sched_getaffinity"):
-            process["cores"] = sorted(os.sched_getaffinity(0))
+            process["cores"] = len(os.sched_getaffinity(0))
         if hasattr(os, "getpriority"):
             process["niceness"] = os.getpriority(os.PRIO_PROCESS, 0)
         return {**self.runtime.describe(), "process": process}
