@@ -197,6 +197,11 @@ class Expected:
                 if grows or untold:
                     quantities = grown
                     notes.append(GROWS if grows else untold)
+                else:
+                    # What larger roundings explain is not what is wrong, and would be named as its place.
+                    quantities = [
+                        larger if larger.agrees else found for found, larger in zip(quantities, grown, strict=True)
+                    ]
             quantities = explained(quantities, got)
         if left_out := sum(quantity.left_out for quantity in quantities):
             notes.append(f"{left_out} numbers are not judged: what they are computed from leaves the range of {dtype}")

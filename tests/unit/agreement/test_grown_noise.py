@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from faceoff.agreement.check import CHAOTIC, Expected
+from faceoff.agreement.noise import rms
 from faceoff.core.spec import DenseSpec, LstmSpec, Optimiser, RnnSpec, Workload
 from faceoff.workloads.situations import SITUATIONS
 
@@ -56,3 +57,18 @@ def test_what_is_missing_or_wrong_in_the_outputs_is_found_in_chaos_too(chaos):
     del got["gradient of 'layer.1.weight_hh'"]
     quantities, _ = chaos.judge(got, "float32")
     assert {q.name for q in quantities if not q.agrees} >= {"outputs", "gradient of 'layer.1.weight_hh'"}
+
+
+def test_what_larger_roundings_explain_is_not_named_beside_what_is_wrong():
+    """Else the first of both would be taken for the place of the fault."""
+    multiplying = Workload(RnnSpec(13, 16, 9, 60, 2, many_to_many=True), 2, optimiser=Optimiser("sgd", 1e-4))
+    expected = expected_of(multiplying, "saturated")
+    explained, wrong = "gradient of 'layer.1.weight_ih'", "weights before training"
+    got = {key: value.astype(np.float32) for key, value in expected.values("float32").items()}
+    off = 30 * expected.larger_noise("float32")[explained].rms / rms(got[explained])
+    got[explained] = got[explained] * np.float32(1 + off)
+    quantities, _ = expected.judge(got, "float32")
+    assert all(quantity.agrees for quantity in quantities)
+    got[wrong] = got[wrong] * np.float32(1.01)
+    quantities, _ = expected.judge(got, "float32")
+    assert [quantity.name for quantity in quantities if not quantity.agrees] == [wrong]
