@@ -2,8 +2,8 @@
 
 On a CPU PyTorch and TensorFlow return when a call is done, so what is timed call by call and what is timed in a row are
 the same work. Both come with intervals of the same statistics, from rounds that take turns; so all but one in twenty or
-so must overlap. And of every contender the last wait of a round must have added less than 1 %, or the case says why it
-did. Exit status 1 when either is missed. It takes as long as `faceoff bench`, on a machine that does nothing else.
+so must overlap. And no case may have a wait of more than 1 % in the time of a call, or it says why. Exit status 1 when
+either is missed. It takes as long as `faceoff bench`, on a machine that does nothing else.
 
 `faceoff bench` times such frameworks once for both, which this study justifies; here both are timed.
 """

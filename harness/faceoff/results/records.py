@@ -108,12 +108,14 @@ class Speed(Record):
             its 95 % interval, which covers the spread of rounds and that of processes.
         processes: how `rounds_s` is divided.
         latency_s: 50th, 90th and 99th percentile of single calls.
-        pipelined_s: seconds per call when only the last of a round is waited for: one over the throughput.
+        pipelined_s: seconds per call of calls that follow another, of which only the last is waited for: one over the
+            throughput. In older files the first call of a row is among them.
         pipelined_interval_s: its 95 % interval, from its own rounds as that of `time_s` from its.
         pipelined_rounds_s: these rounds, as many of each process, as `rounds_s` otherwise; not in older files.
         pipelined_calls: in a row, in each of them; None in older files, where they are few.
-        last_wait: at most this share of such a round was added by waiting for its last call.
-        few_calls: why there were no more, where that is above 1 %; empty otherwise.
+        last_wait: at most this share of such a round was added by waiting for its last call; 0 where the time of the
+            first of several calls is taken off with it.
+        few_calls: why there were no more calls, where that is above 1 %; empty otherwise.
         cpu_s: processor time per call, all threads.
     """
 

@@ -31,9 +31,7 @@ from faceoff.speed.rounds import (
     Rounds,
     end_rounds,
     find_row,
-    run_round,
-    run_row,
-    share_round,
+    run_turn,
     warm_up,
 )
 from faceoff.speed.statistics import LEAST_UNDISTURBED, Precision, Ratio, Sample, adjusted, drift, verdict
@@ -91,14 +89,8 @@ def measure(
         measured[seat] = warm_up(worker, step, budget)
         find_row(worker, step, measured[seat], result_bytes)
 
-    def turn(worker: Worker, seat: Seat, passes: int, with_row: bool) -> None:
-        own_wait_s = measured[seat].row.own_wait_s
-        kinds = [run_round, run_row] if with_row and own_wait_s is None else [run_round]
-        # Whoever comes second finds threads more settled, so neither kind always does.
-        for place, kind in enumerate(kinds if passes % 2 else reversed(kinds)):
-            kind(worker, step, measured[seat], pool.card, paused=place == 0)
-        if with_row and own_wait_s is not None:
-            share_round(measured[seat], own_wait_s)
+    def turn(worker: Worker, seat: Seat, with_row: bool, row_first: bool) -> None:
+        run_turn(worker, step, measured[seat], pool.card, with_row, row_first)
 
     def running() -> list[Seat]:
         return [seat for seat in seats if seat.contender not in failed]
@@ -121,7 +113,8 @@ def measure(
             with_row = _groups_with_row(_grouped(measured, running(), question), passes, budget)
             for position in order.permutation(len(now)):
                 seat = now[position]
-                attempt(seat, partial(turn, seat=seat, passes=passes, with_row=question.group(seat) in with_row))
+                with_its_row = question.group(seat) in with_row
+                attempt(seat, partial(turn, seat=seat, with_row=with_its_row, row_first=passes % 2 == 0))
             groups = _grouped(measured, running(), question)
             done = {group: _share_done(groups[group], budget) for group in open_groups if group in groups}
             on_round(min(done.values(), default=1.0))
@@ -231,7 +224,7 @@ def summarise(
             interval_s=(low_s, high_s),
             processes=records,
             latency_s=(p50_s, p90_s, p99_s),
-            **_throughput_fields(processes, throughput.interval(contender) if throughput else None, middle_s),
+            **_throughput_fields(processes, throughput.interval(contender) if throughput else None),
             cpu_s=sum(rounds.cpu_s for rounds in processes) / calls,
         )
     return speeds
@@ -251,19 +244,14 @@ def throughput_of(measured: Mapping[Key, Sequence[Rounds]]) -> Precision[Key] | 
     return Precision(samples, _is_noisy(measured.values()))
 
 
-def _throughput_fields(
-    processes: Sequence[Rounds], interval_s: tuple[float, float, float] | None, latency_s: float
-) -> dict[str, Any]:
+def _throughput_fields(processes: Sequence[Rounds], interval_s: tuple[float, float, float] | None) -> dict[str, Any]:
     """What a `Speed` says of throughput."""
     if interval_s is None:
         return {}
     middle_s, low_s, high_s = interval_s
     calls = processes[0].row.calls
-    # The last wait cannot have added more than its own length, nor more than a call that is waited for takes longer
-    # than one that is not.
-    by_length = max(rounds.row.wait_share for rounds in processes)
-    by_latency = max(0.0, latency_s / middle_s - 1) / calls if calls > 1 else by_length
-    last_wait = min(by_length, by_latency)
+    # Of several calls the first is taken off with its wait.
+    last_wait = max(rounds.row.wait_share for rounds in processes) if calls == 1 else 0.0
     return {
         "pipelined_s": middle_s,
         "pipelined_interval_s": (low_s, high_s),

@@ -1,9 +1,9 @@
 """The rounds of one process: warming up, timing, and what the kernel says happened meanwhile.
 
 There are two kinds. In a round of latency every call is waited for. In a round of throughput calls follow each other
-and only the last is waited for, which adds at most the wait of one call to so many; how many it takes until that is
-next to nothing is found once a process is warm. Where a framework itself waits for every call there is nothing left to
-wait for: both rounds would be the same calls once more, and a round of latency is taken for one of throughput too.
+and only the last is waited for. Its first call takes as long as one that is waited for, which the round of latency in
+the same turn tells; what is left is the time of the others. Where a framework itself waits for every call both rounds
+would be the same calls once more, and a round of latency is taken for one of throughput too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from faceoff.speed.budget import Budget
 WARMUP_CALLS = 3
 # Rounds that get faster by less than this are warm.
 WARMING = 0.03
-# Of a round of calls in a row, what waiting for the last one may add; and what their number is found for, as the times
-# that it is found from are those of few rounds.
-WAIT_SHARE, AIMED_WAIT_SHARE = 0.01, 0.005
+# Waiting for the last call of a round that takes no more of it than this tells nothing.
+WAIT_SHARE = 0.01
 # Of one call, what is left to wait for where a framework waits by itself.
 OWN_WAIT_SHARE = 0.05
-ROUNDS_TO_FIND, FEWEST_TO_FIND = 3, 4
+ROUNDS_TO_FIND = 3
+# In a row there are no fewer calls, so that the first, whose time is taken off, is one of several.
+FEWEST_IN_A_ROW = 8
 # No round of calls in a row is longer, unless a single call is, and no more results are alive at once.
 LONGEST_ROW_S, MOST_ALIVE_BYTES = 0.5, 2**28
 # So many rounds of calls in a row have an interval; of long ones, which differ less, half as many.
@@ -195,7 +196,7 @@ def settling_calls(rounds: Rounds) -> int:
 
 
 def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> None:
-    """Finds how many calls in a row it takes until waiting for the last one adds next to nothing to a round.
+    """Finds how many calls make a row, and whether the framework waits for every call by itself.
 
     Args:
         worker: whose calls are warm.
@@ -208,31 +209,41 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
     """
     by_time = max(1, rounds.iterations, math.floor(LONGEST_ROW_S / rounds.fastest_s))
     by_memory = max(1, MOST_ALIVE_BYTES // max(1, result_bytes))
-    most = min(by_time, by_memory)
     limit = "each call is long" if by_time <= by_memory else f"more than {MOST_ALIVE_BYTES // 2**20} MiB at once"
-    calls = min(rounds.iterations, most)
-    warmup, own_wait_s = settling_calls(rounds), None
-    while calls < most:
-        found = Row(calls)
-        for _ in range(ROUNDS_TO_FIND):
-            _time_row(worker, step, found, warmup)
-            warmup = 0
-            # A framework that waits by itself says so at once.
-            if found.wait_share <= WAIT_SHARE:
-                break
+    most = min(by_time, by_memory)
+    found = Row(min(rounds.iterations, most), limit)
+    warmup = settling_calls(rounds)
+    for _ in range(ROUNDS_TO_FIND):
+        _time_row(worker, step, found, warmup)
+        warmup = 0
+        # A framework that waits by itself says so at once.
         if found.wait_share <= WAIT_SHARE:
-            wait_s = central.median(found.waits_s)
-            if calls == rounds.iterations and wait_s <= OWN_WAIT_SHARE * min(found.durations_s):
-                own_wait_s = wait_s
             break
-        in_a_row_s = min(found.durations_s)
-        needed = math.ceil(max(0.0, rounds.fastest_s - in_a_row_s) / in_a_row_s / AIMED_WAIT_SHARE)
-        # A few calls do not tell how much of a wait others would hide, and one tells nothing.
-        if calls >= FEWEST_TO_FIND and needed <= calls:
-            break
-        calls = min(most, max(2 * calls, needed, FEWEST_TO_FIND))
-    limit = limit if calls == most else "so few seemed enough while it was warmed up"
-    rounds.row = Row(calls, limit, own_wait_s=own_wait_s)
+    wait_s = central.median(found.waits_s)
+    little = found.wait_share <= WAIT_SHARE and wait_s <= OWN_WAIT_SHARE * min(found.durations_s)
+    if little and found.calls == rounds.iterations:
+        rounds.row = Row(found.calls, limit, own_wait_s=wait_s)
+    else:
+        rounds.row = Row(min(most, max(rounds.iterations, FEWEST_IN_A_ROW)), limit)
+
+
+def run_turn(worker: Worker, step: str, rounds: Rounds, card: Card | None, with_row: bool, row_first: bool) -> None:
+    """Times one more round of latency, after a pause, and in its turn one of throughput if asked. Raises WorkerError.
+
+    Whichever comes second finds threads more settled, so neither kind always should.
+    """
+    if not with_row or rounds.row.own_wait_s is not None:
+        run_round(worker, step, rounds, card)
+    elif row_first:
+        run_row(worker, step, rounds, card)
+        run_round(worker, step, rounds, card, paused=False)
+    else:
+        run_round(worker, step, rounds, card)
+        run_row(worker, step, rounds, card, paused=False)
+    if with_row and rounds.row.own_wait_s is not None:
+        _share_round(rounds, rounds.row.own_wait_s)
+    elif with_row:
+        _take_off_first(rounds)
 
 
 def run_round(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused: bool = True) -> None:
@@ -271,7 +282,7 @@ def run_row(worker: Worker, step: str, rounds: Rounds, card: Card | None, paused
         rounds.device_s.append(reply["device_s"] / rounds.row.calls)
 
 
-def share_round(rounds: Rounds, wait_s: float) -> None:
+def _share_round(rounds: Rounds, wait_s: float) -> None:
     """Takes the last round of latency for one of throughput too, after whose last call so much was left to wait for."""
     row = rounds.row
     row.durations_s.append(rounds.durations_s[-1])
@@ -279,6 +290,16 @@ def share_round(rounds: Rounds, wait_s: float) -> None:
     row.taken_s.append(rounds.taken_s[-1])
     row.waiting_s.append(rounds.waiting_s[-1])
     row.broken.append(rounds.broken[-1])
+
+
+def _take_off_first(rounds: Rounds) -> None:
+    """Makes the last row's time of a call that of the calls after the first, by the last round of latency."""
+    row = rounds.row
+    if row.calls > 1:
+        whole_s = row.durations_s[-1] * row.calls
+        # The calls that follow take half of a row at least, whatever disturbed the round of latency.
+        row.durations_s[-1] = max((whole_s - rounds.durations_s[-1]) / (row.calls - 1), whole_s / 2 / row.calls)
+        row.broken[-1] = row.broken[-1] or rounds.broken[-1]
 
 
 def _time_row(worker: Worker, step: str, row: Row, warmup: int) -> dict[str, Any]:
