@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -22,7 +23,7 @@ from faceoff.speed.seen_before import find_remembered
 from faceoff.speed.stopping import between_contenders
 from faceoff.workloads.work import counted_bytes, counted_flops, result_bytes
 
-# What timed calls returned is asked of so many contenders at once: one computes while another's values are compared.
+# What timed calls returned is judged of so many contenders at once: one computes while another's values are compared.
 AT_ONCE = 2
 
 
@@ -45,6 +46,8 @@ class Timing:
         self.budget = options.budget
         # A card is shared by all of them as it is.
         self._judged_at_once = 1 if options.device == "gpu" else min(AT_ONCE, options.threads)
+        # Thread pools that share cores spin and wait for each other.
+        self._computing = threading.Lock()
         self._processes = options.budget.processes_for(len(options.contenders))
 
     def holds(self, contender: Contender, worker: Worker, workload: Workload) -> None:
@@ -195,7 +198,7 @@ class Timing:
         """What is wrong with what the processes of a contender returned when they were timed; empty if nothing is."""
         step, dtype = workload.step, workload.dtype
         for number in range(len(found)):
-            with self._pool.awake(Seat(contender, number)) as worker:
+            with self._computing, self._pool.awake(Seat(contender, number)) as worker:
                 values = timed_values(worker, step, expected().task, dtype)
             if problem := expected().problem(step, values, dtype):
                 return problem

@@ -32,7 +32,6 @@ from tests.meta.faults.fault import BATCH_SIZE, IMPLEMENTATIONS, MODELS, Fault
 ROOT = IMPLEMENTATIONS.parent
 # One thread suffices for models so small. A worker may still run on any core, as two of them work at a time.
 SETTINGS = {"device": "cpu", "threads": 1, "seed": 0}
-CORES = os.cpu_count() or 1
 TIMEOUT_S = 120.0
 # Here each program runs a few times at most, and most are the same for many faults.
 QUICK_COMPILING = {
@@ -133,7 +132,7 @@ class Runner:
         ours, theirs = socket.socketpair()
         log_path = self._folder / f"{contender.framework}.txt"
         with theirs, log_path.open("ab") as log:
-            arguments = [theirs.fileno(), contender.framework, os.getpid(), monotonic_ns(), CORES, others]
+            arguments = [theirs.fileno(), contender.framework, os.getpid(), monotonic_ns(), "", others]
             process = subprocess.Popen(
                 [installation.python, "-m", "tests.meta.faults.worker", *map(str, arguments)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
