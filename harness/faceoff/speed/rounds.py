@@ -211,7 +211,10 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
     by_memory = max(1, MOST_ALIVE_BYTES // max(1, result_bytes))
     limit = "each call is long" if by_time <= by_memory else f"more than {MOST_ALIVE_BYTES // 2**20} MiB at once"
     most = min(by_time, by_memory)
-    found = Row(min(rounds.iterations, most), limit)
+    rounds.row = Row(min(most, max(rounds.iterations, FEWEST_IN_A_ROW)), limit)
+    if rounds.iterations >= most:
+        return
+    found = Row(rounds.iterations)
     warmup = settling_calls(rounds)
     for _ in range(ROUNDS_TO_FIND):
         _time_row(worker, step, found, warmup)
@@ -220,11 +223,8 @@ def find_row(worker: Worker, step: str, rounds: Rounds, result_bytes: int) -> No
         if found.wait_share <= WAIT_SHARE:
             break
     wait_s = central.median(found.waits_s)
-    little = found.wait_share <= WAIT_SHARE and wait_s <= OWN_WAIT_SHARE * min(found.durations_s)
-    if little and found.calls == rounds.iterations:
+    if found.wait_share <= WAIT_SHARE and wait_s <= OWN_WAIT_SHARE * min(found.durations_s):
         rounds.row = Row(found.calls, limit, own_wait_s=wait_s)
-    else:
-        rounds.row = Row(min(most, max(rounds.iterations, FEWEST_IN_A_ROW)), limit)
 
 
 def run_turn(worker: Worker, step: str, rounds: Rounds, card: Card | None, with_row: bool, row_first: bool) -> None:

@@ -252,6 +252,14 @@ def test_no_round_is_longer_than_half_a_second_unless_a_call_is(call_s, calls):
     assert rounds.row.limit == "each call is long"
 
 
+def test_of_calls_so_long_that_one_makes_a_row_none_is_spent_on_finding_that():
+    device = Device(0.3, 0.3)
+    rounds = warm_up(device, "inference", Budget())
+    device.request = None
+    find_row(device, "inference", rounds, 4)
+    assert (rounds.row.calls, rounds.row.own_wait_s) == (1, None)
+
+
 def test_what_a_call_returns_is_counted_by_its_step():
     lstm = LstmSpec(5, 7, 3, 11)
     weights = 4 * 7 * (5 + 7) + 4 * 7 + 3 * 7 + 3
