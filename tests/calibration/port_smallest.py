@@ -2,7 +2,8 @@
 
 A kind is an edit of the port with a size in it, relative to the right value. Sizes are 1, 2 and 5 times powers of ten;
 the smallest is sought by bisection, in float64. Told means that the check says something: it disagrees, or agrees with
-the note that beyond float32's rounding the two are not the same.
+the note that beyond float32's rounding the two are not the same. A port of which it says that without any fault, as a
+layer of its framework computes with a constant in float32, has no such size.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from faceoff.results.agreements import BELOW_FLOAT32
+from faceoff.results.file import write_text
 from tests.calibration.port_fault import replace_once, side_of
 from tests.calibration.port_planting import REFUSED, PortPlanter, Verdict
 
@@ -95,10 +98,19 @@ def is_told(verdict: Verdict) -> bool:
     return disagrees(verdict) or BELOW_FLOAT32 in verdict.note
 
 
+def keep(path: Path, found: dict[str, Any]) -> None:
+    """Puts what was found into the file, in the order of `FAULTS`."""
+    known = json.loads(path.read_text()) if path.exists() else []
+    by_name = {(entry["example"], entry["fault"]): entry for entry in [*known, found]}
+    ordered = [by_name[fault.example, fault.name] for fault in FAULTS if (fault.example, fault.name) in by_name]
+    write_text(path, json.dumps(ordered, indent=1))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of the examples' names")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    parser.add_argument("--out", type=Path, help="a JSON file for what was found; those of other examples stay in it")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faceoff-") as folder, PortPlanter(Path(folder), asked.seed) as planter:
         for fault in FAULTS:
@@ -111,8 +123,13 @@ def main() -> int:
                     known[size] = planter.ask(fault.example, fault.plant(size))
                 return known[size]
 
-            found = {"told": smallest(ask, is_told), "disagrees": smallest(ask, disagrees)}
-            print(json.dumps({"example": fault.example, "fault": fault.name, **found}), flush=True)
+            told = None if is_told(ask(0.0)) else smallest(ask, is_told)
+            found = {
+                "example": fault.example, "fault": fault.name, "told": told, "disagrees": smallest(ask, disagrees),
+            }  # fmt: skip
+            print(json.dumps(found), flush=True)
+            if asked.out:
+                keep(asked.out, found)
     return 0
 
 
