@@ -120,6 +120,26 @@ def test_noise_is_in_proportion_to_the_unit_roundoff() -> None:
         assert noise == pytest.approx(measured("Transformer").noise[key], rel=1e-3)
 
 
+@pytest.mark.parametrize("width", [4, 64])
+def test_a_norm_is_as_far_off_as_one_whose_variance_is_by_the_plain_formula(width: int) -> None:
+    """Flax's norms take that one, which is far off where the mean is far larger than the spread."""
+    generator = torch.Generator().manual_seed(1)
+    x = (20 + torch.randn(512, width, generator=generator)).double()
+
+    def normed(unit_roundoff: float, seed: int = 0) -> torch.Tensor:
+        with Stochastic("float32", unit_roundoff, seed):
+            return torch.nn.functional.layer_norm(x, (width,))
+
+    exact = normed(0.0)
+    runs = torch.stack([normed(UNIT_ROUNDOFF, seed) - exact for seed in range(1, RUNS + 1)])
+    noise = SCALE * float(runs.square().mean().sqrt())
+    narrow = x.float()
+    middle = narrow.mean(1, keepdim=True)
+    variance = narrow.square().mean(1, keepdim=True) - middle.square()
+    off = (narrow - middle) / (variance + 1e-5).sqrt() - exact
+    assert noise / 4 < float(off.square().mean().sqrt()) < 2 * noise
+
+
 def test_a_run_is_told_by_its_seed() -> None:
     example = Example(PROGRAMS["recurrent layer"])
     first, again, other = (example.run(torch.float64, Stochastic(seed=seed)) for seed in (1, 1, 2))

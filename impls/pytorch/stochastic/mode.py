@@ -35,7 +35,16 @@ from .operations import (
     tensors_in,
 )
 from .optimisers import FUSED, one_by_one
-from .rewritten import BAG_MODES, MAXIMUM, REWRITTEN, convolution, convolution_backward, prims_sum, scatter_reduce
+from .rewritten import (
+    BAG_MODES,
+    IN_WIDE,
+    MAXIMUM,
+    REWRITTEN,
+    convolution,
+    convolution_backward,
+    prims_sum,
+    scatter_reduce,
+)
 from .rounding import DTYPES, Rounding
 
 RULES: dict[str, Callable[..., Any]] = {
@@ -115,6 +124,7 @@ class Stochastic(TorchDispatchMode):
         require_choice(dtype, DTYPES, "stochastic.dtype")
         self._rounding = Rounding(dtype, unit_roundoff, seed, alike)
         self._rates = DecayRates(self._rounding)
+        self._is_wide = dtype in ("float64", "float32")
         finest = torch.finfo(getattr(torch, dtype)).eps
         self._widened = {narrow: wide for narrow, wide in WIDE.items() if torch.finfo(narrow).eps <= finest}
         self._default = torch.float64
@@ -219,6 +229,8 @@ class Stochastic(TorchDispatchMode):
             return COMPLEX[name]
         if func.namespace == "prims" and name == "sum":
             return prims_sum
+        if name in IN_WIDE and self._is_wide:
+            return IN_WIDE[name]
         if name == "convolution":
             return None if args[2] is None else convolution
         if name == "convolution_backward":

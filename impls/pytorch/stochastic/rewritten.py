@@ -33,23 +33,34 @@ def mean(x: Tensor, axes: Any = None, keepdim: bool = False, *, dtype: torch.dty
     return s / (x.numel() / max(1, s.numel()))
 
 
-def var_mean(x: Tensor, axes: Any = None, correction: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """In two passes: the plain formula for a variance cancels."""
+def var_mean(
+    x: Tensor, axes: Any = None, correction: Any = None, keepdim: bool = False, plain: bool = False
+) -> tuple[Tensor, Tensor]:
+    """In two passes: the plain formula for a variance, mean(x^2) - mean(x)^2, cancels.
+
+    With `plain` it is off by as much as that formula is, which Flax takes for every kind of norm.
+    """
     axes = _axes(x, axes)
     m = mean(x, axes, True)
     d = x - m
     n = x.numel() / max(1, m.numel())
-    v = (d * d).sum(axes, keepdim) / max(0.0, n - (1 if correction is None else correction))
-    return v, (m if keepdim else m.reshape(v.shape))
+    left = max(0.0, n - (1 if correction is None else correction))
+    v = (d * d).sum(axes, keepdim) / left
+    m = m if keepdim else m.reshape(v.shape)
+    if plain and left:
+        # Each is rounded by itself; undisturbed they are the same.
+        one, other = (mean(x * x, axes, keepdim) - m * m for _ in range(2))
+        v = (v + (one - other) * (n / left / math.sqrt(2))).clamp(min=0.0)
+    return v, m
 
 
-def _statistics(name: str) -> Callable[..., Any]:
+def _statistics(name: str, plain: bool) -> Callable[..., Any]:
     def compute(x: Tensor, axes: Any = None, *args: Any, **kw: Any) -> Any:
         if isinstance(axes, bool):  # Whether the variance is unbiased.
             axes, kw = None, {"correction": int(axes)}
         elif args:  # The same, and whether axes are kept.
             kw = {"correction": int(args[0]), "keepdim": args[1] if len(args) > 1 else False}
-        variance, middle = var_mean(x, axes, kw.get("correction", 1), kw.get("keepdim", False))
+        variance, middle = var_mean(x, axes, kw.get("correction", 1), kw.get("keepdim", False), plain)
         spread = variance.sqrt() if name.startswith("std") else variance
         return (spread, middle) if name.endswith("mean") else spread
 
@@ -243,9 +254,11 @@ def _axes(x: Tensor, axes: Any) -> list[int]:
     return [axis % max(1, x.dim()) for axis in axes] or list(range(x.dim()))
 
 
+# In narrow dtypes statistics are computed in a wider one, where the plain formula is not as far off.
+IN_WIDE = {name: _statistics(name, plain=True) for name in ("var", "std", "var_mean", "std_mean")}
 REWRITTEN: dict[str, Callable[..., Any]] = {
     "mean": mean,
-    **{name: _statistics(name) for name in ("var", "std", "var_mean", "std_mean")},
+    **{name: _statistics(name, plain=False) for name in IN_WIDE},
     "addmm": addmm,
     "baddbmm": addmm,
     "addmv": addmm,
