@@ -89,8 +89,8 @@ def measure(
         measured[seat] = warm_up(worker, step, budget)
         find_row(worker, step, measured[seat], result_bytes)
 
-    def turn(worker: Worker, seat: Seat, with_row: bool, row_first: bool) -> None:
-        run_turn(worker, step, measured[seat], pool.card, with_row, row_first)
+    def turn(worker: Worker, seat: Seat, passes: int, with_row: bool) -> None:
+        run_turn(worker, step, measured[seat], pool.card, with_row, row_first=passes % 2 == 0)
 
     def running() -> list[Seat]:
         return [seat for seat in seats if seat.contender not in failed]
@@ -113,8 +113,7 @@ def measure(
             with_row = _groups_with_row(_grouped(measured, running(), question), passes, budget)
             for position in order.permutation(len(now)):
                 seat = now[position]
-                with_its_row = question.group(seat) in with_row
-                attempt(seat, partial(turn, seat=seat, with_row=with_its_row, row_first=passes % 2 == 0))
+                attempt(seat, partial(turn, seat=seat, passes=passes, with_row=question.group(seat) in with_row))
             groups = _grouped(measured, running(), question)
             done = {group: _share_done(groups[group], budget) for group in open_groups if group in groups}
             on_round(min(done.values(), default=1.0))
