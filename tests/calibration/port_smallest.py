@@ -3,7 +3,8 @@
 A kind is an edit of the port with a size in it, relative to the right value. Sizes are 1, 2 and 5 times powers of ten;
 the smallest is sought by bisection, in float64. Told means that the check says something: it disagrees, or agrees with
 the note that beyond float32's rounding the two are not the same. A port of which it says that without any fault, as a
-layer of its framework computes with a constant in float32, has no such size.
+layer of its framework computes with a constant in float32, has no such size. A line of a table is printed for each
+fault, as the examples' READMEs have them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ FAULTS = (
     SizedFault("autoencoder", "epsilon of one group norm", "nnx.GroupNorm(many, GROUPS, epsilon=1e-5",
                "nnx.GroupNorm(many, GROUPS, epsilon=1e-5 * (1 + SIZE)"),
     SizedFault("autoencoder", "bias of the mean", "self.mean(seen)", "(self.mean(seen) + SIZE * self.mean.bias[...])"),
-    SizedFault("autoencoder", "mask: one pixel's row left out, by this share", "self.encoder(picture[..., None])",
+    SizedFault("autoencoder", "mask: the last row of pixels, hidden by this share", "self.encoder(picture[..., None])",
                "self.encoder(picture.at[:, -1].multiply(1 - SIZE)[..., None])"),
 )  # fmt: skip
 
@@ -96,6 +97,12 @@ def disagrees(verdict: Verdict) -> bool:
 def is_told(verdict: Verdict) -> bool:
     """Whether anything is said."""
     return disagrees(verdict) or BELOW_FLOAT32 in verdict.note
+
+
+def line_of(found: Mapping[str, Any]) -> str:
+    """What was found as a line of a table."""
+    sizes = ("–" if size is None else f"{size:g}" for size in (found["told"], found["disagrees"]))
+    return f"| {found['fault']} | {' | '.join(sizes)} |"
 
 
 def keep(path: Path, found: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ def main() -> int:
             found = {
                 "example": fault.example, "fault": fault.name, "told": told, "disagrees": smallest(ask, disagrees),
             }  # fmt: skip
-            print(json.dumps(found), flush=True)
+            print(f"{found['example']}: {line_of(found)}", flush=True)
             if asked.out:
                 keep(asked.out, found)
     return 0
