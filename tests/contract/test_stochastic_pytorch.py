@@ -140,6 +140,19 @@ def test_a_norm_is_as_far_off_as_one_whose_variance_is_by_the_plain_formula(widt
     assert noise / 4 < float(off.square().mean().sqrt()) < 2 * noise
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_statistics_of_complex_numbers_mean_the_same(dtype: str) -> None:
+    x = torch.randn(6, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
+    for compute in (torch.var, torch.std, lambda x: torch.var_mean(x, 1)[0], lambda x: torch.std_mean(x, 0)[1]):
+        with Stochastic(dtype, 0.0):
+            undisturbed = compute(x)
+        with Stochastic(dtype, UNIT_ROUNDOFF):
+            disturbed = compute(x)
+        torch.testing.assert_close(undisturbed, compute(x), rtol=1e-14, atol=0.0)
+        assert not torch.equal(disturbed, undisturbed)
+        torch.testing.assert_close(disturbed, undisturbed, rtol=100 * UNIT_ROUNDOFF, atol=0.0)
+
+
 def test_a_run_is_told_by_its_seed() -> None:
     example = Example(PROGRAMS["recurrent layer"])
     first, again, other = (example.run(torch.float64, Stochastic(seed=seed)) for seed in (1, 1, 2))

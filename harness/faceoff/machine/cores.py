@@ -43,7 +43,9 @@ def _hold(allowed: Sequence[int], count: int, holds: ExitStack) -> list[int]:
         with ExitStack() as here:
             chosen: list[int] = []
             for core in allowed:
-                descriptor = os.open(folder / f"{core}-{level}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(
+                    folder / f"{core}-{level}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                )
                 here.callback(os.close, descriptor)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

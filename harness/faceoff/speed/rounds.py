@@ -75,7 +75,7 @@ class Row:
 
     @property
     def spent_s(self) -> float:
-        """How long all of them took."""
+        """How long all of them took, as if the first call of each were like those that follow it."""
         return sum(self.durations_s) * self.calls
 
     @property

@@ -37,9 +37,9 @@ from .operations import (
 from .optimisers import FUSED, one_by_one
 from .rewritten import (
     BAG_MODES,
-    IN_WIDE,
     MAXIMUM,
     REWRITTEN,
+    WIDE_STATISTICS,
     convolution,
     convolution_backward,
     prims_sum,
@@ -229,8 +229,8 @@ class Stochastic(TorchDispatchMode):
             return COMPLEX[name]
         if func.namespace == "prims" and name == "sum":
             return prims_sum
-        if name in IN_WIDE and self._is_wide:
-            return IN_WIDE[name]
+        if name in WIDE_STATISTICS and self._is_wide:
+            return WIDE_STATISTICS[name]
         if name == "convolution":
             return None if args[2] is None else convolution
         if name == "convolution_backward":

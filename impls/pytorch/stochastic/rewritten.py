@@ -45,13 +45,18 @@ def var_mean(
     d = x - m
     n = x.numel() / max(1, m.numel())
     left = max(0.0, n - (1 if correction is None else correction))
-    v = (d * d).sum(axes, keepdim) / left
+    v = _square(d).sum(axes, keepdim) / left
     m = m if keepdim else m.reshape(v.shape)
     if plain and left:
         # Each is rounded by itself; undisturbed they are the same.
-        one, other = (mean(x * x, axes, keepdim) - m * m for _ in range(2))
+        one, other = (mean(_square(x), axes, keepdim) - _square(m) for _ in range(2))
         v = (v + (one - other) * (n / left / math.sqrt(2))).clamp(min=0.0)
     return v, m
+
+
+def _square(x: Tensor) -> Tensor:
+    """Of complex numbers that of their size."""
+    return (x * x.conj()).real if x.is_complex() else x * x
 
 
 def _statistics(name: str, plain: bool) -> Callable[..., Any]:
@@ -255,10 +260,10 @@ def _axes(x: Tensor, axes: Any) -> list[int]:
 
 
 # In narrow dtypes statistics are computed in a wider one, where the plain formula is not as far off.
-IN_WIDE = {name: _statistics(name, plain=True) for name in ("var", "std", "var_mean", "std_mean")}
+WIDE_STATISTICS = {name: _statistics(name, plain=True) for name in ("var", "std", "var_mean", "std_mean")}
 REWRITTEN: dict[str, Callable[..., Any]] = {
     "mean": mean,
-    **{name: _statistics(name, plain=False) for name in IN_WIDE},
+    **{name: _statistics(name, plain=False) for name in WIDE_STATISTICS},
     "addmm": addmm,
     "baddbmm": addmm,
     "addmv": addmm,

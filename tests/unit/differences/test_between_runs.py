@@ -194,6 +194,14 @@ class TestFiles:
         change(info)
         assert diff(run_of(1), after).machine.controls == list(CONTENDERS[1:])
 
+    def test_older_files_say_which_cores_and_newer_ones_how_many(self):
+        before, after, fewer = run_of(1), run_of(2), run_of(3)
+        for result, cores in ((before, [0, 1]), (after, 2), (fewer, 1)):
+            for info in result.contenders:
+                info.settings["process"] = {"cores": cores}
+        assert diff(before, after).machine.controls == list(CONTENDERS)
+        assert diff(before, fewer).machine.controls == []
+
     def test_older_files_tell_by_their_models_whether_code_has_changed(self):
         before, after = run_of(1), run_of(2)
         for result in (before, after):
